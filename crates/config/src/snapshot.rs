@@ -1,0 +1,234 @@
+//! The checked, immutable result of loading a configuration: what every other crate reads.
+//!
+//! Names are resolved to indices, URLs are parsed, defaults are filled in. It never changes after
+//! `load`; a reload builds a new one and swaps it whole. Called by the router, the proxy and the CLI.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Index of a model in [`Snapshot::models`].
+pub type ModelIndex = usize;
+/// Index of a policy in [`Snapshot::policies`].
+pub type PolicyIndex = usize;
+
+/// Everything Waypost runs on, checked and resolved.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Address the HTTP door listens on.
+    pub listen: SocketAddr,
+    /// Every model a request can be sent to; those implied by a v1 `llms` entry included.
+    pub models: Vec<Model>,
+    /// Every policy, in the order of the file.
+    pub policies: Vec<Policy>,
+    /// The policy behind `model: "auto"`. The only policy, when there is just one.
+    pub default_policy: Option<PolicyIndex>,
+    /// Bounds on what a client may send.
+    pub limits: Limits,
+    /// When a failed attempt may be repeated elsewhere.
+    pub retry: Retry,
+    /// How the process ends.
+    pub shutdown: Shutdown,
+    /// What is written to the log for each request.
+    pub log: Log,
+    /// What is odd but not wrong: shown by `waypost check`, logged at start and at reload.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something worth saying about a configuration that still loads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// 1-based line in the file, where one can be named.
+    pub line: Option<u64>,
+    /// What was noticed and what happens because of it.
+    pub message: String,
+}
+
+/// A model clients can be answered by.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The name clients and policies use.
+    pub name: Arc<str>,
+    /// The `model` value sent upstream.
+    pub upstream_id: Arc<str>,
+    /// Where it runs; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// Sent as `Authorization: Bearer …`; empty sends no header.
+    pub api_key: Secret,
+    /// Price, when known.
+    pub price: Option<Price>,
+    /// Longest prompt plus completion, in tokens, when known.
+    pub context_length: Option<u32>,
+    /// What a request to it may contain.
+    pub accepts: Accepts,
+    /// How long each phase of a request to it may take.
+    pub timeouts: Timeouts,
+    /// Whether `GET /v1/models` shows it and a client may name it. Always true today for Waypost's own
+    /// schema; v1 `llms` entries are listed under their model id.
+    pub listed: bool,
+}
+
+/// One replica of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `http://host:port` plus an optional path prefix, without a trailing slash and without a final
+    /// `/v1`: request paths such as `/v1/chat/completions` are appended to it.
+    pub base: Arc<str>,
+}
+
+/// A secret string whose `Debug` and serialised forms never show it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps a secret value.
+    pub fn new(value: impl Into<Arc<str>>) -> Self {
+        Self(value.into())
+    }
+    /// The value itself, for the one place that puts it on the wire.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+    /// True when no secret is set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[REDACTED]")
+    }
+}
+
+/// Price in US dollars per million tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Price {
+    /// Per million prompt tokens.
+    pub input: f64,
+    /// Per million completion tokens.
+    pub output: f64,
+}
+
+/// What a model takes besides text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepts {
+    /// `image_url` parts.
+    pub images: bool,
+    /// `input_audio` parts.
+    pub audio: bool,
+    /// `tools` or `functions`.
+    pub tools: bool,
+    /// `response_format` of type `json_schema`.
+    pub json_schema: bool,
+}
+
+/// How long each phase of a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP and TLS connect.
+    pub connect: Duration,
+    /// From the request sent to the first byte of the answer's body.
+    pub first_byte: Duration,
+    /// Longest silence between two pieces of a streamed answer.
+    pub idle: Duration,
+    /// The whole request.
+    pub total: Duration,
+}
+
+/// How prompts are sent to models.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The name clients use, also as a virtual model.
+    pub name: Arc<str>,
+    /// What labels the prompt.
+    pub classifier: Classifier,
+    /// Label to model. Every label at most once.
+    pub routes: Vec<Route>,
+    /// Taken when no label wins: low confidence, classifier late or down, label without a route.
+    pub default: Option<ModelIndex>,
+    /// Below this confidence (0 to 1) the default is taken; 0 switches it off.
+    pub confidence_floor: f32,
+    /// Tried in order when the chosen model fails.
+    pub fallbacks: Vec<ModelIndex>,
+    /// v1's rule: classify the last message only.
+    pub compat_v1: bool,
+    /// How long classification may take before the default is used.
+    pub classify_timeout: Duration,
+}
+
+/// One branch of a policy.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The classifier's label.
+    pub label: Arc<str>,
+    /// The model it is mapped to.
+    pub model: ModelIndex,
+}
+
+/// What labels a prompt.
+#[derive(Debug, Clone)]
+pub enum Classifier {
+    /// The embedded 12-label task classifier.
+    Task,
+    /// The embedded 7-label complexity classifier.
+    Complexity,
+    /// A KServe v2 server, over HTTP.
+    Kserve {
+        /// Used as written, e.g. `http://triton:8000/v2/models/task_router_ensemble/infer`.
+        url: Arc<str>,
+        /// Label of each output index. Known label orders (task, complexity) are bound by name;
+        /// for other classifiers this is the order of the routes.
+        labels: Vec<Arc<str>>,
+    },
+}
+
+/// Bounds on what a client may send and how many may do so.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Request body, decompressed, in bytes.
+    pub body_bytes: usize,
+    /// Request headers together, in bytes.
+    pub header_bytes: usize,
+    /// Number of request header fields.
+    pub header_fields: usize,
+    /// Open client connections.
+    pub connections: usize,
+    /// Requests in flight; more are answered 503 at once.
+    pub requests_in_flight: usize,
+    /// From the first byte of a request to the end of its headers.
+    pub header_timeout: Duration,
+    /// From the end of the headers to the end of the body.
+    pub body_timeout: Duration,
+    /// A kept-alive connection without a request is closed after this.
+    pub keepalive_timeout: Duration,
+    /// Decisions kept for `GET /v1/decisions/{id}`.
+    pub decisions_kept: usize,
+}
+
+/// When a failed attempt may be repeated on another endpoint or model.
+#[derive(Debug, Clone, Copy)]
+pub struct Retry {
+    /// Retries allowed as a share of requests (0.2 = 20 %).
+    pub budget_ratio: f32,
+    /// Retries always allowed, per second.
+    pub budget_min_per_second: f32,
+    /// Attempts for one request, the first included.
+    pub max_attempts: u32,
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Shutdown {
+    /// After SIGTERM: still serving, but not ready, for this long.
+    pub delay: Duration,
+    /// Then open requests may finish for this long.
+    pub grace: Duration,
+}
+
+/// What is written to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// One structured line per decision.
+    pub decisions: bool,
+}

@@ -1,0 +1,225 @@
+//! Messages and their content: who speaks, and where the text stands.
+//!
+//! Parts arrays, null contents and tool calls are all normal here; text is located, never copied.
+//! Called by the request view; read by the router when it builds the prompt to classify.
+
+use super::{Problem, RequestView, duplicate_key, wrong_type};
+use crate::json::{Kind, Scanner};
+use crate::rawstr::RawStr;
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `system` or `developer`.
+    System,
+    /// `user`.
+    User,
+    /// `assistant`.
+    Assistant,
+    /// `tool` or `function`.
+    Tool,
+    /// Any other word; forwarded as it is.
+    Other,
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: Content<'a>,
+    /// It carries `tool_calls` or `function_call`.
+    pub calls_tools: bool,
+}
+
+/// Where the text of a message stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// Absent or null.
+    None,
+    /// A plain string.
+    Text(RawStr<'a>),
+    /// An array: content parts, strings, or token numbers. Kept as its validated source text.
+    Parts(&'a str),
+}
+
+impl<'a> Content<'a> {
+    /// The pieces of text in it, in order.
+    #[must_use]
+    pub fn texts(self) -> Texts<'a> {
+        match self {
+            Self::None => Texts { single: None, parts: None },
+            Self::Text(text) => Texts { single: Some(text), parts: None },
+            Self::Parts(source) => {
+                let mut scanner = Scanner::new(source);
+                let open = scanner.enter(b'[', "expected an array").is_ok() && scanner.first(b']');
+                Texts { single: None, parts: open.then_some(scanner) }
+            }
+        }
+    }
+}
+
+/// Iterator over the pieces of text of a [`Content`].
+#[derive(Debug)]
+pub struct Texts<'a> {
+    single: Option<RawStr<'a>>,
+    parts: Option<Scanner<'a>>,
+}
+
+impl<'a> Iterator for Texts<'a> {
+    type Item = RawStr<'a>;
+
+    fn next(&mut self) -> Option<RawStr<'a>> {
+        if let Some(text) = self.single.take() {
+            return Some(text);
+        }
+        // The source was validated by the first scan, so an error here only means the end.
+        while let Some(scanner) = &mut self.parts {
+            let part = scan_part(scanner).ok();
+            if !scanner.more(b']').unwrap_or(false) {
+                self.parts = None;
+            }
+            if let Some(Part::Text(text)) = part {
+                return Some(text);
+            }
+        }
+        None
+    }
+}
+
+pub(super) enum Part<'a> {
+    Text(RawStr<'a>),
+    Image,
+    Audio,
+    Other,
+}
+
+/// One element of a content array.
+fn scan_part<'a>(s: &mut Scanner<'a>) -> Result<Part<'a>, Problem> {
+    match s.kind()? {
+        Kind::String => return Ok(Part::Text(s.string()?)),
+        Kind::Object => {}
+        _ => {
+            s.skip()?;
+            return Ok(Part::Other);
+        }
+    }
+    let (mut kind, mut text) = (None, None);
+    s.enter(b'{', "expected an object")?;
+    let mut more = s.first(b'}');
+    while more {
+        let key = s.key()?;
+        let is_string = s.kind()? == Kind::String;
+        if is_string && key.is("type") {
+            kind = Some(s.string()?);
+        } else if is_string && key.is("text") {
+            text = Some(s.string()?);
+        } else {
+            s.skip()?;
+        }
+        more = s.more(b'}')?;
+    }
+    Ok(match (kind, text) {
+        (Some(kind), _) if kind.is("image_url") || kind.is("input_image") || kind.is("image") => Part::Image,
+        (Some(kind), _) if kind.is("input_audio") || kind.is("audio_url") => Part::Audio,
+        (_, Some(text)) => Part::Text(text),
+        _ => Part::Other,
+    })
+}
+
+/// The content of a message: null, a string, or an array of parts.
+fn scan_content<'a>(
+    s: &mut Scanner<'a>,
+    name: impl Fn() -> String,
+    view: &mut RequestView<'a>,
+) -> Result<Content<'a>, Problem> {
+    match s.kind()? {
+        Kind::Null => {
+            s.skip()?;
+            Ok(Content::None)
+        }
+        Kind::String => {
+            let text = s.string()?;
+            view.text_bytes += text.raw_len();
+            Ok(Content::Text(text))
+        }
+        Kind::Array => {
+            let start = s.pos();
+            let source = s.rest();
+            s.enter(b'[', "expected an array")?;
+            let mut more = s.first(b']');
+            while more {
+                match scan_part(s)? {
+                    Part::Text(text) => view.text_bytes += text.raw_len(),
+                    Part::Image => view.needs.images = true,
+                    Part::Audio => view.needs.audio = true,
+                    Part::Other => {}
+                }
+                more = s.more(b']')?;
+            }
+            Ok(Content::Parts(&source[..s.pos() - start]))
+        }
+        _ => Err(wrong_type(&name(), "a string, an array of parts, or null")),
+    }
+}
+
+/// `prompt`, `input` or `query`.
+pub(super) fn scan_input<'a>(
+    s: &mut Scanner<'a>,
+    view: &mut RequestView<'a>,
+) -> Result<Content<'a>, Problem> {
+    scan_content(s, || "input".to_owned(), view)
+}
+
+/// One element of `messages`.
+pub(super) fn scan_message<'a>(
+    s: &mut Scanner<'a>,
+    index: usize,
+    view: &mut RequestView<'a>,
+) -> Result<Message<'a>, Problem> {
+    if s.kind()? != Kind::Object {
+        return Err(wrong_type(&format!("messages[{index}]"), "an object"));
+    }
+    let mut message = Message { role: Role::Other, content: Content::None, calls_tools: false };
+    let (mut has_role, mut has_content) = (false, false);
+    s.enter(b'{', "expected an object")?;
+    let mut more = s.first(b'}');
+    while more {
+        let key = s.key()?;
+        if key.is("role") {
+            if std::mem::replace(&mut has_role, true) {
+                return Err(duplicate_key(&format!("messages[{index}].role")));
+            }
+            message.role = scan_role(s, index)?;
+        } else if key.is("content") {
+            if std::mem::replace(&mut has_content, true) {
+                return Err(duplicate_key(&format!("messages[{index}].content")));
+            }
+            s.space();
+            message.content = scan_content(s, || format!("messages[{index}].content"), view)?;
+        } else {
+            let calls = key.is("tool_calls") || key.is("function_call");
+            message.calls_tools |= calls && s.kind()? != Kind::Null;
+            s.skip()?;
+        }
+        more = s.more(b'}')?;
+    }
+    if !has_role {
+        return Err(wrong_type(&format!("messages[{index}].role"), "present: a string such as 'user'"));
+    }
+    Ok(message)
+}
+
+fn scan_role(s: &mut Scanner<'_>, index: usize) -> Result<Role, Problem> {
+    if s.kind()? != Kind::String {
+        return Err(wrong_type(&format!("messages[{index}].role"), "a string"));
+    }
+    Ok(match s.string()?.decode().as_ref() {
+        "system" | "developer" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "tool" | "function" => Role::Tool,
+        _ => Role::Other,
+    })
+}
