@@ -1,1 +1,64 @@
-//! config
+//! What the user wrote, checked into an immutable [`Snapshot`].
+//!
+//! One set of structs (`file`) gives parsing, the JSON schema and the table in `docs/configuration.md`.
+//! Both forms load: Waypost's own and the NVIDIA LLM Router v1 `policies:` file. Nothing here touches
+//! the network; only [`load_file`] reads a file and the environment. Called by the binary and by tests.
+
+mod error;
+mod file;
+mod labels;
+mod leaf;
+mod models;
+mod nearest;
+mod policies;
+mod public;
+mod raw;
+mod resolve;
+mod schema;
+mod snapshot;
+mod substitute;
+mod v1;
+
+use std::io::Read;
+use std::path::Path;
+
+pub use error::Error;
+pub use labels::{COMPLEXITY_LABELS, TASK_LABELS};
+pub use schema::{docs_table, json_schema};
+pub use snapshot::*;
+
+/// Largest configuration file that is read, in bytes.
+pub const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Loads a configuration from its text. `source_name` is the file name shown in errors; `env` looks
+/// up the variables that `${NAME}` refers to.
+///
+/// # Errors
+/// The first thing that is wrong, with its line and column.
+pub fn load_str(
+    text: &str,
+    source_name: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Snapshot, Error> {
+    file::parse(text)
+        .and_then(|file| resolve::resolve(&file, env))
+        .map_err(|fault| Error::at(source_name, text, fault))
+}
+
+/// Loads a configuration file with the variables of this process.
+///
+/// # Errors
+/// The file cannot be read, is larger than [`MAX_FILE_BYTES`], is not UTF-8, or what [`load_str`] says.
+pub fn load_file(path: &Path) -> Result<Snapshot, Error> {
+    let name = path.display().to_string();
+    let file = std::fs::File::open(path).map_err(|source| Error::read(&name, "cannot be opened", source))?;
+    let mut text = String::new();
+    // One byte over the limit tells "too large" from "just fits" without trusting file metadata.
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|source| Error::read(&name, "cannot be read", source))?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(Error::whole_file(&name, format!("is larger than {MAX_FILE_BYTES} bytes")));
+    }
+    load_str(&text, &name, &|variable| std::env::var(variable).ok())
+}

@@ -1,1 +1,22 @@
-//! proxy
+//! The HTTP door: an OpenAI-compatible gateway that takes the place of NVIDIA LLM Router v1.
+//!
+//! `way.rs` holds the whole way of a request, from top to bottom; every other file is one step of it
+//! or one page beside it. Decisions are the router's; bytes are `wire`'s. Called by the binary.
+
+mod admit;
+mod answer;
+mod body;
+mod candidates;
+mod conn;
+mod gateway;
+mod headers;
+mod kserve;
+mod pages;
+mod relay;
+mod send;
+mod server;
+mod ticket;
+mod way;
+
+pub use gateway::Gateway;
+pub use server::{Server, Stage};

@@ -52,6 +52,8 @@ pub enum Code {
     UpstreamFailed,
     /// The model's endpoint was too slow.
     UpstreamTimeout,
+    /// Every endpoint of the model asked for a pause.
+    UpstreamRateLimited,
     /// Waypost has as many requests in flight as it may.
     Overloaded,
     /// Waypost is about to stop.
@@ -76,6 +78,7 @@ impl Code {
             C::ModelNotFound | C::PolicyNotFound | C::DecisionNotFound => 404,
             C::RequestTimeout => 408,
             C::RequestTooLarge => 413,
+            C::UpstreamRateLimited => 429,
             C::UnsupportedMediaType | C::UnsupportedEncoding => 415,
             C::HeadersTooLarge => 431,
             C::ClassifierFailed(status) => status,
@@ -124,6 +127,7 @@ impl Code {
             C::UpstreamUnreachable => "upstream_unreachable",
             C::UpstreamFailed => "upstream_error",
             C::UpstreamTimeout => "upstream_timeout",
+            C::UpstreamRateLimited => "upstream_rate_limited",
             C::Overloaded => "overloaded",
             C::Draining => "draining",
             C::Internal => "internal_error",

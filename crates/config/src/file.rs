@@ -1,0 +1,348 @@
+//! The file as the user writes it: one set of structs for parsing, JSON schema and docs table.
+//!
+//! Doc comments here are what users read in editors and in `docs/configuration.md`. Nothing is
+//! checked beyond shape; `resolve` does that.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::error::Fault;
+use crate::leaf::{BaseUrl, Capability, CompatV1, FullUrl, KIB, MIB, Size};
+use crate::raw::Raw;
+use crate::snapshot::Secret;
+use crate::substitute::mask;
+
+/// v1's port, on every address.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8084);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(300);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(900);
+/// Generous beside a local Triton (tens of milliseconds), short beside any answer.
+const CLASSIFY_TIMEOUT: Duration = Duration::from_secs(1);
+/// Off, as in v1.
+const CONFIDENCE_FLOOR: f64 = 0.0;
+const BODY: Size = Size(10 * MIB);
+const HEADER_BYTES: Size = Size(64 * KIB);
+const HEADER_FIELDS: u64 = 100;
+const CONNECTIONS: u64 = 20_000;
+const REQUESTS_IN_FLIGHT: u64 = 10_000;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+const DECISIONS_KEPT: u64 = 4096;
+const RETRY_BUDGET: f64 = 0.2;
+const RETRY_MIN_PER_SECOND: f64 = 10.0;
+const MAX_ATTEMPTS: u64 = 4;
+/// Enough only where nothing routes to a pod that is going away; Kubernetes users set a few seconds.
+const SHUTDOWN_DELAY: Duration = Duration::ZERO;
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(120);
+const LOG_DECISIONS: bool = true;
+
+/// Waypost's configuration file.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct File {
+    /// Address and port of the HTTP door.
+    pub(crate) listen: Raw<SocketAddr>,
+    /// Models that requests can be sent to.
+    pub(crate) models: Vec<ModelSpec>,
+    /// How prompts are sent to models. Each policy is also a virtual model under its own name.
+    pub(crate) policies: Vec<PolicySpec>,
+    /// The policy behind `model: "auto"`; without it, the first policy of the file.
+    pub(crate) default_policy: Option<Raw<String>>,
+    /// Bounds on what clients may send.
+    pub(crate) limits: LimitsSpec,
+    /// When a failed attempt may be repeated elsewhere.
+    pub(crate) retry: RetrySpec,
+    /// How the process ends.
+    pub(crate) shutdown: ShutdownSpec,
+    /// What is written to the log.
+    pub(crate) log: LogSpec,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            listen: Raw::Default(LISTEN),
+            models: Vec::new(),
+            policies: Vec::new(),
+            default_policy: None,
+            limits: LimitsSpec::default(),
+            retry: RetrySpec::default(),
+            shutdown: ShutdownSpec::default(),
+            log: LogSpec::default(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelSpec {
+    /// The name clients and policies use.
+    pub(crate) name: Raw<String>,
+    /// The `model` value sent upstream; without it, `name`.
+    pub(crate) model: Option<Raw<String>>,
+    /// Where it runs: `http(s)://host:port`, with or without `/v1` at the end.
+    #[serde(default)]
+    pub(crate) endpoints: Vec<Raw<BaseUrl>>,
+    /// One endpoint; short for `endpoints` with a single entry.
+    pub(crate) endpoint: Option<Raw<BaseUrl>>,
+    /// Sent as bearer token; empty or absent sends none.
+    pub(crate) api_key: Option<Raw<Secret>>,
+    /// US dollars per million tokens.
+    pub(crate) price: Option<PriceSpec>,
+    /// Longest prompt plus answer, in tokens; absent means unknown.
+    pub(crate) context_length: Option<Raw<u64>>,
+    /// What it takes besides text; absent means everything.
+    pub(crate) accepts: Option<Vec<Raw<Capability>>>,
+    /// How long each phase of a request may take.
+    #[serde(default)]
+    pub(crate) timeouts: TimeoutsSpec,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PriceSpec {
+    /// Per million prompt tokens.
+    pub(crate) input: Raw<f64>,
+    /// Per million completion tokens.
+    pub(crate) output: Raw<f64>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TimeoutsSpec {
+    /// TCP and TLS connect.
+    pub(crate) connect: Raw<Duration>,
+    /// From the request sent to the first byte of the answer's body.
+    pub(crate) first_byte: Raw<Duration>,
+    /// Longest silence between two pieces of a streamed answer.
+    pub(crate) idle: Raw<Duration>,
+    /// The whole request.
+    pub(crate) total: Raw<Duration>,
+}
+
+impl Default for TimeoutsSpec {
+    fn default() -> Self {
+        Self {
+            connect: Raw::Default(CONNECT_TIMEOUT),
+            first_byte: Raw::Default(FIRST_BYTE_TIMEOUT),
+            idle: Raw::Default(IDLE_TIMEOUT),
+            total: Raw::Default(TOTAL_TIMEOUT),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PolicySpec {
+    /// The name clients use, also as a virtual model.
+    pub(crate) name: Raw<String>,
+    /// What labels the prompt: `task` or `complexity` (built in), or `{kserve: …}`.
+    pub(crate) classifier: Option<ClassifierSpec>,
+    /// Label to model.
+    pub(crate) routes: Option<Routes>,
+    /// Model taken when no label wins: low confidence, classifier late or down, label without a route.
+    pub(crate) default: Option<Raw<String>>,
+    /// Below this confidence (0 to 1) `default` is taken; 0 switches it off.
+    #[serde(default = "confidence_floor")]
+    pub(crate) confidence_floor: Raw<f64>,
+    /// Models tried in order when the chosen one fails.
+    #[serde(default)]
+    pub(crate) fallbacks: Vec<Raw<String>>,
+    /// `v1` restores v1's rule to classify the last message only.
+    pub(crate) compat: Option<Raw<CompatV1>>,
+    /// How long classification may take before `default` is taken.
+    #[serde(default = "classify_timeout")]
+    pub(crate) classify_timeout: Raw<Duration>,
+    /// v1 form: inference address of a KServe v2 classifier. Absent: the built-in one with these labels.
+    pub(crate) url: Option<Raw<FullUrl>>,
+    /// v1 form: one model per label, instead of `classifier` and `routes`.
+    pub(crate) llms: Option<Vec<LlmSpec>>,
+}
+
+fn confidence_floor() -> Raw<f64> {
+    Raw::Default(CONFIDENCE_FLOOR)
+}
+
+fn classify_timeout() -> Raw<Duration> {
+    Raw::Default(CLASSIFY_TIMEOUT)
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ClassifierSpec {
+    /// The built-in classifier with 12 tasks.
+    Task,
+    /// The built-in classifier with 7 dimensions of complexity.
+    Complexity,
+    /// A KServe v2 server, such as Triton, over HTTP.
+    Kserve(KserveSpec),
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KserveSpec {
+    /// Inference address, used as written.
+    pub(crate) url: Raw<FullUrl>,
+    /// Label of each output, in order; may be absent when `routes` names task or complexity labels only.
+    pub(crate) labels: Option<Vec<Raw<String>>>,
+    /// Used instead of the policy's `classify_timeout`.
+    pub(crate) timeout: Option<Raw<Duration>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LlmSpec {
+    /// The classifier's label.
+    pub(crate) name: Raw<String>,
+    /// Where the model runs, with or without `/v1` at the end.
+    pub(crate) api_base: Raw<BaseUrl>,
+    /// Sent as bearer token; empty or absent sends none.
+    pub(crate) api_key: Option<Raw<Secret>>,
+    /// The `model` value sent upstream.
+    pub(crate) model: Raw<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitsSpec {
+    /// Request body, decompressed.
+    pub(crate) body: Raw<Size>,
+    /// Request headers together.
+    pub(crate) header_bytes: Raw<Size>,
+    /// Number of request header fields.
+    pub(crate) header_fields: Raw<u64>,
+    /// Open client connections.
+    pub(crate) connections: Raw<u64>,
+    /// Requests in flight; more are answered 503 at once.
+    pub(crate) requests_in_flight: Raw<u64>,
+    /// From the first byte of a request to the end of its headers.
+    pub(crate) header_timeout: Raw<Duration>,
+    /// From the end of the headers to the end of the body.
+    pub(crate) body_timeout: Raw<Duration>,
+    /// A kept-alive connection without a request is closed after this.
+    pub(crate) keepalive_timeout: Raw<Duration>,
+    /// Decisions kept in memory for `GET /v1/decisions/{id}`.
+    pub(crate) decisions_kept: Raw<u64>,
+}
+
+impl Default for LimitsSpec {
+    fn default() -> Self {
+        Self {
+            body: Raw::Default(BODY),
+            header_bytes: Raw::Default(HEADER_BYTES),
+            header_fields: Raw::Default(HEADER_FIELDS),
+            connections: Raw::Default(CONNECTIONS),
+            requests_in_flight: Raw::Default(REQUESTS_IN_FLIGHT),
+            header_timeout: Raw::Default(HEADER_TIMEOUT),
+            body_timeout: Raw::Default(BODY_TIMEOUT),
+            keepalive_timeout: Raw::Default(KEEPALIVE_TIMEOUT),
+            decisions_kept: Raw::Default(DECISIONS_KEPT),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RetrySpec {
+    /// Retries allowed as a share of requests, 0 to 1.
+    pub(crate) budget: Raw<f64>,
+    /// Retries always allowed, per second.
+    pub(crate) min_per_second: Raw<f64>,
+    /// Attempts for one request, the first included.
+    pub(crate) max_attempts: Raw<u64>,
+}
+
+impl Default for RetrySpec {
+    fn default() -> Self {
+        Self {
+            budget: Raw::Default(RETRY_BUDGET),
+            min_per_second: Raw::Default(RETRY_MIN_PER_SECOND),
+            max_attempts: Raw::Default(MAX_ATTEMPTS),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ShutdownSpec {
+    /// After SIGTERM: still serving, but not ready, for this long.
+    pub(crate) delay: Raw<Duration>,
+    /// Then open requests may finish for this long.
+    pub(crate) grace: Raw<Duration>,
+}
+
+impl Default for ShutdownSpec {
+    fn default() -> Self {
+        Self { delay: Raw::Default(SHUTDOWN_DELAY), grace: Raw::Default(SHUTDOWN_GRACE) }
+    }
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogSpec {
+    /// One structured line per decision, without prompt or answer.
+    pub(crate) decisions: Raw<bool>,
+}
+
+impl Default for LogSpec {
+    fn default() -> Self {
+        Self { decisions: Raw::Default(LOG_DECISIONS) }
+    }
+}
+
+/// `label: model` pairs in the order of the file, with the place of each.
+#[derive(Debug)]
+pub(crate) struct Routes(pub(crate) Vec<(Raw<String>, Raw<String>)>);
+
+impl<'de> Deserialize<'de> for Routes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Routes;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map from label to model")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Routes, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Routes(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+impl JsonSchema for Routes {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "label: model".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "format": "map label: model",
+            "additionalProperties": { "type": "string" },
+        })
+    }
+}
+
+/// Text to structs; references stay unexpanded.
+pub(crate) fn parse(text: &str) -> Result<File, Fault> {
+    if text.trim().is_empty() {
+        return Ok(File::default());
+    }
+    Ok(serde_saphyr::from_str(&mask(text))?)
+}

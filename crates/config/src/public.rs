@@ -1,0 +1,63 @@
+//! Looking names up in a [`Snapshot`], and the redacted view of it behind `GET /config`.
+//!
+//! The view has v1's shape (its demo app reads it) for policies of either form. Never holds a key.
+
+use serde_json::{Value, json};
+
+use crate::snapshot::{Classifier, Model, ModelIndex, Policy, PolicyIndex, Snapshot};
+
+/// What stands in place of every key, as in v1.
+const REDACTED: &str = "[REDACTED]";
+
+impl Snapshot {
+    /// The model of this name.
+    pub fn model(&self, name: &str) -> Option<ModelIndex> {
+        self.models.iter().position(|model| &*model.name == name)
+    }
+
+    /// The policy of this name.
+    pub fn policy(&self, name: &str) -> Option<PolicyIndex> {
+        self.policies.iter().position(|policy| &*policy.name == name)
+    }
+
+    /// The configuration as `GET /config` shows it: v1's `policies`, and `models`; keys redacted.
+    pub fn public_json(&self) -> Value {
+        json!({
+            "policies": self.policies.iter().map(|p| self.public_policy(p)).collect::<Vec<_>>(),
+            "models": self.models.iter().map(public_model).collect::<Vec<_>>(),
+        })
+    }
+
+    fn public_policy(&self, policy: &Policy) -> Value {
+        let llms = policy.routes.iter().filter_map(|route| {
+            let model = self.models.get(route.model)?;
+            Some(json!({
+                "name": &*route.label,
+                "api_base": model.endpoints.first().map(|endpoint| &*endpoint.base),
+                "api_key": REDACTED,
+                "model": &*model.upstream_id,
+            }))
+        });
+        json!({
+            "name": &*policy.name,
+            "url": match &policy.classifier {
+                Classifier::Task => "embedded:task",
+                Classifier::Complexity => "embedded:complexity",
+                Classifier::Kserve { url, .. } => url,
+            },
+            "llms": llms.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn public_model(model: &Model) -> Value {
+    let endpoints: Vec<_> = model.endpoints.iter().map(|e| &*e.base).collect();
+    json!({
+        "name": &*model.name,
+        "model": &*model.upstream_id,
+        "endpoints": endpoints,
+        "api_key": REDACTED,
+        "price": model.price.map(|p| json!({ "input": p.input, "output": p.output })),
+        "context_length": model.context_length,
+    })
+}

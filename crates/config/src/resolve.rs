@@ -1,0 +1,154 @@
+//! From the file's structs to the [`Snapshot`]: names to indices, ranges checked.
+//!
+//! The order matters: policy names first (models must not clash with them), then models, declared and
+//! implied by v1, then the policies that name them. Stops at the first fault. Called by `load_str`.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde_saphyr::Location;
+
+use crate::error::Fault;
+use crate::file::{File, LimitsSpec, RetrySpec};
+use crate::leaf::{KIB, Leaf, MIB, Size};
+use crate::models::Models;
+use crate::nearest::hint;
+use crate::policies;
+use crate::raw::{Raw, Reader};
+use crate::snapshot::{Limits, Log, PolicyIndex, Retry, Shutdown, Snapshot};
+
+/// The virtual model behind which the default policy stands.
+pub(crate) const AUTO: &str = "auto";
+
+/// Below this the HTTP server has no room to parse a request head.
+const MIN_HEADER_BYTES: usize = 8 * KIB;
+const MAX_HEADER_BYTES: usize = 16 * MIB;
+/// What a header map can hold at most.
+const MAX_HEADER_FIELDS: u64 = 32_000;
+const MAX_BODY: usize = 1024 * MIB;
+/// Upper bound of everything that is counted: a larger number is a slip, not a limit.
+const MAX_COUNT: u64 = 10_000_000;
+const MAX_ATTEMPTS: u64 = 100;
+
+pub(crate) fn resolve(file: &File, env: &dyn Fn(&str) -> Option<String>) -> Result<Snapshot, Fault> {
+    if file.models.is_empty() && file.policies.is_empty() {
+        return Err(Fault::new(
+            Location::UNKNOWN,
+            "no model to send a request to: list them under `models:`, each with a `name` and \
+             `endpoints`, or give a v1 file with `policies:` and their `llms:`",
+        ));
+    }
+    let mut reader = Reader::new(env);
+    let names = policies::names(&mut reader, &file.policies)?;
+    let mut models = Models::declared(&mut reader, &file.models, &names)?;
+    let adopted = models.adopt_v1(&mut reader, &file.policies)?;
+    let policies = policies::resolve(&mut reader, &file.policies, &names, &models, &adopted)?;
+
+    Ok(Snapshot {
+        listen: reader.get(&file.listen)?,
+        default_policy: default_policy(&mut reader, file.default_policy.as_ref(), &names)?,
+        limits: limits(&mut reader, &file.limits)?,
+        retry: retry(&mut reader, &file.retry)?,
+        shutdown: Shutdown {
+            delay: reader.get(&file.shutdown.delay)?,
+            grace: reader.get(&file.shutdown.grace)?,
+        },
+        log: Log { decisions: reader.get(&file.log.decisions)? },
+        models: models.list,
+        policies,
+        warnings: reader.warnings,
+    })
+}
+
+fn default_policy(
+    reader: &mut Reader<'_>,
+    wanted: Option<&Raw<String>>,
+    names: &[String],
+) -> Result<Option<PolicyIndex>, Fault> {
+    let Some(raw) = wanted else {
+        return Ok((!names.is_empty()).then_some(0));
+    };
+    let name = reader.get(raw)?;
+    match names.iter().position(|known| *known == name) {
+        Some(index) => Ok(Some(index)),
+        None => {
+            let hint = hint(&name, names.iter().map(String::as_str));
+            Err(raw.fault(format!("`default_policy` names no policy of this file{hint}")))
+        }
+    }
+}
+
+fn limits(reader: &mut Reader<'_>, spec: &LimitsSpec) -> Result<Limits, Fault> {
+    let count = 1..=MAX_COUNT;
+    Ok(Limits {
+        body_bytes: size(reader, &spec.body, 1..=MAX_BODY)?,
+        header_bytes: size(reader, &spec.header_bytes, MIN_HEADER_BYTES..=MAX_HEADER_BYTES)?,
+        header_fields: number(reader, &spec.header_fields, 1..=MAX_HEADER_FIELDS)? as usize,
+        connections: number(reader, &spec.connections, count.clone())? as usize,
+        requests_in_flight: number(reader, &spec.requests_in_flight, count.clone())? as usize,
+        header_timeout: positive(reader, &spec.header_timeout)?,
+        body_timeout: positive(reader, &spec.body_timeout)?,
+        keepalive_timeout: positive(reader, &spec.keepalive_timeout)?,
+        decisions_kept: number(reader, &spec.decisions_kept, count)? as usize,
+    })
+}
+
+fn retry(reader: &mut Reader<'_>, spec: &RetrySpec) -> Result<Retry, Fault> {
+    Ok(Retry {
+        budget_ratio: fraction(reader, &spec.budget)?,
+        budget_min_per_second: at_least_zero(reader, &spec.min_per_second)? as f32,
+        max_attempts: number(reader, &spec.max_attempts, 1..=MAX_ATTEMPTS)? as u32,
+    })
+}
+
+/// A duration above zero: a timeout of zero would fail every request.
+pub(crate) fn positive(reader: &mut Reader<'_>, raw: &Raw<Duration>) -> Result<Duration, Fault> {
+    match reader.get(raw)? {
+        Duration::ZERO => Err(raw.wrong("must be longer than zero")),
+        duration => Ok(duration),
+    }
+}
+
+/// A share, 0 to 1.
+pub(crate) fn fraction(reader: &mut Reader<'_>, raw: &Raw<f64>) -> Result<f32, Fault> {
+    match reader.get(raw)? {
+        share if (0.0..=1.0).contains(&share) => Ok(share as f32),
+        _ => Err(raw.wrong("must be between 0 and 1")),
+    }
+}
+
+/// A price or a rate.
+pub(crate) fn at_least_zero(reader: &mut Reader<'_>, raw: &Raw<f64>) -> Result<f64, Fault> {
+    match reader.get(raw)? {
+        number if number >= 0.0 => Ok(number),
+        _ => Err(raw.wrong("must not be negative")),
+    }
+}
+
+/// A count within bounds.
+pub(crate) fn number(
+    reader: &mut Reader<'_>,
+    raw: &Raw<u64>,
+    range: RangeInclusive<u64>,
+) -> Result<u64, Fault> {
+    within(reader, raw, range)
+}
+
+fn size(reader: &mut Reader<'_>, raw: &Raw<Size>, range: RangeInclusive<usize>) -> Result<usize, Fault> {
+    let range = Size(*range.start())..=Size(*range.end());
+    within(reader, raw, range).map(|Size(bytes)| bytes)
+}
+
+fn within<T: Leaf + PartialOrd>(
+    reader: &mut Reader<'_>,
+    raw: &Raw<T>,
+    range: RangeInclusive<T>,
+) -> Result<T, Fault> {
+    let value = reader.get(raw)?;
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let bound = |value: &T| value.to_json().to_string().replace('"', "");
+    let (low, high) = (bound(range.start()), bound(range.end()));
+    Err(raw.wrong(&format!("must be between {low} and {high}")))
+}

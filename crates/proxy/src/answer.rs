@@ -1,0 +1,72 @@
+//! The body of every answer: whole, or relayed as it comes.
+//!
+//! Also the one place where an [`ApiError`] becomes an HTTP response. Used by every page and by the
+//! way of a request.
+
+use crate::relay::Relay;
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use waypost_wire::ApiError;
+
+/// A response body.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Known in full; taken when sent.
+    Whole(Bytes),
+    /// Coming from an upstream.
+    Relay(Box<Relay>),
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Relay(relay) => relay.poll(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Relay(_) => SizeHint::new(),
+        }
+    }
+}
+
+/// A JSON page.
+pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Answer> {
+    typed(status, HeaderValue::from_static("application/json"), body)
+}
+
+/// A page of any type.
+pub(crate) fn typed(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// An error in OpenAI's shape.
+pub(crate) fn error(error: &ApiError) -> Response<Answer> {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, error.to_json());
+    if let Some(seconds) = error.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

@@ -1,0 +1,125 @@
+//! What all requests share, and which path leads where.
+//!
+//! The brain is swapped whole on reload; metrics, the decision log and the counters outlive it. It
+//! never touches a socket. Called by the server for every request.
+
+use crate::answer::{self, Answer};
+use crate::way::{self, Api};
+use crate::{kserve, pages};
+use arc_swap::ArcSwap;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use waypost_config::Snapshot;
+use waypost_ledger::{DecisionLog, Metrics};
+use waypost_picker::Endpoint;
+use waypost_router::{Brain, Decision};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Gateway {
+    brain: ArcSwap<Brain>,
+    pub(crate) metrics: Metrics,
+    pub(crate) log: DecisionLog<Decision>,
+    pub(crate) in_flight: AtomicUsize,
+    not_ready: AtomicBool,
+    closing: AtomicBool,
+}
+
+impl Gateway {
+    /// A gateway that decides with `brain`.
+    ///
+    /// # Errors
+    /// When the metrics cannot be registered.
+    pub fn new(brain: Brain) -> Result<Arc<Self>, String> {
+        let metrics = Metrics::new().map_err(|e| e.to_string())?;
+        let log = DecisionLog::new(brain.snapshot().limits.decisions_kept, fastrand::u32(..));
+        let gateway = Self {
+            brain: ArcSwap::from_pointee(brain),
+            metrics,
+            log,
+            in_flight: AtomicUsize::new(0),
+            not_ready: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+        };
+        gateway.note_applied();
+        Ok(Arc::new(gateway))
+    }
+
+    /// The brain as of now; a request keeps the one it began with.
+    #[must_use]
+    pub fn brain(&self) -> Arc<Brain> {
+        self.brain.load_full()
+    }
+
+    /// Takes over a new configuration. Endpoints it shares with the old one keep their state.
+    pub fn apply(&self, snapshot: Snapshot) {
+        let old = self.brain();
+        let classifier = Arc::clone(old.classifiers().embedded());
+        self.brain.store(Arc::new(Brain::new(snapshot, classifier, Some(&old))));
+        self.metrics.config_reloads.with_label_values(&["applied"]).inc();
+        self.note_applied();
+    }
+
+    /// A new configuration was refused; the old one stays.
+    pub fn note_refused(&self) {
+        self.metrics.config_reloads.with_label_values(&["refused"]).inc();
+    }
+
+    fn note_applied(&self) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        self.metrics.config_applied.set(now.map_or(0.0, |d| d.as_secs_f64()));
+    }
+
+    pub(crate) fn note_health(&self, endpoint: &Endpoint) {
+        let aside = i64::from(endpoint.is_aside());
+        self.metrics.endpoint_aside.with_label_values(&[endpoint.base()]).set(aside);
+    }
+
+    /// From now on readiness is false; requests are still served.
+    pub(crate) fn set_not_ready(&self) {
+        self.not_ready.store(true, Relaxed);
+    }
+
+    /// From now on new requests are refused; those in flight go on.
+    pub(crate) fn set_closing(&self) {
+        self.closing.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.not_ready.load(Relaxed)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Relaxed)
+    }
+
+    /// Requests in flight now.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Leads a request to its page or on its way.
+    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
+        // The path is copied because the request moves on; it is a few dozen bytes.
+        let path = request.uri().path().to_owned();
+        match path.as_str() {
+            "/v1/chat/completions" => way::forward(self, Api::Chat, request).await,
+            "/completions" | "/v1/completions" | "/v1/responses" => way::forward(self, Api::Text, request).await,
+            "/v1/embeddings" | "/v1/rerank" => way::forward(self, Api::Fixed, request).await,
+            "/health" | "/health/ready" | "/readyz" => pages::ready(&self),
+            "/health/live" | "/livez" => pages::live(),
+            "/config" => pages::config(&self),
+            "/metrics" => pages::metrics(&self),
+            "/v1/models" => pages::models(&self),
+            _ => match path.split('/').skip(1).collect::<Vec<_>>().as_slice() {
+                ["v1", "decisions", id] => pages::decision(&self, id),
+                ["v1", "models", ..] => pages::model(&self, &path["/v1/models/".len()..]),
+                ["v2", rest @ ..] => kserve::handle(&self, rest, request).await,
+                _ => answer::json(StatusCode::NOT_FOUND, r#"{"path":"Unavailable"}"#),
+            },
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Which headers pass, in both directions.
+//!
+//! Upstream goes what describes the request; what describes the client's connection, its rights at
+//! Waypost or its browser does not. Keys come from the configuration only. Used by send and relay.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use waypost_config::Secret;
+use waypost_router::Decision;
+
+/// Describe one connection, not the message (RFC 9110, 7.6.1).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Not for the upstream: the client's own rights, its browser state, what Waypost sets itself, and
+/// encodings that would keep it from reading usage.
+const NOT_UPSTREAM: [HeaderName; 12] = [
+    header::HOST,
+    header::AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    header::COOKIE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::ACCEPT_ENCODING,
+    header::EXPECT,
+    header::FORWARDED,
+    HeaderName::from_static("x-real-ip"),
+    header::ORIGIN,
+];
+
+/// Prefixes that never come from a client.
+const RESERVED_PREFIXES: [&str; 3] = ["x-waypost-", "x-forwarded-", "x-gateway-"];
+
+/// The client's headers made fit for an upstream; the key is added per model by [`authorize`].
+pub(crate) fn to_upstream(mut headers: HeaderMap) -> HeaderMap {
+    strip_hop_by_hop(&mut headers);
+    for name in &NOT_UPSTREAM {
+        headers.remove(name);
+    }
+    let reserved: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| RESERVED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix)))
+        .cloned()
+        .collect();
+    for name in reserved {
+        headers.remove(name);
+    }
+    // The body has been read as JSON; whatever the client called it, that is what it is.
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("application/json"));
+    headers
+}
+
+/// Sets the key of one model; none for an empty key.
+pub(crate) fn authorize(headers: &mut HeaderMap, key: &Secret) {
+    if key.is_empty() {
+        return;
+    }
+    if let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", key.expose())) {
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+}
+
+/// An upstream's headers made fit for the client.
+pub(crate) fn from_upstream(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+/// The decision in short, and v1's header.
+pub(crate) fn explain(headers: &mut HeaderMap, decision: &Decision) {
+    let mut set = |name: &'static str, value: &str| {
+        // A label may hold any UTF-8; only control characters cannot stand in a header.
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set("x-waypost-decision-id", &decision.id);
+    if let Some(model) = &decision.model {
+        set("x-waypost-model", model);
+        set("x-chosen-classifier", decision.label.as_ref().unwrap_or(model));
+    }
+    if let Some(policy) = &decision.policy {
+        set("x-waypost-policy", policy);
+    }
+    if let Some(label) = &decision.label {
+        set("x-waypost-label", label);
+    }
+    if let Some(confidence) = decision.confidence {
+        set("x-waypost-confidence", &format!("{confidence:.3}"));
+    }
+    if let Some(tier) = decision.tier {
+        set("x-waypost-tier", tier.as_str());
+    }
+    if let Some(reason) = decision.fallback {
+        set("x-waypost-fallback", reason);
+    }
+    if decision.attempts.len() > 1 {
+        set("x-waypost-attempts", &decision.attempts.len().to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_describes_the_request_goes_upstream() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("authorization", "Bearer client"),
+            ("x-api-key", "client"),
+            ("cookie", "a=b"),
+            ("connection", "keep-alive, x-private"),
+            ("x-private", "1"),
+            ("x-forwarded-host", "evil"),
+            ("x-gateway-destination-endpoint", "10.0.0.1:1"),
+            ("accept-encoding", "gzip"),
+            ("x-request-id", "r1"),
+            ("traceparent", "00-1"),
+            ("idempotency-key", "i1"),
+            ("content-type", "application/json; charset=utf-8"),
+        ] {
+            headers.append(name, value.parse().unwrap());
+        }
+        let mut out = to_upstream(headers);
+        authorize(&mut out, &Secret::default());
+        assert!(!out.contains_key("authorization"));
+        authorize(&mut out, &Secret::new("sk"));
+        let mut names: Vec<_> = out.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "authorization", "content-type", "idempotency-key", "traceparent", "x-request-id"]);
+        assert_eq!(out["authorization"], "Bearer sk");
+        assert!(out["authorization"].is_sensitive());
+    }
+}

@@ -1,0 +1,108 @@
+//! A KServe v2 server: an existing v1 controller can use Waypost in place of Triton.
+//!
+//! Two models, `task_router_ensemble` and `complexity_router_ensemble`, answered by the embedded
+//! classifier: one-hot like v1's, probabilities when asked for. Errors are KServe's `{"error": …}`.
+
+use crate::answer::{self, Answer};
+use crate::body;
+use crate::gateway::Gateway;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde_json::json;
+use waypost_classify::{Head, Prompt};
+use waypost_wire::kserve::{InferRequest, InferResponse, Output, SequenceParameters};
+
+/// Serves a path below `/v2`.
+pub(crate) async fn handle(gateway: &Gateway, path: &[&str], request: Request<Incoming>) -> Response<Answer> {
+    match path {
+        ["health", "live"] => empty(StatusCode::OK),
+        ["health", "ready"] if gateway.is_ready() => empty(StatusCode::OK),
+        ["health", "ready"] => empty(StatusCode::SERVICE_UNAVAILABLE),
+        [] | [""] => {
+            let server = json!({"name": "waypost", "version": env!("CARGO_PKG_VERSION"), "extensions": []});
+            answer::json(StatusCode::OK, server.to_string())
+        }
+        ["models", name, rest @ ..] => match (head_of(name), rest) {
+            (None, _) => fail(StatusCode::NOT_FOUND, &format!("Request for unknown model: '{name}' is not found")),
+            (Some(_), ["ready"] | ["versions", "1", "ready"]) => empty(StatusCode::OK),
+            (Some(head), [] | ["versions", "1"]) => answer::json(StatusCode::OK, metadata(name, head)),
+            (Some(head), ["infer"] | ["versions", "1", "infer"]) => infer(gateway, name, head, request).await,
+            _ => fail(StatusCode::NOT_FOUND, "Not Found"),
+        },
+        _ => fail(StatusCode::NOT_FOUND, "Not Found"),
+    }
+}
+
+fn head_of(name: &str) -> Option<Head> {
+    match name {
+        "task_router_ensemble" => Some(Head::Task),
+        "complexity_router_ensemble" => Some(Head::Complexity),
+        _ => None,
+    }
+}
+
+fn metadata(name: &str, head: Head) -> String {
+    let classes = head.labels().len();
+    json!({
+        "name": name, "versions": ["1"], "platform": "ensemble",
+        "inputs": [{"name": "INPUT", "datatype": "BYTES", "shape": [1]}],
+        "outputs": [
+            {"name": "OUTPUT", "datatype": "FP32", "shape": [classes]},
+            {"name": "PROBABILITIES", "datatype": "FP32", "shape": [classes]},
+        ],
+        // Not in the standard: what v1 users had to look up in the source.
+        "parameters": {"labels": head.labels()},
+    })
+    .to_string()
+}
+
+async fn infer(gateway: &Gateway, name: &str, head: Head, request: Request<Incoming>) -> Response<Answer> {
+    let brain = gateway.brain();
+    let (parts, incoming) = request.into_parts();
+    let body = match body::read(&parts.headers, incoming, &brain.snapshot().limits).await {
+        Ok(body) => body,
+        Err(e) => {
+            let status = StatusCode::from_u16(e.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            return fail(status, &e.message);
+        }
+    };
+    let request = match InferRequest::parse(&body) {
+        Ok(request) => request,
+        Err(message) => return fail(StatusCode::BAD_REQUEST, &message),
+    };
+    let verdicts: Vec<_> = request
+        .texts
+        .iter()
+        .map(|text| brain.classifiers().embedded().classify(head, &Prompt { focus: text, context: "" }))
+        .collect();
+    let classes = head.labels().len();
+    let shape = || if verdicts.len() == 1 { vec![classes] } else { vec![verdicts.len(), classes] };
+    let output = |name, data| Output { name, datatype: "FP32", shape: shape(), data };
+    let mut outputs = Vec::new();
+    if request.one_hot {
+        let one_hot = verdicts.iter().flat_map(|v| (0..classes).map(|i| f32::from(u8::from(i == v.label)))).collect();
+        outputs.push(output("OUTPUT", one_hot));
+    }
+    if request.probabilities {
+        outputs.push(output("PROBABILITIES", verdicts.iter().flat_map(|v| v.probabilities.clone()).collect()));
+    }
+    let response = InferResponse {
+        id: request.id,
+        model_name: name,
+        model_version: "1",
+        parameters: SequenceParameters::default(),
+        outputs,
+    };
+    match serde_json::to_string(&response) {
+        Ok(body) => answer::json(StatusCode::OK, body),
+        Err(e) => fail(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+    }
+}
+
+fn empty(status: StatusCode) -> Response<Answer> {
+    answer::json(status, "")
+}
+
+fn fail(status: StatusCode, message: &str) -> Response<Answer> {
+    answer::json(status, json!({"error": message}).to_string())
+}

@@ -1,0 +1,85 @@
+//! The pages beside the way: health, config, metrics, models, decisions.
+//!
+//! v1's bodies where v1 had the page. Nothing here waits for anything. Called by the gateway.
+
+use crate::answer::{self, Answer};
+use crate::gateway::Gateway;
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+use waypost_wire::{ApiError, Code};
+
+/// 200 while this Waypost takes requests; 503 from the first moment of a shutdown.
+pub(crate) fn ready(gateway: &Gateway) -> Response<Answer> {
+    if gateway.is_ready() {
+        live()
+    } else {
+        answer::json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"DRAINING"}"#)
+    }
+}
+
+/// 200 while the process answers at all.
+pub(crate) fn live() -> Response<Answer> {
+    answer::json(StatusCode::OK, r#"{"status":"OK"}"#)
+}
+
+/// The configuration, keys redacted.
+pub(crate) fn config(gateway: &Gateway) -> Response<Answer> {
+    answer::json(StatusCode::OK, gateway.brain().snapshot().public_json().to_string())
+}
+
+/// Prometheus text.
+pub(crate) fn metrics(gateway: &Gateway) -> Response<Answer> {
+    match gateway.metrics.encode() {
+        Ok(text) => answer::typed(StatusCode::OK, HeaderValue::from_static("text/plain; version=0.0.4"), text),
+        Err(e) => answer::error(&ApiError::new(Code::Internal, format!("The metrics cannot be written: {e}."))),
+    }
+}
+
+/// Real models and virtual ones, in OpenAI's shape.
+pub(crate) fn models(gateway: &Gateway) -> Response<Answer> {
+    answer::json(StatusCode::OK, json!({"object": "list", "data": list(gateway)}).to_string())
+}
+
+/// One of them.
+pub(crate) fn model(gateway: &Gateway, id: &str) -> Response<Answer> {
+    match list(gateway).into_iter().find(|entry| entry["id"] == id) {
+        Some(entry) => answer::json(StatusCode::OK, entry.to_string()),
+        None => {
+            let id: String = id.chars().take(128).collect();
+            let message = format!("The model '{id}' does not exist here.");
+            answer::error(&ApiError::new(Code::ModelNotFound, message).param("model"))
+        }
+    }
+}
+
+fn list(gateway: &Gateway) -> Vec<serde_json::Value> {
+    let brain = gateway.brain();
+    let snapshot = brain.snapshot();
+    let entry = |id: &str, owner: &str| json!({"id": id, "object": "model", "created": 0, "owned_by": owner});
+    let auto = snapshot.default_policy.map(|_| entry("auto", "waypost-policy"));
+    let policies = snapshot.policies.iter().map(|p| entry(&p.name, "waypost-policy"));
+    let models = snapshot.models.iter().filter(|m| m.listed).map(|m| {
+        let mut model = entry(&m.name, "waypost");
+        if let Some(length) = m.context_length {
+            // vLLM's name for it; clients read it there.
+            model["max_model_len"] = length.into();
+        }
+        model
+    });
+    auto.into_iter().chain(policies).chain(models).collect()
+}
+
+/// One decision, while it is kept.
+pub(crate) fn decision(gateway: &Gateway, id: &str) -> Response<Answer> {
+    let found = gateway.log.get(id).and_then(|decision| serde_json::to_string(&*decision).ok());
+    match found {
+        Some(body) => answer::json(StatusCode::OK, body),
+        None => {
+            let kept = gateway.brain().snapshot().limits.decisions_kept;
+            let message = format!(
+                "No such decision. It appears when its request has ended; the latest {kept} of this process are kept."
+            );
+            answer::error(&ApiError::new(Code::DecisionNotFound, message))
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Step 1: accept. Connection caps, first-byte and header deadlines, HTTP/1.1 and HTTP/2 without TLS,
+//! and an orderly end.
+//!
+//! Own loop on hyper, because a ready-made one installs no header timer and has no cap. Called by the
+//! binary once; runs until it is told to stop and the last request is done.
+
+use crate::answer::Answer;
+use crate::conn::{Busy, Conn};
+use crate::gateway::Gateway;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use waypost_config::{Limits, Shutdown};
+use waypost_wire::{ApiError, Code};
+
+/// What an HTTP/2 client sends first (RFC 9113, 3.4).
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Streams one HTTP/2 connection may have open.
+const H2_MAX_STREAMS: u32 = 256;
+/// An HTTP/2 connection that is silent this long is asked whether it lives.
+const H2_PING_EVERY: Duration = Duration::from_secs(30);
+/// Behind our own header limits, which answer in JSON, stand hyper's at this many times them.
+const HARD_HEADER_FACTOR: usize = 2;
+/// When accepting fails (no file descriptors left), the next try waits this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// After the last request ended, connections get this long to flush and close.
+const FLUSH_TIME: Duration = Duration::from_millis(500);
+
+/// How far a shutdown has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Serving.
+    Running,
+    /// Told to stop.
+    Stopping,
+    /// Connections end after their current request.
+    Closing,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+}
+
+impl Server {
+    /// A server on `listener`.
+    #[must_use]
+    pub fn new(listener: TcpListener, gateway: Arc<Gateway>) -> Self {
+        Self { listener, gateway }
+    }
+
+    /// Serves until `stop` resolves and the requests in flight are done, or the grace period is over.
+    pub async fn run(self, stop: impl Future<Output = Shutdown>) {
+        let (stage, watcher) = watch::channel(Stage::Running);
+        let accepting = tokio::spawn(accept(self.listener, Arc::clone(&self.gateway), watcher));
+        let shutdown = stop.await;
+        // Readiness is false at once; what still comes is served until the delay is over.
+        self.gateway.set_not_ready();
+        stage.send_replace(Stage::Stopping);
+        tracing::info!(in_flight = self.gateway.requests_in_flight(), "stopping");
+        sleep(shutdown.delay).await;
+        self.gateway.set_closing();
+        stage.send_replace(Stage::Closing);
+        let end = Instant::now() + shutdown.grace;
+        while self.gateway.requests_in_flight() > 0 && Instant::now() < end {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let flushed = Instant::now() + FLUSH_TIME;
+        while self.gateway.metrics.connections.get() > 0 && Instant::now() < flushed {
+            sleep(Duration::from_millis(5)).await;
+        }
+        accepting.abort();
+        let cut = self.gateway.requests_in_flight();
+        tracing::info!(cut, "stopped");
+    }
+}
+
+async fn accept(listener: TcpListener, gateway: Arc<Gateway>, stage: watch::Receiver<Stage>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                gateway.metrics.refused.with_label_values(&["accept_error"]).inc();
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let limits = gateway.brain().snapshot().limits;
+        let open = OpenConnection::new(&gateway);
+        if gateway.metrics.connections.get() > limits.connections as i64 {
+            gateway.metrics.refused.with_label_values(&["connections"]).inc();
+            say_full(&stream);
+            continue;
+        }
+        let (gateway, stage) = (Arc::clone(&gateway), stage.clone());
+        tokio::spawn(async move {
+            let _open = open;
+            // What ends a connection early (a client that resets it) is no event worth a log line.
+            let _ = serve(stream, gateway, limits, stage).await;
+        });
+    }
+}
+
+/// Counts a connection while it is open.
+struct OpenConnection(Arc<Gateway>);
+
+impl OpenConnection {
+    fn new(gateway: &Arc<Gateway>) -> Self {
+        gateway.metrics.connections.inc();
+        Self(Arc::clone(gateway))
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.metrics.connections.dec();
+    }
+}
+
+fn say_full(stream: &TcpStream) {
+    let body = ApiError::new(Code::Overloaded, "Waypost has as many connections open as it may.").to_json();
+    let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n";
+    let response = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    let _ = stream.try_write(response.as_bytes());
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn serve(
+    stream: TcpStream,
+    gateway: Arc<Gateway>,
+    limits: Limits,
+    mut stage: watch::Receiver<Stage>,
+) -> Result<(), Failure> {
+    // Without it an SSE event may wait 40 ms for the client's delayed ACK of the headers.
+    stream.set_nodelay(true)?;
+    let since = Instant::now();
+    let is_h2 = timeout_at(since + limits.header_timeout, starts_with_preface(&stream)).await??;
+    let conn = Conn::new(stream, since, limits.header_timeout, limits.keepalive_timeout);
+    let phase = conn.phase();
+    let hard_header_bytes = (limits.header_bytes * HARD_HEADER_FACTOR).max(8192);
+    if is_h2 {
+        // Many requests at once: hyper's pings watch over the connection, not the phases of one request.
+        let _always = phase.busy();
+        let service = service_fn(move |request| {
+            let gateway = Arc::clone(&gateway);
+            async move { Ok::<_, Infallible>(gateway.handle(request).await.map(|answer| Served { answer, _busy: None })) }
+        });
+        let mut connection = Box::pin(
+            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(H2_PING_EVERY)
+                .max_concurrent_streams(H2_MAX_STREAMS)
+                .max_header_list_size(u32::try_from(hard_header_bytes).unwrap_or(u32::MAX))
+                .serve_connection(TokioIo::new(conn), service),
+        );
+        tokio::select! {
+            done = connection.as_mut() => return Ok(done?),
+            _ = stage.wait_for(|stage| *stage == Stage::Closing) => connection.as_mut().graceful_shutdown(),
+        }
+        return Ok(connection.await?);
+    }
+    let closing = stage.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let busy = phase.busy();
+        let (gateway, closing) = (Arc::clone(&gateway), closing.clone());
+        async move { Ok::<_, Infallible>(respond(gateway, request, busy, &closing).await) }
+    });
+    let mut connection = Box::pin(
+        hyper::server::conn::http1::Builder::new()
+            .max_buf_size(hard_header_bytes)
+            .max_headers(limits.header_fields * HARD_HEADER_FACTOR)
+            .serve_connection(TokioIo::new(conn), service),
+    );
+    tokio::select! {
+        done = connection.as_mut() => return Ok(done?),
+        _ = stage.wait_for(|stage| *stage == Stage::Closing) => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+async fn respond(
+    gateway: Arc<Gateway>,
+    request: Request<Incoming>,
+    busy: Busy,
+    stage: &watch::Receiver<Stage>,
+) -> Response<Served> {
+    let mut response = gateway.handle(request).await;
+    if *stage.borrow() > Stage::Running {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.map(|answer| Served { answer, _busy: Some(busy) })
+}
+
+/// Whether the client speaks HTTP/2: told by its first bytes, which stay in the socket.
+async fn starts_with_preface(stream: &TcpStream) -> io::Result<bool> {
+    let mut start = [0; H2_PREFACE.len()];
+    loop {
+        let n = stream.peek(&mut start).await?;
+        if n == 0 || start[..n] != H2_PREFACE[..n] {
+            return Ok(false);
+        }
+        if n == H2_PREFACE.len() {
+            return Ok(true);
+        }
+        // Part of a preface (or of a method that begins like it): peek again when more may be there.
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// An answer that keeps its connection's phase until it is out.
+struct Served {
+    answer: Answer,
+    _busy: Option<Busy>,
+}
+
+impl Body for Served {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Pin::new(&mut self.get_mut().answer).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.answer.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.answer.size_hint()
+    }
+}

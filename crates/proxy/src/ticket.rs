@@ -1,0 +1,241 @@
+//! Step 10, prepared from the start: the record that goes along with a request and settles it.
+//!
+//! A ticket settles exactly once: when the answer is complete, when it broke, or when it is dropped
+//! because the client left. Then the decision is logged and counted, and the request's place is free.
+
+use crate::admit::Place;
+use crate::answer::{self, Answer};
+use crate::gateway::Gateway;
+use crate::headers;
+use http::Response;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use waypost_config::{ModelIndex, Price};
+use waypost_router::{Brain, Decision, Outcome, Tier, Via};
+use waypost_wire::{ApiError, Usage};
+
+/// Stands for "no policy" and "no model" in metric labels.
+const NONE: &str = "-";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    gateway: Arc<Gateway>,
+    sequence: u64,
+    arrived: Instant,
+    /// What is known so far.
+    pub(crate) decision: Decision,
+    price: Option<Price>,
+    settled: bool,
+    // Held for its drop.
+    place: Option<Place>,
+}
+
+impl Ticket {
+    pub(crate) fn new(gateway: &Arc<Gateway>, path: &str) -> Self {
+        gateway.metrics.num_requests.inc();
+        let sequence = gateway.log.next_sequence();
+        let decision = Decision {
+            id: gateway.log.id(sequence),
+            at_unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
+            path: path.into(),
+            ..Decision::default()
+        };
+        Self {
+            gateway: Arc::clone(gateway),
+            sequence,
+            arrived: Instant::now(),
+            decision,
+            price: None,
+            settled: false,
+            place: None,
+        }
+    }
+
+    pub(crate) fn hold(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    pub(crate) fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    pub(crate) fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    /// Milliseconds since arrival.
+    pub(crate) fn elapsed_ms(&self) -> f64 {
+        self.arrived.elapsed().as_secs_f64() * 1e3
+    }
+
+    /// The model and endpoint that answered.
+    pub(crate) fn answered_by(&mut self, brain: &Brain, model: ModelIndex, endpoint: &Arc<str>, position: usize) {
+        let model = &brain.snapshot().models[model];
+        self.decision.model = Some(Arc::clone(&model.name));
+        self.decision.endpoint = Some(Arc::clone(endpoint));
+        self.price = model.price;
+        let reason = self.decision.plan.get(position).map(|(_, reason)| *reason);
+        self.decision.fallback = reason.and_then(Brain::fallback_reason);
+    }
+
+    /// The answer's head is ready: counts what v1 counts at this point and explains itself.
+    pub(crate) fn head<B>(&mut self, response: &mut Response<B>) {
+        self.decision.status = response.status().as_u16();
+        headers::explain(response.headers_mut(), &self.decision);
+        let (metrics, decision) = (&self.gateway.metrics, &self.decision);
+        let total = self.elapsed_ms();
+        metrics.request_latency_seconds.observe(total / 1e3);
+        if let (Some(sent), Some(back)) =
+            (decision.attempts.last().map(|a| a.ms), decision.upstream_headers_ms)
+        {
+            let overhead = (total - decision.classify_ms - sent.min(back)).max(0.0);
+            metrics.proxy_overhead_latency_seconds.observe(overhead / 1e3);
+            metrics.llm_response_time_seconds.with_label_values(&[self.v1_label()]).observe(sent / 1e3);
+        }
+    }
+
+    /// v1 labels its metrics with the class, not the model.
+    fn v1_label(&self) -> &str {
+        self.decision.label.as_deref().or(self.decision.model.as_deref()).unwrap_or(NONE)
+    }
+
+    /// Tokens as the model reported them.
+    pub(crate) fn used(&mut self, usage: Usage) {
+        self.decision.prompt_tokens = Some(usage.prompt_tokens);
+        self.decision.completion_tokens = Some(usage.completion_tokens);
+        self.decision.cached_tokens = usage.cached();
+        self.decision.cost_usd = self.price.map(|price| {
+            (usage.prompt_tokens as f64 * price.input + usage.completion_tokens as f64 * price.output) / 1e6
+        });
+        let metrics = &self.gateway.metrics;
+        for (category, tokens) in
+            [("prompt", usage.prompt_tokens), ("completion", usage.completion_tokens), ("total", usage.total())]
+        {
+            metrics.llm_token_usage.with_label_values(&[self.v1_label(), category]).inc_by(tokens);
+        }
+        let model = self.decision.model.as_deref().unwrap_or(NONE);
+        metrics.tokens.with_label_values(&[model, "prompt"]).inc_by(usage.prompt_tokens);
+        metrics.tokens.with_label_values(&[model, "completion"]).inc_by(usage.completion_tokens);
+        if let Some(cached) = usage.cached() {
+            metrics.tokens.with_label_values(&[model, "cached"]).inc_by(cached);
+        }
+        if let Some(cost) = self.decision.cost_usd {
+            metrics.cost_usd.with_label_values(&[model]).inc_by(cost);
+        }
+    }
+
+    /// The first byte of the answer's body is here.
+    pub(crate) fn first_byte(&mut self) {
+        let ms = self.elapsed_ms();
+        self.decision.ttft_ms = Some(ms);
+        let model = self.decision.model.as_deref().unwrap_or(NONE);
+        self.gateway.metrics.ttft_seconds.with_label_values(&[model]).observe(ms / 1e3);
+    }
+
+    /// Waypost's own "no": settles and answers.
+    pub(crate) fn refuse(mut self, error: &ApiError) -> Response<Answer> {
+        self.decision.error = Some(error.code.as_str());
+        let mut response = answer::error(error);
+        self.head(&mut response);
+        self.settle(Outcome::Refused);
+        response
+    }
+
+    /// Ends the request. Only the first call counts.
+    pub(crate) fn settle(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        self.decision.total_ms = self.elapsed_ms();
+        self.decision.outcome = Some(outcome);
+        self.count(outcome);
+        let decision = Arc::new(std::mem::take(&mut self.decision));
+        if self.gateway.brain().snapshot().log.decisions {
+            write_log(&decision);
+        }
+        self.gateway.log.put(self.sequence, decision);
+        self.place = None;
+    }
+
+    fn count(&self, outcome: Outcome) {
+        let (metrics, decision) = (&self.gateway.metrics, &self.decision);
+        match decision.status {
+            _ if outcome == Outcome::ClientGone => {
+                metrics.client_gone.inc();
+                metrics.request_failure_total.with_label_values(&["other"]).inc();
+            }
+            _ if outcome == Outcome::Broken => {
+                metrics.request_failure_total.with_label_values(&["system"]).inc();
+            }
+            200..300 => metrics.request_success_total.inc(),
+            400..500 => metrics.request_failure_total.with_label_values(&["4xx"]).inc(),
+            500..600 => metrics.request_failure_total.with_label_values(&["5xx"]).inc(),
+            _ => metrics.request_failure_total.with_label_values(&["other"]).inc(),
+        }
+        let policy = decision.policy.as_deref().unwrap_or(NONE);
+        let model = decision.model.as_deref().unwrap_or(NONE);
+        metrics.requests.with_label_values(&[model, policy, outcome.as_str()]).inc();
+        if let Some(reason) = decision.fallback {
+            metrics.fallbacks.with_label_values(&[policy, reason]).inc();
+        }
+        if decision.policy.is_some() {
+            metrics.requests_per_policy.with_label_values(&[policy]).inc();
+            metrics.requests_per_model.with_label_values(&[self.v1_label()]).inc();
+            self.count_classification(policy);
+        }
+    }
+
+    fn count_classification(&self, policy: &str) {
+        let (metrics, decision) = (&self.gateway.metrics, &self.decision);
+        let tier = decision.tier.unwrap_or(Tier::None);
+        let strategy = if tier == Tier::None && decision.via == Via::BodyObject { "manual" } else { "triton" };
+        metrics.routing_policy_usage.with_label_values(&[strategy]).inc();
+        if tier == Tier::None {
+            return;
+        }
+        let label = match &decision.classifier_error {
+            Some(_) => "(failed)",
+            None => {
+                metrics.model_selection_time_seconds.observe(decision.classify_ms / 1e3);
+                decision.label.as_deref().unwrap_or(NONE)
+            }
+        };
+        metrics.classifier_seconds.with_label_values(&[tier.as_str()]).observe(decision.classify_ms / 1e3);
+        metrics.classifications.with_label_values(&[policy, label, tier.as_str()]).inc();
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.settle(Outcome::ClientGone);
+    }
+}
+
+/// The decision as one structured log line. Names and numbers only.
+fn write_log(d: &Decision) {
+    tracing::info!(
+        target: "waypost::decision",
+        id = %d.id,
+        path = %d.path,
+        via = ?d.via,
+        policy = d.policy.as_deref(),
+        label = d.label.as_deref(),
+        confidence = d.confidence,
+        model = d.model.as_deref(),
+        endpoint = d.endpoint.as_deref(),
+        fallback = d.fallback,
+        attempts = d.attempts.len(),
+        status = d.status,
+        outcome = d.outcome.map(Outcome::as_str),
+        error = d.error,
+        stream = d.stream,
+        classify_ms = d.classify_ms,
+        ttft_ms = d.ttft_ms,
+        total_ms = d.total_ms,
+        prompt_tokens = d.prompt_tokens,
+        completion_tokens = d.completion_tokens,
+        cost_usd = d.cost_usd,
+        "decision"
+    );
+}

@@ -1,0 +1,129 @@
+//! What the client asked for: a policy, a label, or a model, and in which of the four ways.
+//!
+//! v1's body object, the header `x-waypost-policy`, a virtual model name, or a real model name. Pure;
+//! every "no" is an error in OpenAI's shape, with v1's words where v1 had some. Called by the brain.
+
+use crate::brain::{Brain, Name};
+use serde::Serialize;
+use std::sync::Arc;
+use waypost_config::{ModelIndex, PolicyIndex};
+use waypost_wire::{ApiError, Code, NimRouter, RequestView, Strategy};
+
+/// The virtual model that stands for the default policy.
+pub const AUTO: &str = "auto";
+
+/// v1's sentence for every misuse of its body object, word for word: clients match on it.
+const V1_MISSING: &str = "Missing required 'nim-llm-router' parameters in request body. Expected format: \
+    { 'nim-llm-router': { 'policy': 'string', 'routing_strategy': 'manual|triton', 'model': 'string' (for manual strategy) } }";
+
+/// Longest piece of a client's own value repeated in an error message, in characters.
+const MAX_ECHO_CHARS: usize = 128;
+
+/// How the model was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// v1's body object.
+    BodyObject,
+    /// The header `x-waypost-policy`.
+    Header,
+    /// A policy's name, or `auto`, as the model.
+    VirtualModel,
+    /// A real model's name.
+    #[default]
+    Model,
+}
+
+/// What is to be decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Classify under this policy.
+    Classify(PolicyIndex),
+    /// The client chose this model of the policy; the label, when it named one.
+    Manual(PolicyIndex, ModelIndex, Option<Arc<str>>),
+    /// The client chose this model.
+    Named(ModelIndex),
+}
+
+impl Brain {
+    /// Reads what the client asked for. The body object goes before the header, the header before the
+    /// model name.
+    ///
+    /// # Errors
+    /// 400 or 404, naming what is missing or unknown.
+    pub fn ask(&self, view: &RequestView<'_>, policy_header: Option<&str>) -> Result<(Ask, Via), ApiError> {
+        if let Some(nim) = &view.nim {
+            return self.ask_v1(nim).map(|ask| (ask, Via::BodyObject));
+        }
+        if let Some(name) = policy_header {
+            let policy = self.policy_named(name.trim())?;
+            return Ok((Ask::Classify(policy), Via::Header));
+        }
+        let model = view.model.map(|m| m.decode()).unwrap_or_default();
+        match self.name(&model) {
+            Some(Name::Model(index)) => Ok((Ask::Named(index), Via::Model)),
+            Some(Name::Policy(index)) => Ok((Ask::Classify(index), Via::VirtualModel)),
+            None if model.is_empty() => Err(missing("")),
+            None => Err(ApiError::new(
+                Code::ModelNotFound,
+                format!(
+                    "The model '{}' does not exist here. GET /v1/models lists the models and policies.",
+                    echo(&model)
+                ),
+            )
+            .param("model")),
+        }
+    }
+
+    fn ask_v1(&self, nim: &NimRouter<'_>) -> Result<Ask, ApiError> {
+        if let Some(problem) = &nim.problem {
+            return Err(missing(problem));
+        }
+        let index = self.policy_named(nim.policy.as_deref().unwrap_or_default())?;
+        match nim.strategy {
+            None => Err(missing("'routing_strategy' is required: 'triton' or 'manual'")),
+            Some(Strategy::Triton) => Ok(Ask::Classify(index)),
+            Some(Strategy::Manual) => {
+                let wanted = nim.model.as_deref().unwrap_or_default();
+                if wanted.is_empty() {
+                    return Err(missing("'model' is required when 'routing_strategy' is 'manual'"));
+                }
+                self.manual(index, wanted)
+            }
+        }
+    }
+
+    /// A label of the policy first, as v1 has it, then one of its models by name or upstream id.
+    fn manual(&self, index: PolicyIndex, wanted: &str) -> Result<Ask, ApiError> {
+        let snapshot = self.snapshot();
+        let policy = &snapshot.policies[index];
+        if let Some(route) = policy.routes.iter().find(|route| *route.label == *wanted) {
+            return Ok(Ask::Manual(index, route.model, Some(Arc::clone(&route.label))));
+        }
+        let models = policy.routes.iter().map(|r| r.model).chain(policy.default).chain(policy.fallbacks.iter().copied());
+        models
+            .into_iter()
+            .find(|m| *snapshot.models[*m].name == *wanted || *snapshot.models[*m].upstream_id == *wanted)
+            .map(|model| Ask::Manual(index, model, None))
+            .ok_or_else(|| {
+                ApiError::new(Code::ModelNotFound, format!("Model not found: {}", echo(wanted)))
+                    .param("nim-llm-router.model")
+            })
+    }
+
+    fn policy_named(&self, name: &str) -> Result<PolicyIndex, ApiError> {
+        match self.name(name) {
+            Some(Name::Policy(index)) => Ok(index),
+            _ => Err(ApiError::new(Code::PolicyNotFound, format!("Policy '{}' not found", echo(name))).param("policy")),
+        }
+    }
+}
+
+fn missing(detail: &str) -> ApiError {
+    let message = if detail.is_empty() { V1_MISSING.to_owned() } else { format!("{V1_MISSING}. Problem: {detail}.") };
+    ApiError::new(Code::MissingParameter, message).param("nim-llm-router")
+}
+
+fn echo(text: &str) -> String {
+    text.chars().take(MAX_ECHO_CHARS).collect()
+}

@@ -1,0 +1,277 @@
+//! One configuration made ready to decide: names resolved, pools filled, classifiers at hand.
+//!
+//! A brain never changes; a reload builds a new one that takes over the endpoints' state and the
+//! connections of the old. Called by both doors for every request.
+
+use crate::ask::{AUTO, Ask, Via};
+use crate::classifying::Classifiers;
+use crate::client::{self, Client};
+use crate::decision::{Decision, Tier};
+use crate::prompt::PromptText;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use waypost_config::{ModelIndex, Policy, PolicyIndex, Snapshot};
+use waypost_picker::{Endpoint, Pool, RetryBudget};
+use waypost_policy::{Choice, Demand, Error as PlanError, Plan, Reason};
+use waypost_wire::{ApiError, Code, RequestView};
+
+/// What a name in a request stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Name {
+    Model(ModelIndex),
+    Policy(PolicyIndex),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Brain {
+    snapshot: Arc<Snapshot>,
+    names: HashMap<Arc<str>, Name>,
+    pools: Vec<Pool>,
+    clients: Vec<Client>,
+    clients_by_timeout: HashMap<Duration, Client>,
+    classifiers: Classifiers,
+    budget: Arc<RetryBudget>,
+    started: Instant,
+}
+
+/// A request with its models decided.
+#[derive(Debug)]
+pub struct Routed {
+    /// Models to try, in order.
+    pub plan: Plan,
+    /// The policy that decided.
+    pub policy: Option<PolicyIndex>,
+    /// Label, for v1's header and metrics.
+    pub label: Option<Arc<str>>,
+}
+
+impl Brain {
+    /// Makes `snapshot` ready. `previous` lends its endpoints' state and its connections.
+    #[must_use]
+    pub fn new(snapshot: Snapshot, classifier: Arc<waypost_classify::Classifier>, previous: Option<&Self>) -> Self {
+        let mut by_timeout = HashMap::new();
+        let mut client_for = |timeout: Duration| {
+            let known = previous.and_then(|p| p.clients_by_timeout.get(&timeout));
+            by_timeout.entry(timeout).or_insert_with(|| known.cloned().unwrap_or_else(|| client::build(timeout))).clone()
+        };
+        let clients = snapshot.models.iter().map(|m| client_for(m.timeouts.connect)).collect();
+        let classifiers = match previous {
+            Some(previous) => previous.classifiers.clone(),
+            None => Classifiers::new(classifier, client::build(KSERVE_CONNECT)),
+        };
+        let started = previous.map_or_else(Instant::now, |p| p.started);
+        let same_budget = |p: &&Self| {
+            let (a, b) = (&p.snapshot.retry, &snapshot.retry);
+            a.budget_ratio == b.budget_ratio && a.budget_min_per_second == b.budget_min_per_second
+        };
+        let budget = match previous.filter(same_budget) {
+            Some(previous) => Arc::clone(&previous.budget),
+            None => {
+                let retry = &snapshot.retry;
+                let now = started.elapsed().as_millis() as u64;
+                Arc::new(RetryBudget::new(retry.budget_ratio, retry.budget_min_per_second, now))
+            }
+        };
+        Self {
+            names: names(&snapshot),
+            pools: pools(&snapshot, previous),
+            clients,
+            clients_by_timeout: by_timeout,
+            classifiers,
+            budget,
+            started,
+            snapshot: Arc::new(snapshot),
+        }
+    }
+
+    /// The configuration it runs on.
+    #[must_use]
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// The replicas of a model.
+    #[must_use]
+    pub fn pool(&self, model: ModelIndex) -> &Pool {
+        &self.pools[model]
+    }
+
+    /// The client that reaches a model.
+    #[must_use]
+    pub fn client(&self, model: ModelIndex) -> &Client {
+        &self.clients[model]
+    }
+
+    /// Everything that can label a prompt.
+    #[must_use]
+    pub fn classifiers(&self) -> &Classifiers {
+        &self.classifiers
+    }
+
+    /// The process-wide retry budget.
+    #[must_use]
+    pub fn budget(&self) -> &RetryBudget {
+        &self.budget
+    }
+
+    /// Milliseconds on the picker's clock.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    pub(crate) fn name(&self, name: &str) -> Option<Name> {
+        self.names.get(name).copied()
+    }
+
+    /// Steps 4 and 5 of a request's way: which label, which models in which order.
+    /// Everything learnt is written into `decision`, also when the answer is no.
+    ///
+    /// # Errors
+    /// The error to send to the client.
+    pub async fn route(
+        &self,
+        ask: Ask,
+        via: Via,
+        view: &RequestView<'_>,
+        decision: &mut Decision,
+    ) -> Result<Routed, ApiError> {
+        decision.via = via;
+        decision.tier = Some(Tier::None);
+        match ask {
+            Ask::Named(model) => self.plan(None, Choice::Named(model), None, view, decision),
+            Ask::Manual(policy, model, label) => {
+                decision.label = label;
+                self.plan(Some(policy), Choice::Named(model), None, view, decision)
+            }
+            Ask::Classify(policy) => {
+                let failure = self.classify(policy, view, decision).await.err();
+                let label = decision.label.clone();
+                let choice =
+                    label.as_deref().map_or(Choice::NoLabel, |l| Choice::Label(l, decision.confidence));
+                self.plan(Some(policy), choice, failure, view, decision)
+            }
+        }
+    }
+
+    /// Asks the policy's classifier and writes what it said into the decision.
+    async fn classify(
+        &self,
+        policy: PolicyIndex,
+        view: &RequestView<'_>,
+        decision: &mut Decision,
+    ) -> Result<(), ApiError> {
+        let policy = &self.snapshot.policies[policy];
+        decision.tier = Some(Classifiers::tier(policy));
+        let start = Instant::now();
+        let classified = self.classifiers.classify(policy, PromptText::of(view, policy.compat_v1)).await;
+        decision.classify_ms = start.elapsed().as_secs_f64() * 1e3;
+        let classified =
+            classified.inspect_err(|error| decision.classifier_error = Some(error.message.clone()))?;
+        decision.label = Some(classified.label);
+        decision.confidence = classified.confidence;
+        decision.difficulty = classified.difficulty;
+        decision.probabilities = classified.probabilities;
+        Ok(())
+    }
+
+    fn plan(
+        &self,
+        policy: Option<PolicyIndex>,
+        choice: Choice<'_>,
+        classifier_failure: Option<ApiError>,
+        view: &RequestView<'_>,
+        decision: &mut Decision,
+    ) -> Result<Routed, ApiError> {
+        let owner = policy.map(|p| &self.snapshot.policies[p]);
+        decision.policy = owner.map(|p| Arc::clone(&p.name));
+        let name = |m: ModelIndex| Arc::clone(&self.snapshot.models[m].name);
+        let planned = waypost_policy::plan(&self.snapshot, owner, choice, &demand(view));
+        if let Ok(plan) = &planned {
+            decision.plan = plan.models.iter().map(|(m, reason)| (name(*m), *reason)).collect();
+        }
+        if let Ok(Plan { unfit, .. }) | Err(PlanError::NoCapableModel(unfit)) = &planned {
+            decision.unfit = unfit.iter().map(|(m, why)| (name(*m), *why)).collect();
+        }
+        match planned {
+            Ok(plan) => Ok(Routed { plan, policy, label: decision.label.clone() }),
+            Err(error) => Err(self.refusal(error, owner, classifier_failure)),
+        }
+    }
+
+    /// The client's answer when there is no plan.
+    fn refusal(&self, error: PlanError, policy: Option<&Policy>, failure: Option<ApiError>) -> ApiError {
+        let policy = policy.map_or("", |p| &p.name);
+        match error {
+            PlanError::NoCapableModel(unfit) => {
+                let reasons: Vec<_> = unfit
+                    .iter()
+                    .map(|(m, why)| format!("'{}' {}", self.snapshot.models[*m].name, why.phrase()))
+                    .collect();
+                let message = format!("No model can take this request: {}.", reasons.join(", "));
+                ApiError::new(Code::NoCapableModel, message).param("model")
+            }
+            PlanError::LabelWithoutModel(label) => ApiError::new(
+                Code::LabelWithoutModel,
+                format!("The classifier chose '{label}', for which the policy '{policy}' has no model and no default."),
+            ),
+            PlanError::NoDefault => failure.unwrap_or_else(|| {
+                ApiError::new(Code::ClassifierUnavailable, "The classifier failed and the policy has no default.")
+            }),
+        }
+    }
+
+    /// Whether the first model of a plan stands in for the label's own.
+    #[must_use]
+    pub fn fallback_reason(reason: Reason) -> Option<&'static str> {
+        (!matches!(reason, Reason::Named | Reason::Label)).then(|| reason.as_str())
+    }
+}
+
+/// Connect timeout to a KServe server; the policy's own deadline covers the rest.
+const KSERVE_CONNECT: Duration = Duration::from_secs(1);
+
+fn demand(view: &RequestView<'_>) -> Demand {
+    Demand {
+        images: view.needs.images,
+        audio: view.needs.audio,
+        tools: view.needs.tools,
+        json_schema: view.needs.json_schema,
+        text_bytes: view.text_bytes as u64,
+        max_tokens: view.max_tokens.unwrap_or(0),
+    }
+}
+
+/// Everything a client may write as `model`. Names win over upstream ids, models over nothing: the
+/// configuration has refused clashes between models and policies.
+fn names(snapshot: &Snapshot) -> HashMap<Arc<str>, Name> {
+    let mut names = HashMap::new();
+    for (i, model) in snapshot.models.iter().enumerate().filter(|(_, m)| m.listed) {
+        names.insert(Arc::clone(&model.name), Name::Model(i));
+    }
+    for (i, policy) in snapshot.policies.iter().enumerate() {
+        names.insert(Arc::clone(&policy.name), Name::Policy(i));
+    }
+    for (i, model) in snapshot.models.iter().enumerate().filter(|(_, m)| m.listed) {
+        names.entry(Arc::clone(&model.upstream_id)).or_insert(Name::Model(i));
+    }
+    if let Some(default) = snapshot.default_policy {
+        names.entry(AUTO.into()).or_insert(Name::Policy(default));
+    }
+    names
+}
+
+/// One pool per model. Models that share an endpoint share what is known about it.
+fn pools(snapshot: &Snapshot, previous: Option<&Brain>) -> Vec<Pool> {
+    let mut known: HashMap<Arc<str>, Arc<Endpoint>> = HashMap::new();
+    for endpoint in previous.iter().flat_map(|p| &p.pools).flat_map(Pool::endpoints) {
+        known.insert(Arc::clone(endpoint.base()), Arc::clone(endpoint));
+    }
+    let mut endpoint = |base: &Arc<str>| {
+        Arc::clone(known.entry(Arc::clone(base)).or_insert_with(|| Arc::new(Endpoint::new(Arc::clone(base)))))
+    };
+    let pool = |m: &waypost_config::Model| Pool::new(m.endpoints.iter().map(|e| endpoint(&e.base)).collect());
+    snapshot.models.iter().map(pool).collect()
+}

@@ -1,0 +1,177 @@
+//! The Decision: one record per request that says what was decided, why, and how it went.
+//!
+//! It holds names, numbers and reasons, never prompt or completion text and never a key. Filled in
+//! along the way of a request; written to the decision log when it settles.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use std::sync::Arc;
+use waypost_policy::{Reason, Unfit};
+
+use crate::ask::Via;
+
+/// What answered when a label was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Nothing was classified.
+    None,
+    /// The embedded classifier.
+    Embedded,
+    /// A KServe server.
+    Kserve,
+}
+
+impl Tier {
+    /// The word used in headers and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Embedded => "embedded",
+            Self::Kserve => "kserve",
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The whole answer was handed on; the upstream said 2xx.
+    Completed,
+    /// The upstream's own error was handed on.
+    UpstreamError,
+    /// Waypost refused or failed it.
+    Refused,
+    /// It broke after the first byte.
+    Broken,
+    /// The client left first.
+    ClientGone,
+}
+
+impl Outcome {
+    /// The word used in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::UpstreamError => "upstream_error",
+            Self::Refused => "refused",
+            Self::Broken => "broken",
+            Self::ClientGone => "client_gone",
+        }
+    }
+}
+
+/// One try at one endpoint.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attempt {
+    /// The model tried.
+    pub model: Arc<str>,
+    /// Base URL of the endpoint tried.
+    pub endpoint: Arc<str>,
+    /// HTTP status, when there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// `ok`, or the word for what went wrong.
+    pub result: &'static str,
+    /// Milliseconds until the outcome was known.
+    pub ms: f64,
+}
+
+/// Every label's probability, written as an object in label order.
+#[derive(Debug, Clone, Default)]
+pub struct Probabilities {
+    /// Label names.
+    pub labels: Vec<Arc<str>>,
+    /// As many numbers, summing to 1.
+    pub values: Vec<f32>,
+}
+
+impl Serialize for Probabilities {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.labels.len()))?;
+        for (label, value) in self.labels.iter().zip(&self.values) {
+            map.serialize_entry(label, &round(f64::from(*value)))?;
+        }
+        map.end()
+    }
+}
+
+/// See the module. Durations are milliseconds.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Decision {
+    /// Also in the header `x-waypost-decision-id`.
+    pub id: String,
+    /// Unix time of arrival, in milliseconds.
+    pub at_unix_ms: u64,
+    /// Request path, without its query.
+    pub path: Arc<str>,
+    /// How the model was asked for.
+    pub via: Via,
+    /// Policy that decided.
+    pub policy: Option<Arc<str>>,
+    /// Label the classifier chose, or the client named.
+    pub label: Option<Arc<str>>,
+    /// Probability of that label, 0 to 1; absent for one-hot answers.
+    pub confidence: Option<f32>,
+    /// All labels with their probabilities.
+    #[serde(skip_serializing_if = "no_labels")]
+    pub probabilities: Probabilities,
+    /// Scalar difficulty, 0 to 1, where the classifier gives one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub difficulty: Option<f32>,
+    /// What classified.
+    pub tier: Option<Tier>,
+    /// Why the classifier gave no label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classifier_error: Option<String>,
+    /// Models to try in order, each with its reason.
+    pub plan: Vec<(Arc<str>, Reason)>,
+    /// Models ruled out by what the request needs.
+    pub unfit: Vec<(Arc<str>, Unfit)>,
+    /// Model that answered.
+    pub model: Option<Arc<str>>,
+    /// Endpoint that answered.
+    pub endpoint: Option<Arc<str>>,
+    /// Why something other than the label's model answered.
+    pub fallback: Option<&'static str>,
+    /// Every try, in order.
+    pub attempts: Vec<Attempt>,
+    /// Time spent classifying.
+    pub classify_ms: f64,
+    /// From arrival to the upstream's response headers.
+    pub upstream_headers_ms: Option<f64>,
+    /// From arrival to the first byte of the answer's body.
+    pub ttft_ms: Option<f64>,
+    /// From arrival to the end.
+    pub total_ms: f64,
+    /// Status sent to the client.
+    pub status: u16,
+    /// The request asked for a stream.
+    pub stream: bool,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// OpenAI `code` of an error Waypost made itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'static str>,
+    /// Prompt tokens, as reported by the model.
+    pub prompt_tokens: Option<u64>,
+    /// Completion tokens, as reported by the model.
+    pub completion_tokens: Option<u64>,
+    /// Prompt tokens read from the engine's cache, as reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u64>,
+    /// Cost in US dollars, where tokens and price are known.
+    pub cost_usd: Option<f64>,
+}
+
+fn no_labels(probabilities: &Probabilities) -> bool {
+    probabilities.labels.is_empty()
+}
+
+/// Four decimals are plenty for a person.
+fn round(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
