@@ -1,1 +1,24 @@
-//! classify
+//! Prompt to label, with calibrated probabilities, in process and in microseconds.
+//!
+//! Hashed n-grams and a static token-embedding table feed linear heads; both travel inside the binary. Never touches the
+//! network and, outside training, never a file. The router calls [`Classifier::classify`].
+
+mod calibrate;
+mod classifier;
+mod cues;
+mod error;
+mod features;
+mod hash;
+mod head;
+mod model_file;
+mod prompt;
+mod rules;
+mod table;
+pub mod train;
+mod wordpiece;
+mod words;
+
+pub use calibrate::{Scored, calibration_error, fit_temperature};
+pub use classifier::Classifier;
+pub use error::Error;
+pub use prompt::{Head, Prompt, Verdict};

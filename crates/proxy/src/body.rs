@@ -23,7 +23,11 @@ const DISCARD_MAX_TIME: Duration = Duration::from_secs(3);
 const FIRST_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Reads the body of a request.
-pub(crate) async fn read(headers: &HeaderMap, mut body: Incoming, limits: &Limits) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    mut body: Incoming,
+    limits: &Limits,
+) -> Result<Bytes, ApiError> {
     check_type(headers)?;
     let gzip = check_encoding(headers)?;
     let declared = body.size_hint().exact();
@@ -36,7 +40,8 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Incoming, limits: &Limit
     let raw = match tokio::time::timeout(limits.body_timeout, read).await {
         Ok(Ok(raw)) => raw,
         Ok(Err(error)) => {
-            let waits = headers.contains_key(header::EXPECT) || declared.is_some_and(|n| n > DISCARD_MAX_BYTES);
+            let waits =
+                headers.contains_key(header::EXPECT) || declared.is_some_and(|n| n > DISCARD_MAX_BYTES);
             if error.code == Code::RequestTooLarge && !waits {
                 discard(&mut body).await;
             }
@@ -95,7 +100,8 @@ fn gunzip(raw: &[u8], limit: usize) -> Result<Bytes, ApiError> {
     let mut out = Vec::new();
     let mut decoder = MultiGzDecoder::new(raw).take(limit as u64 + 1);
     decoder.read_to_end(&mut out).map_err(|e| {
-        ApiError::new(Code::InvalidValue, format!("The request body is not valid gzip: {e}.")).param("content-encoding")
+        ApiError::new(Code::InvalidValue, format!("The request body is not valid gzip: {e}."))
+            .param("content-encoding")
     })?;
     if out.len() > limit {
         return Err(too_large(limit));
@@ -104,7 +110,10 @@ fn gunzip(raw: &[u8], limit: usize) -> Result<Bytes, ApiError> {
 }
 
 fn too_large(limit: usize) -> ApiError {
-    ApiError::new(Code::RequestTooLarge, format!("The request body is larger than the limit of {limit} bytes."))
+    ApiError::new(
+        Code::RequestTooLarge,
+        format!("The request body is larger than the limit of {limit} bytes."),
+    )
 }
 
 /// v1 reads a body of any type as JSON, so curl without a header works. A web page must not be able to
@@ -161,7 +170,9 @@ mod tests {
             headers.insert(name, value.parse().unwrap());
             headers
         };
-        for kind in ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json", "text/plain"] {
+        for kind in
+            ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json", "text/plain"]
+        {
             assert!(check_type(&with("content-type", kind)).is_ok(), "{kind}");
         }
         assert!(check_type(&with("content-type", "multipart/form-data; boundary=x")).is_err());

@@ -107,7 +107,9 @@ impl Gateway {
         let path = request.uri().path().to_owned();
         match path.as_str() {
             "/v1/chat/completions" => way::forward(self, Api::Chat, request).await,
-            "/completions" | "/v1/completions" | "/v1/responses" => way::forward(self, Api::Text, request).await,
+            "/completions" | "/v1/completions" | "/v1/responses" => {
+                way::forward(self, Api::Text, request).await
+            }
             "/v1/embeddings" | "/v1/rerank" => way::forward(self, Api::Fixed, request).await,
             "/health" | "/health/ready" | "/readyz" => pages::ready(&self),
             "/health/live" | "/livez" => pages::live(),

@@ -150,7 +150,10 @@ mod tests {
         authorize(&mut out, &Secret::new("sk"));
         let mut names: Vec<_> = out.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "authorization", "content-type", "idempotency-key", "traceparent", "x-request-id"]);
+        assert_eq!(
+            names,
+            ["accept", "authorization", "content-type", "idempotency-key", "traceparent", "x-request-id"]
+        );
         assert_eq!(out["authorization"], "Bearer sk");
         assert!(out["authorization"].is_sensitive());
     }

@@ -23,7 +23,9 @@ pub(crate) async fn handle(gateway: &Gateway, path: &[&str], request: Request<In
             answer::json(StatusCode::OK, server.to_string())
         }
         ["models", name, rest @ ..] => match (head_of(name), rest) {
-            (None, _) => fail(StatusCode::NOT_FOUND, &format!("Request for unknown model: '{name}' is not found")),
+            (None, _) => {
+                fail(StatusCode::NOT_FOUND, &format!("Request for unknown model: '{name}' is not found"))
+            }
             (Some(_), ["ready"] | ["versions", "1", "ready"]) => empty(StatusCode::OK),
             (Some(head), [] | ["versions", "1"]) => answer::json(StatusCode::OK, metadata(name, head)),
             (Some(head), ["infer"] | ["versions", "1", "infer"]) => infer(gateway, name, head, request).await,
@@ -80,11 +82,13 @@ async fn infer(gateway: &Gateway, name: &str, head: Head, request: Request<Incom
     let output = |name, data| Output { name, datatype: "FP32", shape: shape(), data };
     let mut outputs = Vec::new();
     if request.one_hot {
-        let one_hot = verdicts.iter().flat_map(|v| (0..classes).map(|i| f32::from(u8::from(i == v.label)))).collect();
+        let one_hot =
+            verdicts.iter().flat_map(|v| (0..classes).map(|i| f32::from(u8::from(i == v.label)))).collect();
         outputs.push(output("OUTPUT", one_hot));
     }
     if request.probabilities {
-        outputs.push(output("PROBABILITIES", verdicts.iter().flat_map(|v| v.probabilities.clone()).collect()));
+        outputs
+            .push(output("PROBABILITIES", verdicts.iter().flat_map(|v| v.probabilities.clone()).collect()));
     }
     let response = InferResponse {
         id: request.id,

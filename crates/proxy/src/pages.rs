@@ -30,8 +30,12 @@ pub(crate) fn config(gateway: &Gateway) -> Response<Answer> {
 /// Prometheus text.
 pub(crate) fn metrics(gateway: &Gateway) -> Response<Answer> {
     match gateway.metrics.encode() {
-        Ok(text) => answer::typed(StatusCode::OK, HeaderValue::from_static("text/plain; version=0.0.4"), text),
-        Err(e) => answer::error(&ApiError::new(Code::Internal, format!("The metrics cannot be written: {e}."))),
+        Ok(text) => {
+            answer::typed(StatusCode::OK, HeaderValue::from_static("text/plain; version=0.0.4"), text)
+        }
+        Err(e) => {
+            answer::error(&ApiError::new(Code::Internal, format!("The metrics cannot be written: {e}.")))
+        }
     }
 }
 

@@ -219,7 +219,9 @@ impl Relay {
 
 fn broken(cause: &str) -> ApiError {
     match cause {
-        "stalled" => ApiError::new(Code::UpstreamTimeout, "The model stopped sending in the middle of its answer."),
+        "stalled" => {
+            ApiError::new(Code::UpstreamTimeout, "The model stopped sending in the middle of its answer.")
+        }
         "total_timeout" => {
             ApiError::new(Code::UpstreamTimeout, "The answer took longer than the model's total timeout.")
         }

@@ -116,7 +116,8 @@ pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, Ap
 
 /// Whether one more attempt is allowed; waits a little before an endpoint is tried again.
 async fn may_retry(job: &Job<'_>, last: &Trouble, next: &Candidate, ticket: &Ticket) -> bool {
-    let limited = matches!(last, Trouble::Status(reply) if reply.head.status == StatusCode::TOO_MANY_REQUESTS);
+    let limited =
+        matches!(last, Trouble::Status(reply) if reply.head.status == StatusCode::TOO_MANY_REQUESTS);
     if next.again && limited {
         return false; // the client is told to wait; hammering helps nobody
     }
@@ -148,7 +149,8 @@ fn give_up(last: Option<Trouble>, candidates: &Candidates<'_>) -> Result<Reply, 
         }
         None => {
             let seconds = candidates.held_for_s();
-            let message = format!("Every endpoint of the chosen model asked to be left alone for {seconds} s.");
+            let message =
+                format!("Every endpoint of the chosen model asked to be left alone for {seconds} s.");
             ApiError::new(Code::UpstreamRateLimited, message).retry_after(seconds)
         }
     })

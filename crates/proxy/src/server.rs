@@ -159,7 +159,11 @@ async fn serve(
         let _always = phase.busy();
         let service = service_fn(move |request| {
             let gateway = Arc::clone(&gateway);
-            async move { Ok::<_, Infallible>(gateway.handle(request).await.map(|answer| Served { answer, _busy: None })) }
+            async move {
+                Ok::<_, Infallible>(
+                    gateway.handle(request).await.map(|answer| Served { answer, _busy: None }),
+                )
+            }
         });
         let mut connection = Box::pin(
             hyper::server::conn::http2::Builder::new(TokioExecutor::new())

@@ -70,7 +70,13 @@ impl Ticket {
     }
 
     /// The model and endpoint that answered.
-    pub(crate) fn answered_by(&mut self, brain: &Brain, model: ModelIndex, endpoint: &Arc<str>, position: usize) {
+    pub(crate) fn answered_by(
+        &mut self,
+        brain: &Brain,
+        model: ModelIndex,
+        endpoint: &Arc<str>,
+        position: usize,
+    ) {
         let model = &brain.snapshot().models[model];
         self.decision.model = Some(Arc::clone(&model.name));
         self.decision.endpoint = Some(Arc::clone(endpoint));
@@ -109,9 +115,11 @@ impl Ticket {
             (usage.prompt_tokens as f64 * price.input + usage.completion_tokens as f64 * price.output) / 1e6
         });
         let metrics = &self.gateway.metrics;
-        for (category, tokens) in
-            [("prompt", usage.prompt_tokens), ("completion", usage.completion_tokens), ("total", usage.total())]
-        {
+        for (category, tokens) in [
+            ("prompt", usage.prompt_tokens),
+            ("completion", usage.completion_tokens),
+            ("total", usage.total()),
+        ] {
             metrics.llm_token_usage.with_label_values(&[self.v1_label(), category]).inc_by(tokens);
         }
         let model = self.decision.model.as_deref().unwrap_or(NONE);
@@ -189,7 +197,8 @@ impl Ticket {
     fn count_classification(&self, policy: &str) {
         let (metrics, decision) = (&self.gateway.metrics, &self.decision);
         let tier = decision.tier.unwrap_or(Tier::None);
-        let strategy = if tier == Tier::None && decision.via == Via::BodyObject { "manual" } else { "triton" };
+        let strategy =
+            if tier == Tier::None && decision.via == Via::BodyObject { "manual" } else { "triton" };
         metrics.routing_policy_usage.with_label_values(&[strategy]).inc();
         if tier == Tier::None {
             return;

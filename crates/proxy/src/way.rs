@@ -77,7 +77,8 @@ async fn decide_and_send(
 fn policy_header(headers: &http::HeaderMap) -> Result<Option<&str>, ApiError> {
     let Some(value) = headers.get(POLICY_HEADER) else { return Ok(None) };
     value.to_str().map(Some).map_err(|_| {
-        ApiError::new(Code::InvalidValue, format!("The header {POLICY_HEADER} must be plain text.")).param(POLICY_HEADER)
+        ApiError::new(Code::InvalidValue, format!("The header {POLICY_HEADER} must be plain text."))
+            .param(POLICY_HEADER)
     })
 }
 
@@ -88,7 +89,8 @@ fn check(api: Api, view: &RequestView<'_>, ask: &Ask) -> Result<(), ApiError> {
         return Err(ApiError::new(Code::MissingParameter, format!("'messages' {what}.")).param("messages"));
     }
     if api == Api::Fixed && matches!(ask, Ask::Classify(_)) {
-        let message = "This endpoint needs the name of a model: vectors and scores of different models do not mix.";
+        let message =
+            "This endpoint needs the name of a model: vectors and scores of different models do not mix.";
         return Err(ApiError::new(Code::InvalidValue, message).param("model"));
     }
     Ok(())

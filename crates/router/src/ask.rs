@@ -10,7 +10,7 @@ use waypost_config::{ModelIndex, PolicyIndex};
 use waypost_wire::{ApiError, Code, NimRouter, RequestView, Strategy};
 
 /// The virtual model that stands for the default policy.
-pub const AUTO: &str = "auto";
+pub(crate) const AUTO: &str = "auto";
 
 /// v1's sentence for every misuse of its body object, word for word: clients match on it.
 const V1_MISSING: &str = "Missing required 'nim-llm-router' parameters in request body. Expected format: \
@@ -100,7 +100,12 @@ impl Brain {
         if let Some(route) = policy.routes.iter().find(|route| *route.label == *wanted) {
             return Ok(Ask::Manual(index, route.model, Some(Arc::clone(&route.label))));
         }
-        let models = policy.routes.iter().map(|r| r.model).chain(policy.default).chain(policy.fallbacks.iter().copied());
+        let models = policy
+            .routes
+            .iter()
+            .map(|r| r.model)
+            .chain(policy.default)
+            .chain(policy.fallbacks.iter().copied());
         models
             .into_iter()
             .find(|m| *snapshot.models[*m].name == *wanted || *snapshot.models[*m].upstream_id == *wanted)
@@ -114,13 +119,15 @@ impl Brain {
     fn policy_named(&self, name: &str) -> Result<PolicyIndex, ApiError> {
         match self.name(name) {
             Some(Name::Policy(index)) => Ok(index),
-            _ => Err(ApiError::new(Code::PolicyNotFound, format!("Policy '{}' not found", echo(name))).param("policy")),
+            _ => Err(ApiError::new(Code::PolicyNotFound, format!("Policy '{}' not found", echo(name)))
+                .param("policy")),
         }
     }
 }
 
 fn missing(detail: &str) -> ApiError {
-    let message = if detail.is_empty() { V1_MISSING.to_owned() } else { format!("{V1_MISSING}. Problem: {detail}.") };
+    let message =
+        if detail.is_empty() { V1_MISSING.to_owned() } else { format!("{V1_MISSING}. Problem: {detail}.") };
     ApiError::new(Code::MissingParameter, message).param("nim-llm-router")
 }
 

@@ -50,11 +50,18 @@ pub struct Routed {
 impl Brain {
     /// Makes `snapshot` ready. `previous` lends its endpoints' state and its connections.
     #[must_use]
-    pub fn new(snapshot: Snapshot, classifier: Arc<waypost_classify::Classifier>, previous: Option<&Self>) -> Self {
+    pub fn new(
+        snapshot: Snapshot,
+        classifier: Arc<waypost_classify::Classifier>,
+        previous: Option<&Self>,
+    ) -> Self {
         let mut by_timeout = HashMap::new();
         let mut client_for = |timeout: Duration| {
             let known = previous.and_then(|p| p.clients_by_timeout.get(&timeout));
-            by_timeout.entry(timeout).or_insert_with(|| known.cloned().unwrap_or_else(|| client::build(timeout))).clone()
+            by_timeout
+                .entry(timeout)
+                .or_insert_with(|| known.cloned().unwrap_or_else(|| client::build(timeout)))
+                .clone()
         };
         let clients = snapshot.models.iter().map(|m| client_for(m.timeouts.connect)).collect();
         let classifiers = match previous {
@@ -215,10 +222,15 @@ impl Brain {
             }
             PlanError::LabelWithoutModel(label) => ApiError::new(
                 Code::LabelWithoutModel,
-                format!("The classifier chose '{label}', for which the policy '{policy}' has no model and no default."),
+                format!(
+                    "The classifier chose '{label}', for which the policy '{policy}' has no model and no default."
+                ),
             ),
             PlanError::NoDefault => failure.unwrap_or_else(|| {
-                ApiError::new(Code::ClassifierUnavailable, "The classifier failed and the policy has no default.")
+                ApiError::new(
+                    Code::ClassifierUnavailable,
+                    "The classifier failed and the policy has no default.",
+                )
             }),
         }
     }

@@ -102,14 +102,20 @@ impl Classifiers {
         let answer = self.client.request(request).await.map_err(unreachable)?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(|_| {
-            ApiError::new(Code::ClassifierInvalid, "Invalid Triton response: the body broke off or is too large")
+            ApiError::new(
+                Code::ClassifierInvalid,
+                "Invalid Triton response: the body broke off or is too large",
+            )
         })?;
         let body = body.to_bytes();
         if !status.is_success() {
             let text: String = String::from_utf8_lossy(&body).chars().take(MAX_ECHO_CHARS).collect();
             // A redirect or an informational status would make no sense to the client.
             let status = if status.as_u16() >= 400 { status.as_u16() } else { 502 };
-            return Err(ApiError::new(Code::ClassifierFailed(status), format!("Triton service error: {text}")));
+            return Err(ApiError::new(
+                Code::ClassifierFailed(status),
+                format!("Triton service error: {text}"),
+            ));
         }
         kserve::read_scores(&body).map_err(|message| ApiError::new(Code::ClassifierInvalid, message))
     }

@@ -1,0 +1,17 @@
+# Two commands matter: `make run` and `make test`. The others are what they are made of.
+.PHONY: run test check bench models docs fuzz-smoke
+PORT ?= 8084
+
+run: ## build, start Waypost, say what it found
+	cargo build --release --locked -p waypost
+	@./target/release/waypost serve $(if $(CONFIG),--config $(CONFIG)) $(if $(LISTEN),--listen $(LISTEN))
+
+test: ## set up and pass every test
+	./scripts/test.sh
+
+bench: ## measure against peers, in one interleaved run
+	cargo build --profile dist --locked -p waypost
+	./bench/run.sh
+
+models: ## train the embedded classifiers again from ../shared/datasets
+	./scripts/train-models.sh

@@ -1,0 +1,350 @@
+//! Text to features, in one pass shared by all heads and by training.
+//!
+//! Three kinds: dense (two means of static token embeddings, and cues), sparse (hashed n-grams of the *edge* words,
+//! where instructions stand; the middle of a prompt is mostly quoted matter), and plain counts that the rules use. Work
+//! is bounded: at most [`HEAD_BYTES`] + [`TAIL_BYTES`] of text are looked at. Called by `classifier` and `train`.
+
+use crate::cues::{self, Cues, Mask, WORD_SEED};
+use crate::error::Error;
+use crate::hash;
+use crate::rules;
+use crate::table::{DIMS, StaticTable};
+use crate::wordpiece::WordPiece;
+use crate::words::{Word, for_each_word};
+
+/// Bytes read from the start of a text.
+const HEAD_BYTES: usize = 16 * 1024;
+/// Bytes read from the end of a text longer than both together.
+const TAIL_BYTES: usize = 16 * 1024;
+/// Words at the start that count as edge.
+const LEAD_WORDS: usize = 24;
+/// Words at the end that count as edge.
+const TAIL_WORDS: usize = 16;
+/// Letters of a word that enter character n-grams.
+const CHAR_GRAM_WORD_BYTES: usize = 24;
+const CHAR_GRAM: usize = 4;
+/// Words searched for the verb that says what is wanted.
+const VERB_WORDS: usize = 14;
+
+/// log2 of the number of n-gram buckets.
+const BUCKET_BITS: u32 = 16;
+/// Number of n-gram buckets.
+pub(crate) const BUCKETS: usize = 1 << BUCKET_BITS;
+
+/// Shape features that follow the cues; see [`Pass::shape`].
+const SHAPE: usize = 28;
+/// Cue features: lead verb and edge words per lexicon, then shape.
+const CUE_FEATURES: usize = 2 * cues::COUNT + SHAPE;
+/// Length of the dense vector: edge mean, whole mean, cues.
+pub(crate) const DENSE: usize = 2 * DIMS + CUE_FEATURES;
+
+const NS_UNIGRAM: u64 = 11;
+const NS_BIGRAM: u64 = 12;
+const NS_START: u64 = 13;
+const NS_VERB: u64 = 14;
+const NS_CHARS: u64 = 15;
+const NS_TAIL: u64 = 16;
+
+/// What a text looks like to the heads. Reused between texts.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Features {
+    /// [`DENSE`] values.
+    pub(crate) dense: Vec<f32>,
+    /// Buckets that are on; each weighs [`Features::sparse_value`].
+    pub(crate) sparse: Vec<u32>,
+    /// Words and punctuation marks seen.
+    pub(crate) words: usize,
+    /// The text says nothing: empty, punctuation, or keyboard noise.
+    pub(crate) contentless: bool,
+    /// Edge words per lexicon.
+    pub(crate) cue_counts: [u16; cues::COUNT],
+    /// Lexicons of the leading verb.
+    pub(crate) verb: Mask,
+    /// Worked examples found.
+    pub(crate) few_shots: u32,
+    /// Explicit constraints found.
+    pub(crate) constraints: u32,
+}
+
+impl Features {
+    /// The value of every sparse feature that is on: the vector has length 1 whatever the size of the text.
+    pub(crate) fn sparse_value(&self) -> f32 {
+        if self.sparse.is_empty() { 0.0 } else { 1.0 / (self.sparse.len() as f32).sqrt() }
+    }
+}
+
+/// Buffers for one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    word: String,
+    pieces: Vec<u16>,
+    tail: Vec<EdgeWord>,
+}
+
+/// What is kept of an edge word until it is known whether it is one.
+#[derive(Debug, Default, Clone)]
+struct EdgeWord {
+    hash: u64,
+    text: String,
+    pieces: Vec<u16>,
+}
+
+/// The featuriser: vocabulary, table and lexicons.
+#[derive(Debug)]
+pub(crate) struct Featuriser {
+    wordpiece: WordPiece,
+    table: StaticTable,
+    cues: Cues,
+}
+
+impl Featuriser {
+    /// Opens the shared files.
+    pub(crate) fn open(vocab: &'static [u8], table: &'static [u8]) -> Result<Self, Error> {
+        let wordpiece = WordPiece::new("vocab.txt", vocab)?;
+        let table = StaticTable::open("static.safetensors", table, wordpiece.len())?;
+        Ok(Self { wordpiece, table, cues: Cues::new() })
+    }
+
+    /// Fills `out` with the features of `text`.
+    pub(crate) fn run(&self, text: &str, scratch: &mut Scratch, out: &mut Features) {
+        let (head, tail) = edges(text);
+        out.sparse.clear();
+        out.cue_counts = [0; cues::COUNT];
+        out.verb = 0;
+        if scratch.tail.len() != TAIL_WORDS {
+            scratch.tail.resize_with(TAIL_WORDS, EdgeWord::default);
+        }
+        let Scratch { word, pieces, tail: ring } = scratch;
+        let mut pass = Pass::new(self, out, pieces, ring);
+        for part in [head, tail] {
+            for_each_word(part, word, |w| pass.word(w));
+        }
+        pass.finish(text, head, tail);
+    }
+}
+
+/// The parts of `text` that are read: all of it, or both ends.
+fn edges(text: &str) -> (&str, &str) {
+    if text.len() <= HEAD_BYTES + TAIL_BYTES {
+        return (text, "");
+    }
+    let head = text.floor_char_boundary(HEAD_BYTES);
+    let tail = text.ceil_char_boundary(text.len() - TAIL_BYTES);
+    (&text[..head], &text[tail..])
+}
+
+/// The state of one pass over a text.
+struct Pass<'a> {
+    shared: &'a Featuriser,
+    out: &'a mut Features,
+    pieces: &'a mut Vec<u16>,
+    ring: &'a mut [EdgeWord],
+    words: usize,
+    edge: [f32; DIMS],
+    whole: [f32; DIMS],
+    previous: u64,
+    start: u64,
+    verb: Option<(Mask, u64)>,
+    numbers: usize,
+    punctuation: usize,
+    commas: usize,
+    codelike: usize,
+    letters: rules::Letters,
+}
+
+impl<'a> Pass<'a> {
+    fn new(
+        shared: &'a Featuriser,
+        out: &'a mut Features,
+        pieces: &'a mut Vec<u16>,
+        ring: &'a mut [EdgeWord],
+    ) -> Self {
+        Self {
+            shared,
+            out,
+            pieces,
+            ring,
+            words: 0,
+            edge: [0.0; DIMS],
+            whole: [0.0; DIMS],
+            previous: 0,
+            start: NS_START,
+            verb: None,
+            numbers: 0,
+            punctuation: 0,
+            commas: 0,
+            codelike: 0,
+            letters: rules::Letters::default(),
+        }
+    }
+
+    fn word(&mut self, word: Word<'_>) {
+        self.shared.wordpiece.encode(word, self.pieces);
+        for &id in &*self.pieces {
+            self.shared.table.add_to(id, &mut self.whole);
+        }
+        self.count(word);
+        let hash = hash::bytes(WORD_SEED, word.text.as_bytes());
+        if self.words < LEAD_WORDS {
+            for &id in &*self.pieces {
+                self.shared.table.add_to(id, &mut self.edge);
+            }
+            self.lead(word, hash);
+        } else {
+            let slot = &mut self.ring[self.words % TAIL_WORDS];
+            slot.hash = hash;
+            slot.text.clear();
+            slot.text.push_str(word.text);
+            slot.pieces.clone_from(self.pieces);
+        }
+        self.words += 1;
+    }
+
+    fn count(&mut self, word: Word<'_>) {
+        match word.text.as_bytes() {
+            [b','] => self.commas += 1,
+            [b'{' | b'}' | b';' | b'=' | b'<' | b'>' | b'_'] => self.codelike += 1,
+            [first, ..] if first.is_ascii_digit() => self.numbers += 1,
+            [first, ..] if first.is_ascii_punctuation() => self.punctuation += 1,
+            _ => self.letters.add(word.text, self.pieces),
+        }
+    }
+
+    fn lead(&mut self, word: Word<'_>, hash: u64) {
+        if self.words < 3 {
+            self.start = hash::join(self.start, hash);
+            push(self.out, self.start);
+        }
+        let mask = self.edge_word(word.text, hash);
+        if self.words < VERB_WORDS && word.text.starts_with(char::is_alphabetic) {
+            match self.verb {
+                None if mask & cues::PREAMBLE_BIT == 0 => {
+                    self.verb = Some((mask, hash));
+                    push(self.out, hash::join(NS_VERB, hash));
+                }
+                // The object beside the verb: "write function", "write poem"; articles are passed over.
+                Some((_, verb)) if verb != 0 && mask & cues::PREAMBLE_BIT == 0 => {
+                    push(self.out, hash::join(hash::join(NS_VERB, verb), hash));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// N-grams and cues of one edge word.
+    fn edge_word(&mut self, text: &str, hash: u64) -> Mask {
+        push(self.out, hash::join(NS_UNIGRAM, hash));
+        push(self.out, hash::join(hash::join(NS_BIGRAM, self.previous), hash));
+        self.previous = hash;
+        char_grams(text, self.out);
+        let mask = self.shared.cues.of(hash);
+        for (lexicon, count) in self.out.cue_counts.iter_mut().enumerate() {
+            *count += (mask >> lexicon & 1) as u16;
+        }
+        mask
+    }
+
+    fn finish(mut self, text: &str, head: &str, tail: &str) {
+        self.tail();
+        let words = self.words;
+        self.out.words = words;
+        self.out.verb = self.verb.map_or(0, |(mask, _)| mask);
+        self.out.contentless = self.letters.contentless(self.numbers);
+        self.out.few_shots = rules::few_shots(head, tail);
+        self.out.constraints = rules::constraints(head, tail);
+        self.out.sparse.sort_unstable();
+        self.out.sparse.dedup();
+
+        let mut dense = std::mem::take(&mut self.out.dense);
+        dense.clear();
+        dense.extend(normalised(&self.edge));
+        dense.extend(normalised(&self.whole));
+        dense.extend((0..cues::COUNT).map(|lexicon| (self.out.verb >> lexicon & 1) as f32));
+        dense.extend(self.out.cue_counts.iter().map(|&count| f32::from(count.min(3)) / 3.0));
+        dense.extend(self.shape(text, head));
+        self.out.dense = dense;
+    }
+
+    /// The last words of a text whose edges do not meet.
+    fn tail(&mut self) {
+        let beyond = self.words.saturating_sub(LEAD_WORDS).min(TAIL_WORDS);
+        self.previous = NS_TAIL;
+        for back in (1..=beyond).rev() {
+            let slot = (self.words - back) % TAIL_WORDS;
+            let entry = std::mem::take(&mut self.ring[slot]);
+            self.edge_word(&entry.text, entry.hash);
+            for &id in &entry.pieces {
+                self.shared.table.add_to(id, &mut self.edge);
+            }
+            self.ring[slot] = entry;
+        }
+    }
+
+    /// What the prompt looks like from afar. Every value lies in 0..=1.
+    fn shape(&self, text: &str, head: &str) -> [f32; SHAPE] {
+        let words = self.words.max(1) as f32;
+        let bytes = head.as_bytes();
+        let opening = head.get(..head.floor_char_boundary(240)).unwrap_or(head);
+        let trimmed = text.trim_end();
+        let lines = bytes.iter().filter(|&&b| b == b'\n').count();
+        let longest_line = head.lines().map(str::len).max().unwrap_or(0);
+        let non_ascii = bytes.iter().filter(|&&b| b >= 0x80).count();
+        let colon_then_text = opening.find(':').is_some_and(|at| head.len() - at > 60);
+        let question = opening.contains('?') || trimmed.ends_with('?');
+        let flag = |on: bool| f32::from(u8::from(on));
+        let bucket = |low: usize, high: usize| flag((low..high).contains(&self.words));
+        [
+            1.0,
+            bucket(0, 4),
+            bucket(4, 8),
+            bucket(8, 16),
+            bucket(16, 32),
+            bucket(32, 64),
+            bucket(64, 160),
+            bucket(160, 480),
+            bucket(480, usize::MAX),
+            flag(trimmed.ends_with('?')),
+            flag(question),
+            flag(!question && self.words < 12),
+            flag(head.contains("```")),
+            flag(colon_then_text),
+            flag(trimmed.ends_with(':')),
+            flag(head.contains("\n\n")),
+            (lines as f32 / 20.0).min(1.0),
+            flag(longest_line > 240),
+            flag(opening.contains(['"', '\u{201c}'])),
+            flag(head.contains("(A)") || head.contains("\nA. ") || head.contains("A) ")),
+            (non_ascii as f32 / bytes.len().max(1) as f32).min(1.0),
+            (self.numbers as f32 * 5.0 / words).min(1.0),
+            (self.punctuation as f32 * 2.0 / words).min(1.0),
+            (self.commas as f32 * 4.0 / words).min(1.0),
+            (self.codelike as f32 * 6.0 / words).min(1.0),
+            (self.out.few_shots as f32 / 3.0).min(1.0),
+            (self.out.constraints as f32 / 3.0).min(1.0),
+            flag(self.out.constraints > 0),
+        ]
+    }
+}
+
+fn push(out: &mut Features, hash: u64) {
+    out.sparse.push((hash >> (64 - BUCKET_BITS)) as u32);
+}
+
+/// Character n-grams of a word with its boundaries marked; they survive typos and inflection.
+fn char_grams(text: &str, out: &mut Features) {
+    let mut marked = [b'^'; CHAR_GRAM_WORD_BYTES + 2];
+    let length = text.len().min(CHAR_GRAM_WORD_BYTES);
+    if length + 2 <= CHAR_GRAM {
+        return;
+    }
+    marked[1..=length].copy_from_slice(&text.as_bytes()[..length]);
+    marked[length + 1] = b'$';
+    for gram in marked[..length + 2].windows(CHAR_GRAM) {
+        push(out, hash::bytes(NS_CHARS, gram));
+    }
+}
+
+fn normalised(sum: &[f32; DIMS]) -> impl Iterator<Item = f32> + '_ {
+    let norm = sum.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+    sum.iter().map(move |v| v / norm)
+}

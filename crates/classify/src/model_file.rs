@@ -1,0 +1,135 @@
+//! Reads and writes the `.safetensors` files under `models/`.
+//!
+//! Reading borrows: tensors stay where they are (in the binary's read-only data). The checksum covers the metadata and
+//! all tensor bytes, so that a damaged file is refused by name instead of routing badly. The writer exists because the
+//! order of header entries must be stable: the same training run yields the same bytes.
+
+use std::collections::BTreeMap;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::error::Error;
+
+const CHECKSUM: &str = "crc32";
+/// safetensors opens with the header's length as a little-endian u64.
+const LENGTH_BYTES: usize = 8;
+
+/// A checked model file.
+#[derive(Debug)]
+pub(crate) struct ModelFile<'a> {
+    name: &'a str,
+    metadata: BTreeMap<String, String>,
+    tensors: SafeTensors<'a>,
+}
+
+impl<'a> ModelFile<'a> {
+    /// Parses `bytes`, verifies the checksum and requires `format`.
+    pub(crate) fn open(name: &'a str, bytes: &'a [u8], format: &str) -> Result<Self, Error> {
+        let fail = |reason: String| Error::model(name, reason);
+        let (header_bytes, header) = SafeTensors::read_metadata(bytes).map_err(|e| fail(e.to_string()))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| fail(e.to_string()))?;
+        let mut metadata: BTreeMap<String, String> = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let stated = metadata.remove(CHECKSUM).ok_or_else(|| fail("no checksum".into()))?;
+        let data = bytes.get(LENGTH_BYTES + header_bytes..).unwrap_or_default();
+        let found = checksum(&metadata, data);
+        if stated != found {
+            return Err(fail(format!("checksum {found}, the file states {stated}")));
+        }
+        let file = Self { name, metadata, tensors };
+        if file.text("format")? != format {
+            return Err(fail(format!("format {}, this build reads {format}", file.text("format")?)));
+        }
+        Ok(file)
+    }
+
+    /// A metadata entry.
+    pub(crate) fn text(&self, key: &str) -> Result<&str, Error> {
+        self.metadata.get(key).map(String::as_str).ok_or_else(|| Error::model(self.name, format!("no {key}")))
+    }
+
+    /// A metadata entry that is a finite number.
+    pub(crate) fn number(&self, key: &str) -> Result<f32, Error> {
+        let number = self.text(key)?.parse().ok().filter(|n: &f32| n.is_finite());
+        number.ok_or_else(|| Error::model(self.name, format!("{key} is not a number")))
+    }
+
+    /// The raw bytes of an int8 tensor of exactly this shape.
+    pub(crate) fn int8(&self, tensor: &str, shape: &[usize]) -> Result<&'a [u8], Error> {
+        self.tensor(tensor, Dtype::I8, shape)
+    }
+
+    /// A float tensor of exactly this shape, copied out: for small tensors.
+    pub(crate) fn floats(&self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+        let bytes = self.tensor(tensor, Dtype::F32, shape)?;
+        let floats: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        if floats.iter().any(|f| !f.is_finite()) {
+            return Err(Error::model(self.name, format!("{tensor} holds a value that is not finite")));
+        }
+        Ok(floats)
+    }
+
+    fn tensor(&self, tensor: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a [u8], Error> {
+        let view: TensorView<'a> =
+            self.tensors.tensor(tensor).map_err(|e| Error::model(self.name, format!("{tensor}: {e}")))?;
+        if view.dtype() != dtype || view.shape() != shape {
+            let reason = format!("{tensor} is {:?} {:?}, expected {dtype:?} {shape:?}", view.dtype(), view.shape());
+            return Err(Error::model(self.name, reason));
+        }
+        Ok(view.data())
+    }
+}
+
+/// One tensor to be written.
+pub(crate) struct Tensor {
+    name: &'static str,
+    dtype: &'static str,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+impl Tensor {
+    /// An int8 tensor.
+    pub(crate) fn int8(name: &'static str, shape: &[usize], values: &[i8]) -> Self {
+        let data = values.iter().map(|&v| v as u8).collect();
+        Self { name, dtype: "I8", shape: shape.to_vec(), data }
+    }
+
+    /// A float tensor.
+    pub(crate) fn floats(name: &'static str, shape: &[usize], values: &[f32]) -> Self {
+        let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Self { name, dtype: "F32", shape: shape.to_vec(), data }
+    }
+}
+
+/// A whole model file; the same input gives the same bytes.
+pub(crate) fn write(mut metadata: BTreeMap<String, String>, tensors: &[Tensor]) -> Vec<u8> {
+    let data: Vec<u8> = tensors.iter().flat_map(|t| t.data.iter().copied()).collect();
+    metadata.insert(CHECKSUM.into(), checksum(&metadata, &data));
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".into(), serde_json::json!(metadata));
+    let mut at = 0;
+    for tensor in tensors {
+        let end = at + tensor.data.len();
+        let entry = serde_json::json!({"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, end]});
+        header.insert(tensor.name.into(), entry);
+        at = end;
+    }
+    let mut header = serde_json::Value::Object(header).to_string();
+    // The format asks for a header that keeps the tensors aligned.
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(LENGTH_BYTES) - header.len()));
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
+}
+
+/// CRC-32 of the sorted metadata (`key NUL value NUL`) followed by the tensor bytes. `distill_static.py` computes the same.
+fn checksum(metadata: &BTreeMap<String, String>, data: &[u8]) -> String {
+    let mut crc = crc32fast::Hasher::new();
+    for (key, value) in metadata {
+        for part in [key, value] {
+            crc.update(part.as_bytes());
+            crc.update(&[0]);
+        }
+    }
+    crc.update(data);
+    format!("{:08x}", crc.finalize())
+}

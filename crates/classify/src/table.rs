@@ -1,0 +1,37 @@
+//! The static token-embedding table: one int8 row and one scale per vocabulary entry, read in place.
+//!
+//! Rows carry their SIF weight already, so a text's embedding is just the sum of its tokens' rows, normalised by
+//! whoever sums. Called by `features`.
+
+use crate::error::Error;
+use crate::model_file::ModelFile;
+
+/// Width of a row.
+pub(crate) const DIMS: usize = 256;
+const FORMAT: &str = "waypost-static-v1";
+
+/// The embedding table.
+#[derive(Debug)]
+pub(crate) struct StaticTable {
+    rows: &'static [u8],
+    scales: Vec<f32>,
+}
+
+impl StaticTable {
+    /// Opens the table for a vocabulary of `entries` pieces.
+    pub(crate) fn open(name: &'static str, bytes: &'static [u8], entries: usize) -> Result<Self, Error> {
+        let file = ModelFile::open(name, bytes, FORMAT)?;
+        let rows = file.int8("table", &[entries, DIMS])?;
+        let scales = file.floats("scale", &[entries])?;
+        Ok(Self { rows, scales })
+    }
+
+    /// Adds the row of `id` to `sum`.
+    pub(crate) fn add_to(&self, id: u16, sum: &mut [f32; DIMS]) {
+        let id = usize::from(id);
+        let scale = self.scales[id];
+        for (sum, &value) in sum.iter_mut().zip(&self.rows[id * DIMS..(id + 1) * DIMS]) {
+            *sum += f32::from(value as i8) * scale;
+        }
+    }
+}

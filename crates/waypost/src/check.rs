@@ -1,0 +1,46 @@
+//! `waypost check`: what a configuration does, or what is wrong with it.
+
+use crate::error::Error;
+use crate::print;
+use std::fmt::Write;
+use std::path::Path;
+use waypost_config::{Classifier, Snapshot, Warning};
+
+pub(crate) fn run(file: &Path) -> Result<(), Error> {
+    let snapshot = waypost_config::load_file(file)?;
+    let mut out = String::new();
+    for warning in &snapshot.warnings {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "warning: {}", describe(file, warning));
+    }
+    let _ = write!(out, "{} is valid\n{}", file.display(), summary(&snapshot));
+    print(&out)
+}
+
+/// A warning with its place.
+pub(crate) fn describe(file: &Path, warning: &Warning) -> String {
+    match warning.line {
+        Some(line) => format!("{}:{line}: {}", file.display(), warning.message),
+        None => format!("{}: {}", file.display(), warning.message),
+    }
+}
+
+/// Models and policies, a line each.
+pub(crate) fn summary(snapshot: &Snapshot) -> String {
+    let mut out = String::new();
+    for model in &snapshot.models {
+        let endpoints: Vec<&str> = model.endpoints.iter().map(|e| &*e.base).collect();
+        let _ = writeln!(out, "  model   {}  at {}", model.name, endpoints.join(", "));
+    }
+    for (i, policy) in snapshot.policies.iter().enumerate() {
+        let classifier = match &policy.classifier {
+            Classifier::Task => "embedded task classifier".to_owned(),
+            Classifier::Complexity => "embedded complexity classifier".to_owned(),
+            Classifier::Kserve { url, .. } => format!("classifier at {url}"),
+        };
+        let auto = if snapshot.default_policy == Some(i) { "  (also as \"auto\")" } else { "" };
+        let _ =
+            writeln!(out, "  policy  {}  {} labels, {classifier}{auto}", policy.name, policy.routes.len());
+    }
+    out
+}

@@ -1,0 +1,129 @@
+//! `waypost serve`: configuration in, gateway up, signals obeyed.
+
+use crate::check::{describe, summary};
+use crate::cli::{LogFormat, Serve};
+use crate::discover::{Discovery, discover};
+use crate::error::Error;
+use crate::{listen, print, reload, roles};
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use waypost_classify::Classifier;
+use waypost_config::{Shutdown, Snapshot};
+use waypost_proxy::{Gateway, Server};
+use waypost_router::Brain;
+
+/// v1's address.
+const DEFAULT_LISTEN: &str = "0.0.0.0:8084";
+
+pub(crate) fn run(options: Serve) -> Result<(), Error> {
+    start_log(options.log_format);
+    runtime()?.block_on(serve(options))
+}
+
+/// The runtime of every command that waits for the network.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+async fn serve(options: Serve) -> Result<(), Error> {
+    let (mut snapshot, found) = match &options.config {
+        Some(file) => (waypost_config::load_file(file)?, None),
+        None => {
+            let (text, found) = make_config(options.listen).await?;
+            if options.print_config {
+                return print(&text);
+            }
+            let env = |name: &str| std::env::var(name).ok();
+            (waypost_config::load_str(&text, "(found)", &env)?, Some(found))
+        }
+    };
+    if let Some(address) = options.listen {
+        snapshot.listen = address;
+    }
+    if let Some(file) = &options.config {
+        for warning in &snapshot.warnings {
+            tracing::warn!("{}", describe(file, warning));
+        }
+    }
+    let listener = listen::listen(snapshot.listen)?;
+    let address = listener.local_addr()?;
+    greet(&snapshot, found.as_ref(), address)?;
+
+    let brain = Brain::new(snapshot, Arc::new(Classifier::embedded()?), None);
+    let gateway = Gateway::new(brain).map_err(Error::Internal)?;
+    let _watcher = match options.config {
+        Some(file) => Some(reload::watch(file, address, options.listen.is_some(), Arc::clone(&gateway))?),
+        None => None,
+    };
+    let stop = stop_signals(Arc::clone(&gateway))?;
+    Server::new(listener, gateway).run(stop).await;
+    Ok(())
+}
+
+/// A configuration made from what this machine offers.
+async fn make_config(listen: Option<SocketAddr>) -> Result<(String, Discovery), Error> {
+    let address = listen.map_or_else(|| DEFAULT_LISTEN.to_owned(), |a| a.to_string());
+    let own = address.parse().map_err(|e| Error::Internal(format!("{address}: {e}")))?;
+    let found = discover(own).await?;
+    Ok((roles::config(&found.models, &address), found))
+}
+
+/// What was found, and a line to try.
+fn greet(snapshot: &Snapshot, found: Option<&Discovery>, address: SocketAddr) -> Result<(), Error> {
+    let mut text = format!("waypost {} on http://{address}\n", env!("CARGO_PKG_VERSION"));
+    for note in found.iter().flat_map(|f| &f.notes) {
+        text.push_str(&format!("  {note}\n"));
+    }
+    text.push_str(&summary(snapshot));
+    let name = if snapshot.default_policy.is_some() { "auto" } else { &*snapshot.models[0].name };
+    let name = serde_json::Value::from(name);
+    let port = address.port();
+    text.push_str(&format!(
+        "\nTry it:\n  curl -i http://127.0.0.1:{port}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{{\"model\": {name}, \"messages\": [{{\"role\": \"user\", \"content\": \"Write a python function that reverses a list\"}}]}}'\n"
+    ));
+    print(&text)
+}
+
+/// Resolves when the process is to stop; a second signal does not wait for open requests.
+fn stop_signals(gateway: Arc<Gateway>) -> Result<impl Future<Output = Shutdown>, Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        let shutdown = tokio::select! {
+            _ = terminate.recv() => gateway.brain().snapshot().shutdown,
+            // At a terminal nobody watches readiness: no delay.
+            _ = interrupt.recv() => Shutdown { delay: Duration::ZERO, ..gateway.brain().snapshot().shutdown },
+        };
+        tokio::spawn(async move {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            tracing::warn!("stopped at once by a second signal");
+            std::process::exit(130);
+        });
+        shutdown
+    })
+}
+
+/// For commands without open requests.
+pub(crate) async fn stop_signal() -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    Ok(())
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let terminal = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+    // A subscriber that is already there (in tests) stays.
+    let _ = match format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Auto if !terminal => builder.json().flatten_event(true).try_init(),
+        LogFormat::Auto | LogFormat::Text => builder.try_init(),
+    };
+}
