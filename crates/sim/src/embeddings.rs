@@ -18,8 +18,10 @@ use crate::text::{Dice, hash};
 
 /// Inputs per request, as at OpenAI.
 const MAX_INPUTS: usize = 2_048;
+/// Numbers in one answer: inputs times dimensions.
+const MAX_NUMBERS: usize = 1 << 20;
 /// Words of one input that count towards its vector, so that a long text cannot keep a core busy.
-const MAX_WORDS: usize = 4_096;
+const MAX_WORDS: usize = 256;
 
 #[derive(Deserialize)]
 struct Request {
@@ -41,6 +43,10 @@ pub(crate) async fn answer(core: &Core, ticket: &Ticket, body: &[u8]) -> Result<
     let inputs = request.input.prompts();
     if inputs.is_empty() || inputs.len() > MAX_INPUTS {
         let why = format!("There must be 1 to {MAX_INPUTS} inputs.");
+        return Err(ApiError::bad(Some("input"), why));
+    }
+    if inputs.len() * dimensions > MAX_NUMBERS {
+        let why = format!("Inputs times dimensions must be at most {MAX_NUMBERS}.");
         return Err(ApiError::bad(Some("input"), why));
     }
     let run = Run::start(core, &model, &inputs.concat(), ticket.arrived).await?;

@@ -93,7 +93,8 @@ impl Faults {
         self.until_listening(false).await;
     }
 
-    /// Opens the listener again and returns when it is open.
+    /// Opens the listener again and returns when it is open; if another process has taken the port, that is when it
+    /// lets go.
     pub async fn accept(&self) {
         self.gate.send_replace(Gate::Open);
         self.until_listening(true).await;

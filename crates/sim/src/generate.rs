@@ -4,6 +4,7 @@
 //! latency no timer is touched. All endpoints that compute something come through here.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,7 +19,6 @@ use crate::core::{Core, Served};
 use crate::metrics::{Finish, Held, Meters};
 use crate::reply::{ApiError, Reply};
 use crate::text::{Dice, hash, tokens};
-use std::sync::Arc;
 
 /// A request to generate text.
 pub(crate) struct Call {
@@ -206,9 +206,9 @@ impl Generation {
 }
 
 fn millis(ms: f64) -> Duration {
-    // The pace and the number of tokens are bounded; should their product not be, the wait is an hour.
+    // Paces are checked to be small and not negative, so this cannot fail; were it to, an hour is noticed.
     const TOO_LONG: Duration = Duration::from_secs(3600);
-    Duration::try_from_secs_f64(ms / 1e3).unwrap_or(TOO_LONG).min(Duration::from_secs(u32::MAX.into()))
+    Duration::try_from_secs_f64(ms / 1e3).unwrap_or(TOO_LONG)
 }
 
 async fn until(deadline: Instant) {

@@ -8,15 +8,20 @@ use crate::text::Dice;
 
 /// Below this depth every value is null.
 const MAX_DEPTH: usize = 8;
+/// Largest schema in bytes that is followed; a constant in it may be repeated once per value.
+const MAX_SCHEMA_BYTES: usize = 32 * 1024;
 /// Values in all; beyond that every value is null.
-const MAX_VALUES: usize = 4_096;
+const MAX_VALUES: usize = 1_024;
 /// Longest array and, in words, longest string made to satisfy a minimum.
 const MAX_ITEMS: u64 = 16;
 /// Numbers are taken from `0..=` this when the schema sets no range.
 const NUMBER_SPAN: f64 = 100.0;
 
-/// A value for this schema.
+/// A value for this schema; an empty object for one that is too large.
 pub(crate) fn value(schema: &Value, dice: &mut Dice) -> Value {
+    if schema.to_string().len() > MAX_SCHEMA_BYTES {
+        return Value::Object(Map::new());
+    }
     Maker { dice, made: 0 }.make(schema, 0)
 }
 
@@ -150,6 +155,8 @@ mod tests {
             greedy = json!({"type":"array","minItems":1_000_000_000u64,"items":greedy});
         }
         assert!(value(&greedy, &mut Dice::new(1)).to_string().len() < 16 * MAX_VALUES);
+        let large = json!({"type":"array","minItems":16,"items":{"const":"x".repeat(MAX_SCHEMA_BYTES)}});
+        assert_eq!(value(&large, &mut Dice::new(1)), json!({}));
         let shallow = json!({"type":"array","minItems":1_000_000_000u64});
         assert_eq!(value(&shallow, &mut Dice::new(1)).as_array().unwrap().len(), 16);
         let mut nested = json!({"type":"string"});

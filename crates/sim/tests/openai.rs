@@ -193,6 +193,9 @@ async fn embeddings_and_rerank_are_deterministic() {
     let packed = post(engine.addr(), "/v1/embeddings", &body).await.json();
     assert_eq!(packed["data"][0]["embedding"].as_str().unwrap().len(), 44);
 
+    let vast = json!({"model": "sim-small", "input": vec!["a"; 2_000], "dimensions": 8_000});
+    assert_eq!(post(engine.addr(), "/v1/embeddings", &vast).await.status(), 400);
+
     let body = json!({"model": "sim-small", "query": "red house", "top_n": 2,
         "documents": ["a boat", {"text": "the red house"}, "a red boat"]});
     let ranked = post(engine.addr(), "/v1/rerank", &body).await.json();
