@@ -7,12 +7,15 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+/// One record with its sequence number.
+type Slot<T> = Mutex<Option<(u64, Arc<T>)>>;
+
 /// A ring of the latest records.
 #[derive(Debug)]
 pub struct DecisionLog<T> {
     instance: u32,
     next: AtomicU64,
-    slots: Vec<Mutex<Option<(u64, Arc<T>)>>>,
+    slots: Vec<Slot<T>>,
 }
 
 impl<T> DecisionLog<T> {
@@ -58,7 +61,7 @@ impl<T> DecisionLog<T> {
         slot.as_ref().filter(|(kept, _)| *kept == sequence).map(|(_, record)| Arc::clone(record))
     }
 
-    fn slot(&self, sequence: u64) -> &Mutex<Option<(u64, Arc<T>)>> {
+    fn slot(&self, sequence: u64) -> &Slot<T> {
         &self.slots[(sequence % self.slots.len() as u64) as usize]
     }
 }

@@ -4,6 +4,7 @@
 //! Called by the router once per request.
 
 use serde::Serialize;
+use smallvec::SmallVec;
 use waypost_config::{Model, ModelIndex, Policy, Snapshot};
 
 /// Bytes of text that are counted as one token when no tokenizer is at hand. English prose has 4.2 to
@@ -117,9 +118,9 @@ impl Unfit {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
     /// Never empty.
-    pub models: Vec<(ModelIndex, Reason)>,
+    pub models: SmallVec<[(ModelIndex, Reason); 4]>,
     /// Ruled out by what the request needs.
-    pub unfit: Vec<(ModelIndex, Unfit)>,
+    pub unfit: SmallVec<[(ModelIndex, Unfit); 4]>,
 }
 
 /// Why there is no plan.
@@ -127,7 +128,7 @@ pub struct Plan {
 pub enum Error {
     /// No model of the policy, or not the one named, can take the request.
     #[error("no model can take this request")]
-    NoCapableModel(Vec<(ModelIndex, Unfit)>),
+    NoCapableModel(SmallVec<[(ModelIndex, Unfit); 4]>),
     /// The label has no model and the policy no default.
     #[error("the policy has no model for the label '{0}' and no default")]
     LabelWithoutModel(String),

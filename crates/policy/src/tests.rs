@@ -50,8 +50,8 @@ fn a_model_never_gets_what_it_cannot_take() {
     let s = snapshot();
     let images = Demand { images: true, ..Demand::default() };
     let plan = plan(&s, Some(&s.policies[0]), Choice::Label("Open QA", Some(0.9)), &images).unwrap();
-    assert_eq!(plan.models, [(2, Reason::Capable)], "found among the policy's routes");
-    assert_eq!(plan.unfit, [(0, Unfit::NoImages), (1, Unfit::NoImages)]);
+    assert_eq!(plan.models[..], [(2, Reason::Capable)], "found among the policy's routes");
+    assert_eq!(plan.unfit[..], [(0, Unfit::NoImages), (1, Unfit::NoImages)]);
 
     let long = Demand { text_bytes: 3_900, max_tokens: 26, ..Demand::default() };
     assert_eq!(long.tokens(), 1001);
@@ -59,7 +59,7 @@ fn a_model_never_gets_what_it_cannot_take() {
 
     let schema = Demand { json_schema: true, ..Demand::default() };
     let named = super::plan(&s, None, Choice::Named(0), &schema);
-    assert_eq!(named, Err(Error::NoCapableModel(vec![(0, Unfit::NoJsonSchema)])));
+    assert_eq!(named, Err(Error::NoCapableModel(smallvec::smallvec![(0, Unfit::NoJsonSchema)])));
 }
 
 #[test]
@@ -68,5 +68,5 @@ fn without_a_default_the_reason_is_told() {
     let plan = |choice| super::plan(&s, Some(&s.policies[1]), choice, &Demand::default());
     assert_eq!(plan(Choice::Label("Rewrite", None)), Err(Error::LabelWithoutModel("Rewrite".into())));
     assert_eq!(plan(Choice::NoLabel), Err(Error::NoDefault));
-    assert_eq!(plan(Choice::Label("Open QA", Some(0.1))).unwrap().models, [(0, Reason::Label)]);
+    assert_eq!(plan(Choice::Label("Open QA", Some(0.1))).unwrap().models[..], [(0, Reason::Label)]);
 }

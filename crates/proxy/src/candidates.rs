@@ -3,6 +3,7 @@
 //! First the healthy endpoints of each model in the plan's order, then those put aside, then the same
 //! ones again. An endpoint that asked to be left alone is never tried. Called by send.
 
+use smallvec::SmallVec;
 use waypost_config::ModelIndex;
 use waypost_picker::Booking;
 use waypost_policy::Plan;
@@ -26,13 +27,13 @@ pub(crate) struct Candidate {
 pub(crate) struct Candidates<'a> {
     brain: &'a Brain,
     plan: &'a Plan,
-    tried: Vec<Vec<usize>>,
+    tried: SmallVec<[SmallVec<[usize; 4]>; 4]>,
     again: bool,
 }
 
 impl<'a> Candidates<'a> {
     pub(crate) fn new(brain: &'a Brain, plan: &'a Plan) -> Self {
-        Self { brain, plan, tried: vec![Vec::new(); plan.models.len()], again: false }
+        Self { brain, plan, tried: plan.models.iter().map(|_| SmallVec::new()).collect(), again: false }
     }
 
     /// Picks and books the next one.
@@ -41,7 +42,7 @@ impl<'a> Candidates<'a> {
             return Some(candidate);
         }
         self.again = true;
-        self.tried.iter_mut().for_each(Vec::clear);
+        self.tried.iter_mut().for_each(SmallVec::clear);
         self.untried()
     }
 

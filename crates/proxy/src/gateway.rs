@@ -4,7 +4,7 @@
 //! never touches a socket. Called by the server for every request.
 
 use crate::answer::{self, Answer};
-use crate::way::{self, Api};
+use crate::way;
 use crate::{kserve, pages};
 use arc_swap::ArcSwap;
 use http::{Request, Response, StatusCode};
@@ -103,14 +103,11 @@ impl Gateway {
 
     /// Leads a request to its page or on its way.
     pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
-        // The path is copied because the request moves on; it is a few dozen bytes.
+        if let Some(route) = way::Route::of(request.uri().path()) {
+            return way::forward(self, route, request).await;
+        }
         let path = request.uri().path().to_owned();
         match path.as_str() {
-            "/v1/chat/completions" => way::forward(self, Api::Chat, request).await,
-            "/completions" | "/v1/completions" | "/v1/responses" => {
-                way::forward(self, Api::Text, request).await
-            }
-            "/v1/embeddings" | "/v1/rerank" => way::forward(self, Api::Fixed, request).await,
             "/health" | "/health/ready" | "/readyz" => pages::ready(&self),
             "/health/live" | "/livez" => pages::live(),
             "/config" => pages::config(&self),

@@ -4,6 +4,7 @@
 //! Waypost or its browser does not. Keys come from the configuration only. Used by send and relay.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 use waypost_config::Secret;
 use waypost_router::Decision;
 
@@ -42,15 +43,15 @@ const RESERVED_PREFIXES: [&str; 3] = ["x-waypost-", "x-forwarded-", "x-gateway-"
 /// The client's headers made fit for an upstream; the key is added per model by [`authorize`].
 pub(crate) fn to_upstream(mut headers: HeaderMap) -> HeaderMap {
     strip_hop_by_hop(&mut headers);
-    for name in &NOT_UPSTREAM {
-        headers.remove(name);
-    }
-    let reserved: Vec<HeaderName> = headers
+    // Few headers, few of them dropped: looking at each is cheaper than asking for every name.
+    let dropped: SmallVec<[HeaderName; 8]> = headers
         .keys()
-        .filter(|name| RESERVED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix)))
+        .filter(|name| {
+            NOT_UPSTREAM.contains(name) || RESERVED_PREFIXES.iter().any(|p| name.as_str().starts_with(p))
+        })
         .cloned()
         .collect();
-    for name in reserved {
+    for name in dropped {
         headers.remove(name);
     }
     // The body has been read as JSON; whatever the client called it, that is what it is.
@@ -76,14 +77,12 @@ pub(crate) fn from_upstream(headers: &mut HeaderMap) {
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .collect();
-    for name in HOP_BY_HOP.iter().chain(&named) {
+    let mut dropped: SmallVec<[HeaderName; 4]> =
+        headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned().collect();
+    let named = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
+    dropped
+        .extend(named.flat_map(|v| v.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok()));
+    for name in dropped {
         headers.remove(name);
     }
 }

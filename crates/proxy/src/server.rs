@@ -179,11 +179,10 @@ async fn serve(
         }
         return Ok(connection.await?);
     }
-    let closing = stage.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = phase.busy();
-        let (gateway, closing) = (Arc::clone(&gateway), closing.clone());
-        async move { Ok::<_, Infallible>(respond(gateway, request, busy, &closing).await) }
+        let gateway = Arc::clone(&gateway);
+        async move { Ok::<_, Infallible>(respond(gateway, request, busy).await) }
     });
     let mut connection = Box::pin(
         hyper::server::conn::http1::Builder::new()
@@ -198,14 +197,9 @@ async fn serve(
     Ok(connection.await?)
 }
 
-async fn respond(
-    gateway: Arc<Gateway>,
-    request: Request<Incoming>,
-    busy: Busy,
-    stage: &watch::Receiver<Stage>,
-) -> Response<Served> {
-    let mut response = gateway.handle(request).await;
-    if *stage.borrow() > Stage::Running {
+async fn respond(gateway: Arc<Gateway>, request: Request<Incoming>, busy: Busy) -> Response<Served> {
+    let mut response = Arc::clone(&gateway).handle(request).await;
+    if !gateway.is_ready() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|answer| Served { answer, _busy: Some(busy) })

@@ -32,13 +32,13 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    pub(crate) fn new(gateway: &Arc<Gateway>, path: &str) -> Self {
+    pub(crate) fn new(gateway: &Arc<Gateway>, path: &'static str) -> Self {
         gateway.metrics.num_requests.inc();
         let sequence = gateway.log.next_sequence();
         let decision = Decision {
             id: gateway.log.id(sequence),
             at_unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
-            path: path.into(),
+            path,
             ..Decision::default()
         };
         Self {
@@ -81,7 +81,7 @@ impl Ticket {
         self.decision.model = Some(Arc::clone(&model.name));
         self.decision.endpoint = Some(Arc::clone(endpoint));
         self.price = model.price;
-        let reason = self.decision.plan.get(position).map(|(_, reason)| *reason);
+        let reason = self.decision.plan.get(position).map(|considered| considered.reason);
         self.decision.fallback = reason.and_then(Brain::fallback_reason);
     }
 

@@ -19,22 +19,49 @@ use waypost_wire::{ApiError, Code, RequestView};
 /// A client names a policy in this header.
 const POLICY_HEADER: &str = "x-waypost-policy";
 
-/// The OpenAI endpoints that are forwarded.
+/// An OpenAI endpoint that is forwarded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Route {
+    path: &'static str,
+    api: Api,
+}
+
+/// What an endpoint takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Api {
-    /// `/v1/chat/completions`.
+enum Api {
+    /// A conversation.
     Chat,
-    /// `/completions`, `/v1/completions` and `/v1/responses`: a policy may choose the model.
+    /// A text or a conversation.
     Text,
-    /// `/v1/embeddings` and `/v1/rerank`: vectors and scores of different models do not mix, so the
-    /// client has to name one.
+    /// Anything, but a model must be named: vectors and scores of different models do not mix.
     Fixed,
 }
 
+impl Route {
+    /// The endpoint at `path`, if it is one of them.
+    pub(crate) fn of(path: &str) -> Option<Self> {
+        let (path, api) = match path {
+            "/v1/chat/completions" => ("/v1/chat/completions", Api::Chat),
+            // v1's second path.
+            "/completions" => ("/completions", Api::Text),
+            "/v1/completions" => ("/v1/completions", Api::Text),
+            "/v1/responses" => ("/v1/responses", Api::Text),
+            "/v1/embeddings" => ("/v1/embeddings", Api::Fixed),
+            "/v1/rerank" => ("/v1/rerank", Api::Fixed),
+            _ => return None,
+        };
+        Some(Self { path, api })
+    }
+}
+
 /// Takes a request all the way.
-pub(crate) async fn forward(gateway: Arc<Gateway>, api: Api, request: Request<Incoming>) -> Response<Answer> {
-    let mut ticket = Ticket::new(&gateway, request.uri().path());
-    match decide_and_send(&gateway, api, request, &mut ticket).await {
+pub(crate) async fn forward(
+    gateway: Arc<Gateway>,
+    route: Route,
+    request: Request<Incoming>,
+) -> Response<Answer> {
+    let mut ticket = Ticket::new(&gateway, route.path);
+    match decide_and_send(&gateway, route.api, request, &mut ticket).await {
         // 8 relay: bytes go on as they come, so the client waits for nobody but the model.
         // 10 settle: the ticket goes along, and ends with the answer or with the client's patience.
         Ok(reply) => relay::respond(reply, ticket),

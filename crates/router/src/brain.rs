@@ -6,7 +6,7 @@
 use crate::ask::{AUTO, Ask, Via};
 use crate::classifying::Classifiers;
 use crate::client::{self, Client};
-use crate::decision::{Decision, Tier};
+use crate::decision::{Considered, Decision, Tier};
 use crate::prompt::PromptText;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -197,10 +197,15 @@ impl Brain {
         let name = |m: ModelIndex| Arc::clone(&self.snapshot.models[m].name);
         let planned = waypost_policy::plan(&self.snapshot, owner, choice, &demand(view));
         if let Ok(plan) = &planned {
-            decision.plan = plan.models.iter().map(|(m, reason)| (name(*m), *reason)).collect();
+            decision.plan = plan
+                .models
+                .iter()
+                .map(|(m, reason)| Considered { model: name(*m), reason: *reason })
+                .collect();
         }
         if let Ok(Plan { unfit, .. }) | Err(PlanError::NoCapableModel(unfit)) = &planned {
-            decision.unfit = unfit.iter().map(|(m, why)| (name(*m), *why)).collect();
+            decision.unfit =
+                unfit.iter().map(|(m, why)| Considered { model: name(*m), reason: *why }).collect();
         }
         match planned {
             Ok(plan) => Ok(Routed { plan, policy, label: decision.label.clone() }),

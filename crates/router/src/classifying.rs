@@ -87,7 +87,7 @@ impl Classifiers {
         Classified {
             label: name(labels, verdict.label),
             confidence: Some(verdict.confidence),
-            probabilities: Probabilities { labels: labels.to_vec(), values: verdict.probabilities },
+            probabilities: Probabilities { labels: Arc::clone(labels), values: verdict.probabilities },
             difficulty: verdict.difficulty,
         }
     }

@@ -9,7 +9,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use std::collections::VecDeque;
+use smallvec::SmallVec;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -50,20 +50,23 @@ pub fn build(connect_timeout: Duration) -> Client {
 /// A request body in pieces of the client's own buffer.
 #[derive(Debug)]
 pub struct Outgoing {
-    pieces: VecDeque<Bytes>,
+    /// In reverse, so that the next one is popped.
+    pieces: SmallVec<[Bytes; 5]>,
     left: u64,
 }
 
 impl From<Segments> for Outgoing {
     fn from(segments: Segments) -> Self {
         let left = segments.len() as u64;
-        Self { pieces: segments.into_pieces().collect(), left }
+        let mut pieces: SmallVec<_> = segments.into_pieces().collect();
+        pieces.reverse();
+        Self { pieces, left }
     }
 }
 
 impl From<Bytes> for Outgoing {
     fn from(bytes: Bytes) -> Self {
-        Self { left: bytes.len() as u64, pieces: VecDeque::from([bytes]) }
+        Self { left: bytes.len() as u64, pieces: smallvec::smallvec![bytes] }
     }
 }
 
@@ -75,7 +78,7 @@ impl Body for Outgoing {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.pieces.pop_front().map(|piece| {
+        Poll::Ready(self.pieces.pop().map(|piece| {
             self.left -= piece.len() as u64;
             Ok(Frame::data(piece))
         }))

@@ -5,6 +5,7 @@
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use waypost_policy::{Reason, Unfit};
 
@@ -64,6 +65,15 @@ impl Outcome {
     }
 }
 
+/// A model, and why it is tried or ruled out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Considered<R> {
+    /// Its name.
+    pub model: Arc<str>,
+    /// Why.
+    pub reason: R,
+}
+
 /// One try at one endpoint.
 #[derive(Debug, Clone, Serialize)]
 pub struct Attempt {
@@ -84,7 +94,7 @@ pub struct Attempt {
 #[derive(Debug, Clone, Default)]
 pub struct Probabilities {
     /// Label names.
-    pub labels: Vec<Arc<str>>,
+    pub labels: Arc<[Arc<str>]>,
     /// As many numbers, summing to 1.
     pub values: Vec<f32>,
 }
@@ -107,7 +117,7 @@ pub struct Decision {
     /// Unix time of arrival, in milliseconds.
     pub at_unix_ms: u64,
     /// Request path, without its query.
-    pub path: Arc<str>,
+    pub path: &'static str,
     /// How the model was asked for.
     pub via: Via,
     /// Policy that decided.
@@ -128,9 +138,9 @@ pub struct Decision {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classifier_error: Option<String>,
     /// Models to try in order, each with its reason.
-    pub plan: Vec<(Arc<str>, Reason)>,
+    pub plan: SmallVec<[Considered<Reason>; 2]>,
     /// Models ruled out by what the request needs.
-    pub unfit: Vec<(Arc<str>, Unfit)>,
+    pub unfit: SmallVec<[Considered<Unfit>; 1]>,
     /// Model that answered.
     pub model: Option<Arc<str>>,
     /// Endpoint that answered.
@@ -138,7 +148,7 @@ pub struct Decision {
     /// Why something other than the label's model answered.
     pub fallback: Option<&'static str>,
     /// Every try, in order.
-    pub attempts: Vec<Attempt>,
+    pub attempts: SmallVec<[Attempt; 1]>,
     /// Time spent classifying.
     pub classify_ms: f64,
     /// From arrival to the upstream's response headers.

@@ -7,7 +7,7 @@
 use crate::rawstr::RawStr;
 
 /// Deepest nesting accepted. The same bound as `serde_json`'s, far above any real request.
-pub const MAX_DEPTH: u32 = 128;
+pub const MAX_DEPTH: u32 = 127;
 /// Longest number literal accepted, in bytes. The longest useful double has fewer than 800 digits.
 pub const MAX_NUMBER_BYTES: usize = 1024;
 
@@ -131,7 +131,7 @@ impl<'a> Scanner<'a> {
         }
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(self.error("nesting deeper than 128 levels"));
+            return Err(self.error("nesting deeper than 127 levels"));
         }
         Ok(())
     }
@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn bombs_are_named_not_run() {
         let deep = "[".repeat(10_000);
-        assert_eq!(whole(&deep).unwrap_err().what, "nesting deeper than 128 levels");
+        assert_eq!(whole(&deep).unwrap_err().what, "nesting deeper than 127 levels");
         let long = "1".repeat(1 << 20);
         assert_eq!(whole(&long).unwrap_err().what, "number longer than 1024 bytes");
     }

@@ -162,8 +162,9 @@ mod tests {
                 raw(&json).push_head_tail(max, &mut out);
                 let (head, tail) = out.split_once('\n').unwrap_or((&out, ""));
                 if !text.contains('\n') && raw(&json).raw_len() > max {
+                    // A cut may leave the replacement of half a pair, never half an escape.
+                    let head = head.trim_end_matches(char::REPLACEMENT_CHARACTER);
                     proptest::prop_assert!(text.starts_with(head), "{head:?} of {text:?}");
-                    // A tail may begin with the replacement of half a pair, never with half an escape.
                     let tail = tail.trim_start_matches(char::REPLACEMENT_CHARACTER);
                     proptest::prop_assert!(text.ends_with(tail));
                 }

@@ -4,6 +4,7 @@
 //! of it. Called by the doors when they forward a request.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// One change: the bytes of `range` give way to `with`.
@@ -15,17 +16,22 @@ pub struct Edit {
     pub with: Bytes,
 }
 
+/// Two edits leave at most five pieces.
+const PIECES: usize = 5;
+/// The edits of one request.
+pub type Edits = SmallVec<[Edit; 2]>;
+
 /// A body in pieces, cheap to clone for a retry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Segments {
-    pieces: Vec<Bytes>,
+    pieces: SmallVec<[Bytes; PIECES]>,
     len: usize,
 }
 
 impl Segments {
     /// `body` with `edits` applied. Edits must not overlap; their order does not matter.
     #[must_use]
-    pub fn new(body: &Bytes, mut edits: Vec<Edit>) -> Self {
+    pub fn new(body: &Bytes, mut edits: Edits) -> Self {
         // An insertion comes before a removal at the same place.
         edits.sort_by_key(|edit| (edit.range.start, edit.range.end));
         let mut out = Self::default();
@@ -60,7 +66,7 @@ impl Segments {
     }
 
     /// The pieces, in order; none is empty.
-    pub fn into_pieces(self) -> impl Iterator<Item = Bytes> {
+    pub fn into_pieces(self) -> impl Iterator<Item = Bytes> + use<> {
         self.pieces.into_iter()
     }
 
@@ -78,13 +84,13 @@ mod tests {
     #[test]
     fn only_the_edited_bytes_change() {
         let body = Bytes::from_static(b"{\"a\": 1 , \"b\":2}");
-        let edits = vec![
+        let edits = smallvec::smallvec![
             Edit { range: 14..15, with: Bytes::from_static(b"33") },
             Edit { range: 6..7, with: Bytes::new() },
         ];
         let out = Segments::new(&body, edits);
         assert_eq!(out.to_vec(), b"{\"a\":  , \"b\":33}");
         assert_eq!(out.len(), out.to_vec().len());
-        assert_eq!(Segments::new(&body, vec![]).to_vec(), &body[..]);
+        assert_eq!(Segments::new(&body, SmallVec::new()).to_vec(), &body[..]);
     }
 }

@@ -43,14 +43,15 @@ impl SseReader {
             self.after_cr = false;
             if chunk[0] == b'\n' {
                 pos = 1;
-                // The line feed belongs to the line end before it, which may have ended an event.
+                // The line feed belongs to the line end before it, which may have ended an event. It is
+                // not counted, so that a cut inside a line end changes nothing.
                 boundary = usize::from(self.event_bytes == 0);
-                self.event_bytes += usize::from(self.event_bytes > 0);
             }
         }
         while let Some(hit) = memchr::memchr2(b'\n', b'\r', &chunk[pos..]) {
             let end = pos + hit;
             let mut next = end + 1;
+            self.count(next - pos);
             if chunk[end] == b'\r' {
                 match chunk.get(next) {
                     Some(b'\n') => next += 1,
@@ -58,7 +59,6 @@ impl SseReader {
                     None => self.after_cr = true,
                 }
             }
-            self.count(next - pos);
             if self.line.is_empty() {
                 self.finish_line(&chunk[pos..end], &mut on_event);
             } else {

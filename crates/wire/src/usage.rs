@@ -28,32 +28,21 @@ struct Details {
     cached_tokens: Option<u64>,
 }
 
-#[derive(Deserialize)]
-struct Carrier {
-    #[serde(default)]
-    usage: Option<Usage>,
-    #[serde(default)]
-    response: Option<Nested>,
-}
-
-#[derive(Deserialize)]
-struct Nested {
-    #[serde(default)]
-    usage: Option<Usage>,
-}
-
 impl Usage {
     /// Reads usage from a JSON answer or from the data of one stream event.
+    ///
+    /// The last key `"usage"` counts, wherever it stands: quotes inside a string are escaped, so the
+    /// bytes `"usage"` can only be a key (or a whole value, which no object follows). Parsing just that
+    /// object keeps the cost independent of the answer's length.
     #[must_use]
     pub fn find(json: &[u8]) -> Option<Self> {
-        // Most events carry none or a null: a substring search is far cheaper than a parse.
-        let at = memchr::memmem::rfind(json, b"\"usage\"")?;
-        let value = json[at + 7..].iter().find(|b| !matches!(b, b' ' | b':' | b'\t' | b'\n' | b'\r'));
-        if value != Some(&b'{') && memchr::memmem::find(json, b"\"usage\"") == Some(at) {
+        const KEY: &[u8] = b"\"usage\"";
+        let after = json.get(memchr::memmem::rfind(json, KEY)? + KEY.len()..)?;
+        let value = after.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+        if value.first() != Some(&b'{') {
             return None;
         }
-        let carrier: Carrier = serde_json::from_slice(json).ok()?;
-        carrier.usage.or(carrier.response.and_then(|r| r.usage))
+        serde_json::Deserializer::from_slice(value).into_iter().next()?.ok()
     }
 
     /// Prompt and completion together, as reported or added up.
@@ -89,6 +78,7 @@ mod tests {
             Usage::find(br#"{"choices":[{"delta":{"content":"the \"usage\": {"}}],"usage":null}"#),
             None
         );
+        assert_eq!(Usage::find(br#"{"kind":"usage","x":{}}"#), None);
         assert_eq!(Usage::find(b"[DONE]"), None);
         assert_eq!(Usage::find(br#"{"usage":{"prompt_tokens":"many"}}"#), None);
     }

@@ -9,6 +9,7 @@ use crate::json::{JsonError, Kind, Scanner};
 use crate::rawstr::RawStr;
 use crate::splice::{Edit, Segments};
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -83,7 +84,8 @@ impl<'a> RequestView<'a> {
         }
         s.enter(b'{', "expected an object")?;
         self.after_brace = s.pos();
-        let mut keys: Vec<RawStr<'a>> = Vec::with_capacity(16);
+        // Most requests have fewer keys: no allocation.
+        let mut keys: SmallVec<[RawStr<'a>; 16]> = SmallVec::new();
         let mut comma_before = None;
         let mut more = s.first(b'}');
         while more {
@@ -175,7 +177,7 @@ impl<'a> RequestView<'a> {
     /// byte the client's own.
     #[must_use]
     pub fn rewrite(&self, body: &Bytes, upstream_id: &str) -> Segments {
-        let mut edits = Vec::with_capacity(2);
+        let mut edits = SmallVec::new();
         if let Some(range) = &self.nim_member {
             edits.push(Edit { range: range.clone(), with: Bytes::new() });
         }

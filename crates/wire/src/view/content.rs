@@ -95,7 +95,7 @@ pub(super) enum Part<'a> {
     Other,
 }
 
-/// One element of a content array.
+/// One element of a content array. A key that is read may stand once: upstreams may take the other one.
 fn scan_part<'a>(s: &mut Scanner<'a>) -> Result<Part<'a>, Problem> {
     match s.kind()? {
         Kind::String => return Ok(Part::Text(s.string()?)),
@@ -110,17 +110,18 @@ fn scan_part<'a>(s: &mut Scanner<'a>) -> Result<Part<'a>, Problem> {
     let mut more = s.first(b'}');
     while more {
         let key = s.key()?;
-        let is_string = s.kind()? == Kind::String;
-        if is_string && key.is("type") {
-            kind = Some(s.string()?);
-        } else if is_string && key.is("text") {
-            text = Some(s.string()?);
-        } else {
-            s.skip()?;
+        let slot = match (key.is("type"), key.is("text")) {
+            (true, _) => Some(&mut kind),
+            (_, true) => Some(&mut text),
+            _ => None,
+        };
+        let value = if s.kind()? == Kind::String { Some(s.string()?) } else { s.skip().map(|()| None)? };
+        if slot.is_some_and(|slot| slot.replace(value).is_some()) {
+            return Err(duplicate_key(&key.decode()));
         }
         more = s.more(b'}')?;
     }
-    Ok(match (kind, text) {
+    Ok(match (kind.flatten(), text.flatten()) {
         (Some(kind), _) if kind.is("image_url") || kind.is("input_image") || kind.is("image") => Part::Image,
         (Some(kind), _) if kind.is("input_audio") || kind.is("audio_url") => Part::Audio,
         (_, Some(text)) => Part::Text(text),
