@@ -124,7 +124,12 @@ def main(wheel, out_dir):
         "table": np.rint(table / scale[:, None]).astype(np.int8),
         "scale": scale.astype(np.float32),
     }
-    metadata = {"format": FORMAT, "source_sha256": WEIGHTS_SHA256, "licence": "Apache-2.0"}
+    metadata = {
+        "format": FORMAT,
+        "source_sha256": WEIGHTS_SHA256,
+        "licence": "Apache-2.0",
+        "vocab_crc32": f"{zlib.crc32(vocab):08x}",
+    }
     os.makedirs(out_dir, exist_ok=True)
     with open(os.path.join(out_dir, "static.safetensors"), "wb") as f:
         f.write(with_checksum(tensors, metadata))

@@ -26,7 +26,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for tokens in TOKENS {
         let length = (tokens as f64 * WORDS_PER_TOKEN) as usize;
         let texts: Vec<String> = (0..TEXTS)
-            .map(|text| (0..length).map(|i| words[(text * 37 + i) % words.len()]).collect::<Vec<_>>().join(" "))
+            .map(|text| {
+                (0..length).map(|i| words[(text * 37 + i) % words.len()]).collect::<Vec<_>>().join(" ")
+            })
             .collect();
         let runs = (TOKENS_PER_LENGTH / tokens).clamp(200, 20_000);
         let mut times = Vec::with_capacity(runs);

@@ -74,5 +74,34 @@ pub fn calibration_error(scored: &[Scored], temperature: f32) -> f32 {
         bins[bin].1 += f32::from(u8::from(best == s.label)) * s.weight;
         total += s.weight;
     }
-    bins.iter().map(|(confidence, correct)| (confidence - correct).abs()).sum::<f32>() / total.max(f32::MIN_POSITIVE)
+    bins.iter().map(|(confidence, correct)| (confidence - correct).abs()).sum::<f32>()
+        / total.max(f32::MIN_POSITIVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scores of a judge who is sure of himself and right three times in four.
+    fn boaster() -> Vec<Scored> {
+        (0..400)
+            .map(|i| Scored { logits: vec![6.0, 0.0], label: usize::from(i % 4 == 0), weight: 1.0 })
+            .collect()
+    }
+
+    #[test]
+    fn temperature_cures_overconfidence() {
+        let scored = boaster();
+        let temperature = fit_temperature(&scored);
+        // softmax(6/T) must be 3/4: T = 6 / ln 3.
+        assert!((temperature - 6.0 / 3.0_f32.ln()).abs() < 0.05, "{temperature}");
+        assert!(calibration_error(&scored, 1.0) > 0.2);
+        assert!(calibration_error(&scored, temperature) < 0.01);
+    }
+
+    #[test]
+    fn softmax_survives_large_scores() {
+        let p = softmax(&[1000.0, 999.0, -1000.0], 1.0);
+        assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-6 && p[0] > p[1]);
+    }
 }

@@ -57,7 +57,10 @@ const LEXICONS: [Lexicon; 19] = [
          tweet slogan caption cover description lyrics paragraph sonnet limerick toast review bio announcement copy \
          monologue press newsletter message",
     ),
-    ("question", "what who when where why how which whose whom is are does do can did was were should will has have could"),
+    (
+        "question",
+        "what who when where why how which whose whom is are does do can did was were should will has have could",
+    ),
     (
         "chat",
         "hello hi hey thanks thank bye lol morning evening goodnight sup cool awesome nice feel feeling sad bored happy \
@@ -117,6 +120,10 @@ const PREAMBLE: &str = "please can could would will you i want need to help me h
 pub(crate) const CONTINUE: usize = 15;
 /// Lexicon numbers of the words that mark a request as complete in itself.
 pub(crate) const QUESTION: usize = 7;
+/// Lexicon number of words that point at a text.
+pub(crate) const PASSAGE: usize = 10;
+/// The lexicons of verbs that ask for work on or of a text.
+pub(crate) const TASK_VERBS: Mask = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 6;
 /// How many lexicons there are.
 pub(crate) const COUNT: usize = LEXICONS.len();
 /// The bit of [`PREAMBLE`].

@@ -4,18 +4,20 @@
 //! where instructions stand; the middle of a prompt is mostly quoted matter), and plain counts that the rules use. Work
 //! is bounded: at most [`HEAD_BYTES`] + [`TAIL_BYTES`] of text are looked at. Called by `classifier` and `train`.
 
+use crate::constraints;
 use crate::cues::{self, Cues, Mask, WORD_SEED};
 use crate::error::Error;
+use crate::few_shots;
 use crate::hash;
-use crate::rules;
+use crate::noise;
 use crate::table::{DIMS, StaticTable};
 use crate::wordpiece::WordPiece;
 use crate::words::{Word, for_each_word};
 
 /// Bytes read from the start of a text.
-const HEAD_BYTES: usize = 16 * 1024;
+const HEAD_BYTES: usize = 12 * 1024;
 /// Bytes read from the end of a text longer than both together.
-const TAIL_BYTES: usize = 16 * 1024;
+const TAIL_BYTES: usize = 12 * 1024;
 /// Words at the start that count as edge.
 const LEAD_WORDS: usize = 24;
 /// Words at the end that count as edge.
@@ -32,9 +34,9 @@ const BUCKET_BITS: u32 = 16;
 pub(crate) const BUCKETS: usize = 1 << BUCKET_BITS;
 
 /// Shape features that follow the cues; see [`Pass::shape`].
-const SHAPE: usize = 28;
-/// Cue features: lead verb and edge words per lexicon, then shape.
-const CUE_FEATURES: usize = 2 * cues::COUNT + SHAPE;
+const SHAPE: usize = 38;
+/// Cue features: lead verb, last verb and edge words per lexicon, then shape.
+const CUE_FEATURES: usize = 3 * cues::COUNT + SHAPE;
 /// Length of the dense vector: edge mean, whole mean, cues.
 pub(crate) const DENSE: usize = 2 * DIMS + CUE_FEATURES;
 
@@ -44,6 +46,7 @@ const NS_START: u64 = 13;
 const NS_VERB: u64 = 14;
 const NS_CHARS: u64 = 15;
 const NS_TAIL: u64 = 16;
+const NS_LAST_VERB: u64 = 17;
 
 /// What a text looks like to the heads. Reused between texts.
 #[derive(Debug, Default, Clone)]
@@ -101,7 +104,7 @@ impl Featuriser {
     /// Opens the shared files.
     pub(crate) fn open(vocab: &'static [u8], table: &'static [u8]) -> Result<Self, Error> {
         let wordpiece = WordPiece::new("vocab.txt", vocab)?;
-        let table = StaticTable::open("static.safetensors", table, wordpiece.len())?;
+        let table = StaticTable::open("static.safetensors", table, vocab, wordpiece.len())?;
         Ok(Self { wordpiece, table, cues: Cues::new() })
     }
 
@@ -145,11 +148,15 @@ struct Pass<'a> {
     previous: u64,
     start: u64,
     verb: Option<(Mask, u64)>,
+    /// The verb of the latest sentence but the first: an instruction may follow what it is about.
+    last_verb: Option<(Mask, u64)>,
+    sentence_opens: bool,
+    sentences: usize,
     numbers: usize,
     punctuation: usize,
     commas: usize,
     codelike: usize,
-    letters: rules::Letters,
+    letters: noise::Letters,
 }
 
 impl<'a> Pass<'a> {
@@ -170,11 +177,14 @@ impl<'a> Pass<'a> {
             previous: 0,
             start: NS_START,
             verb: None,
+            last_verb: None,
+            sentence_opens: false,
+            sentences: 0,
             numbers: 0,
             punctuation: 0,
             commas: 0,
             codelike: 0,
-            letters: rules::Letters::default(),
+            letters: noise::Letters::default(),
         }
     }
 
@@ -185,6 +195,7 @@ impl<'a> Pass<'a> {
         }
         self.count(word);
         let hash = hash::bytes(WORD_SEED, word.text.as_bytes());
+        self.sentence(word, hash);
         if self.words < LEAD_WORDS {
             for &id in &*self.pieces {
                 self.shared.table.add_to(id, &mut self.edge);
@@ -198,6 +209,19 @@ impl<'a> Pass<'a> {
             slot.pieces.clone_from(self.pieces);
         }
         self.words += 1;
+    }
+
+    fn sentence(&mut self, word: Word<'_>, hash: u64) {
+        if matches!(word.text, "." | "?" | "!" | ":" | ">") {
+            self.sentences += usize::from(!self.sentence_opens);
+            self.sentence_opens = true;
+        } else if self.sentence_opens && word.text.starts_with(char::is_alphabetic) {
+            let mask = self.shared.cues.of(hash);
+            if mask & cues::PREAMBLE_BIT == 0 {
+                self.last_verb = Some((mask, hash));
+                self.sentence_opens = false;
+            }
+        }
     }
 
     fn count(&mut self, word: Word<'_>) {
@@ -250,8 +274,12 @@ impl<'a> Pass<'a> {
         self.out.words = words;
         self.out.verb = self.verb.map_or(0, |(mask, _)| mask);
         self.out.contentless = self.letters.contentless(self.numbers);
-        self.out.few_shots = rules::few_shots(head, tail);
-        self.out.constraints = rules::constraints(head, tail);
+        self.out.few_shots = few_shots::count(head, tail);
+        self.out.constraints = constraints::count(head, tail);
+        let last_verb = self.last_verb.map_or(0, |(mask, _)| mask);
+        if let Some((_, hash)) = self.last_verb {
+            push(self.out, hash::join(NS_LAST_VERB, hash));
+        }
         self.out.sparse.sort_unstable();
         self.out.sparse.dedup();
 
@@ -260,6 +288,7 @@ impl<'a> Pass<'a> {
         dense.extend(normalised(&self.edge));
         dense.extend(normalised(&self.whole));
         dense.extend((0..cues::COUNT).map(|lexicon| (self.out.verb >> lexicon & 1) as f32));
+        dense.extend((0..cues::COUNT).map(|lexicon| (last_verb >> lexicon & 1) as f32));
         dense.extend(self.out.cue_counts.iter().map(|&count| f32::from(count.min(3)) / 3.0));
         dense.extend(self.shape(text, head));
         self.out.dense = dense;
@@ -292,6 +321,11 @@ impl<'a> Pass<'a> {
         let colon_then_text = opening.find(':').is_some_and(|at| head.len() - at > 60);
         let question = opening.contains('?') || trimmed.ends_with('?');
         let flag = |on: bool| f32::from(u8::from(on));
+        let asks = self.out.verb >> cues::QUESTION & 1 == 1;
+        let told = self.out.verb & cues::TASK_VERBS != 0;
+        let points_at_text = self.out.cue_counts[cues::PASSAGE] > 0;
+        let ends_asking = trimmed.ends_with('?');
+        let quoted = quoted_bytes(opening) > 30;
         let bucket = |low: usize, high: usize| flag((low..high).contains(&self.words));
         [
             1.0,
@@ -322,8 +356,24 @@ impl<'a> Pass<'a> {
             (self.out.few_shots as f32 / 3.0).min(1.0),
             (self.out.constraints as f32 / 3.0).min(1.0),
             flag(self.out.constraints > 0),
+            flag(ends_asking && !asks && self.words > 16),
+            flag(asks && self.words <= 16),
+            flag(asks && self.words > 24),
+            flag(question && points_at_text),
+            flag(told && self.words > 24),
+            flag(told && self.words <= 16),
+            flag(quoted),
+            flag(self.out.few_shots > 0),
+            flag(self.out.few_shots > 1),
+            (self.sentences as f32 / 8.0).min(1.0),
         ]
     }
+}
+
+/// Length of the first quotation in `text`, whether closed or not.
+fn quoted_bytes(text: &str) -> usize {
+    let mut parts = text.split(['"', '\u{201c}', '\u{201d}']);
+    parts.nth(1).map_or(0, str::len)
 }
 
 fn push(out: &mut Features, hash: u64) {
@@ -347,4 +397,44 @@ fn char_grams(text: &str, out: &mut Features) {
 fn normalised(sum: &[f32; DIMS]) -> impl Iterator<Item = f32> + '_ {
     let norm = sum.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
     sum.iter().map(move |v| v / norm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static VOCAB: &[u8] = include_bytes!("../../../models/vocab.txt");
+    static TABLE: &[u8] = include_bytes!("../../../models/static.safetensors");
+
+    #[test]
+    fn an_altered_vocabulary_is_refused() {
+        let mut altered = VOCAB.to_vec();
+        altered[20_000] ^= 1;
+        let error = Featuriser::open(altered.leak(), TABLE).unwrap_err();
+        assert!(error.to_string().contains("vocab.txt"), "{error}");
+    }
+
+    #[test]
+    fn only_the_ends_of_a_long_text_are_read() {
+        let featuriser = Featuriser::open(VOCAB, TABLE).unwrap();
+        let (mut scratch, mut long, mut longer) =
+            (Scratch::default(), Features::default(), Features::default());
+        let text = |middle: usize| {
+            format!("{}{}{}", "summarize é this ".repeat(2000), "x ".repeat(middle), "the end. ".repeat(4000))
+        };
+        featuriser.run(&text(10), &mut scratch, &mut long);
+        featuriser.run(&text(100_000), &mut scratch, &mut longer);
+        assert_eq!((long.words, &long.sparse), (longer.words, &longer.sparse));
+    }
+
+    #[test]
+    fn every_vector_has_the_length_the_heads_expect() {
+        let featuriser = Featuriser::open(VOCAB, TABLE).unwrap();
+        let (mut scratch, mut features) = (Scratch::default(), Features::default());
+        for text in ["", "one", "Translate: \u{4f60}\u{597d}", &"many words ".repeat(500)] {
+            featuriser.run(text, &mut scratch, &mut features);
+            assert_eq!(features.dense.len(), DENSE);
+            assert!(features.dense.iter().all(|x| x.is_finite()));
+        }
+    }
 }

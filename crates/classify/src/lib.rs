@@ -5,14 +5,16 @@
 
 mod calibrate;
 mod classifier;
+mod constraints;
 mod cues;
 mod error;
 mod features;
+mod few_shots;
 mod hash;
 mod head;
 mod model_file;
+mod noise;
 mod prompt;
-mod rules;
 mod table;
 pub mod train;
 mod wordpiece;

@@ -29,7 +29,8 @@ impl<'a> ModelFile<'a> {
         let fail = |reason: String| Error::model(name, reason);
         let (header_bytes, header) = SafeTensors::read_metadata(bytes).map_err(|e| fail(e.to_string()))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| fail(e.to_string()))?;
-        let mut metadata: BTreeMap<String, String> = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let mut metadata: BTreeMap<String, String> =
+            header.metadata().clone().unwrap_or_default().into_iter().collect();
         let stated = metadata.remove(CHECKSUM).ok_or_else(|| fail("no checksum".into()))?;
         let data = bytes.get(LENGTH_BYTES + header_bytes..).unwrap_or_default();
         let found = checksum(&metadata, data);
@@ -62,7 +63,8 @@ impl<'a> ModelFile<'a> {
     /// A float tensor of exactly this shape, copied out: for small tensors.
     pub(crate) fn floats(&self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
         let bytes = self.tensor(tensor, Dtype::F32, shape)?;
-        let floats: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let floats: Vec<f32> =
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         if floats.iter().any(|f| !f.is_finite()) {
             return Err(Error::model(self.name, format!("{tensor} holds a value that is not finite")));
         }
@@ -73,7 +75,8 @@ impl<'a> ModelFile<'a> {
         let view: TensorView<'a> =
             self.tensors.tensor(tensor).map_err(|e| Error::model(self.name, format!("{tensor}: {e}")))?;
         if view.dtype() != dtype || view.shape() != shape {
-            let reason = format!("{tensor} is {:?} {:?}, expected {dtype:?} {shape:?}", view.dtype(), view.shape());
+            let reason =
+                format!("{tensor} is {:?} {:?}, expected {dtype:?} {shape:?}", view.dtype(), view.shape());
             return Err(Error::model(self.name, reason));
         }
         Ok(view.data())
@@ -111,7 +114,8 @@ pub(crate) fn write(mut metadata: BTreeMap<String, String>, tensors: &[Tensor]) 
     let mut at = 0;
     for tensor in tensors {
         let end = at + tensor.data.len();
-        let entry = serde_json::json!({"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, end]});
+        let entry =
+            serde_json::json!({"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, end]});
         header.insert(tensor.name.into(), entry);
         at = end;
     }
@@ -132,4 +136,48 @@ fn checksum(metadata: &BTreeMap<String, String>, data: &[u8]) -> String {
     }
     crc.update(data);
     format!("{:08x}", crc.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        let metadata = BTreeMap::from([("format".into(), "f1".into()), ("temperature".into(), "1.5".into())]);
+        write(
+            metadata,
+            &[Tensor::floats("bias", &[2], &[0.5, -1.0]), Tensor::int8("rows", &[3], &[1, -2, 3])],
+        )
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let bytes = sample();
+        let file = ModelFile::open("x", &bytes, "f1").unwrap();
+        assert_eq!(file.floats("bias", &[2]).unwrap(), [0.5, -1.0]);
+        assert_eq!(file.int8("rows", &[3]).unwrap(), [1, 254, 3]);
+        assert!((file.number("temperature").unwrap() - 1.5).abs() < f32::EPSILON);
+        assert!(file.int8("rows", &[4]).is_err());
+        assert!(ModelFile::open("x", &bytes, "f2").is_err());
+    }
+
+    #[test]
+    fn any_flipped_bit_is_noticed_and_the_file_is_named() {
+        let bytes = sample();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            // Padding and JSON spelling aside, every byte is covered by the checksum or by the shape checks.
+            let opened = ModelFile::open("task.safetensors", &damaged, "f1").and_then(|file| {
+                file.floats("bias", &[2])?;
+                file.int8("rows", &[3]).map(<[u8]>::to_vec)
+            });
+            match opened {
+                Err(error) => assert!(error.to_string().contains("task.safetensors"), "{error}"),
+                Ok(rows) => assert_eq!(rows, [1, 254, 3], "flip at {at} changed the weights unnoticed"),
+            }
+        }
+        assert!(ModelFile::open("x", &bytes[..bytes.len() - 1], "f1").is_err());
+        assert!(ModelFile::open("x", b"", "f1").is_err());
+    }
 }

@@ -18,9 +18,18 @@ pub(crate) struct StaticTable {
 }
 
 impl StaticTable {
-    /// Opens the table for a vocabulary of `entries` pieces.
-    pub(crate) fn open(name: &'static str, bytes: &'static [u8], entries: usize) -> Result<Self, Error> {
+    /// Opens the table made for `vocab`, whose pieces number `entries`.
+    pub(crate) fn open(
+        name: &'static str,
+        bytes: &'static [u8],
+        vocab: &[u8],
+        entries: usize,
+    ) -> Result<Self, Error> {
         let file = ModelFile::open(name, bytes, FORMAT)?;
+        // The vocabulary is a plain text file without a checksum of its own.
+        if file.text("vocab_crc32")? != format!("{:08x}", crc32fast::hash(vocab)) {
+            return Err(Error::model("vocab.txt", format!("not the vocabulary that {name} was made for")));
+        }
         let rows = file.int8("table", &[entries, DIMS])?;
         let scales = file.floats("scale", &[entries])?;
         Ok(Self { rows, scales })

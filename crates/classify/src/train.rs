@@ -51,14 +51,14 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            epochs: 6,
-            rate_sparse: 0.15,
+            epochs: 10,
+            rate_sparse: 0.05,
             rate_dense: 0.05,
             l2: 1e-4,
             dropout: 0.5,
             smoothing: 0.05,
             group_power: 0.5,
-            own_boost: 4.0,
+            own_boost: 24.0,
             seed: 2026,
         }
     }
@@ -249,7 +249,14 @@ impl Weights {
         let (rate, dense_rate, l2) = (options.rate_sparse * decay, options.rate_dense * decay, options.l2);
         for &bucket in sparse {
             let at = bucket as usize * width;
-            adagrad(&mut self.ngrams[at..at + width], &mut squares.ngrams[at..at + width], gradient, value, rate, l2);
+            adagrad(
+                &mut self.ngrams[at..at + width],
+                &mut squares.ngrams[at..at + width],
+                gradient,
+                value,
+                rate,
+                l2,
+            );
         }
         let rows = self.dense.chunks_exact_mut(width).zip(squares.dense.chunks_exact_mut(width));
         for ((row, square), &x) in rows.zip(dense) {
@@ -328,6 +335,50 @@ impl Random {
     fn shuffle(&mut self, items: &mut [usize]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static VOCAB: &[u8] = include_bytes!("../../../models/vocab.txt");
+    static TABLE: &[u8] = include_bytes!("../../../models/static.safetensors");
+
+    fn tiny() -> Vec<Example> {
+        let rows = [
+            ("write a poem about rain", 10),
+            ("fix this python function", 4),
+            ("hello there, how are you", 1),
+        ];
+        let example = |(text, label): (&str, usize)| Example {
+            text: text.into(),
+            label: Some(label),
+            difficulty: None,
+            group: "t:t".into(),
+        };
+        rows.into_iter().map(example).collect()
+    }
+
+    #[test]
+    fn the_same_examples_give_the_same_bytes() {
+        let train = || {
+            let trainer = Trainer::new(Head::Task, VOCAB, TABLE).unwrap();
+            let data = trainer.prepare(tiny());
+            trainer.train(&data, &[0, 1, 2], &Options::default()).to_file(1.0, &[])
+        };
+        assert!(train() == train());
+    }
+
+    #[test]
+    fn what_was_taught_is_known() {
+        let trainer = Trainer::new(Head::Task, VOCAB, TABLE).unwrap();
+        let data = trainer.prepare(tiny());
+        let options = Options { epochs: 30, ..Options::default() };
+        let weights = trainer.train(&data, &[0, 1, 2], &options);
+        for scored in trainer.score(&weights, &data, &[0, 1, 2]) {
+            assert_eq!(crate::calibrate::argmax(&scored.logits), scored.label);
         }
     }
 }

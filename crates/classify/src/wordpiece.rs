@@ -30,7 +30,8 @@ impl WordPiece {
     /// Reads a vocabulary: one piece per line, the line number is the id.
     pub(crate) fn new(file: &str, text: &'static [u8]) -> Result<Self, Error> {
         let mut offsets = vec![0];
-        offsets.extend(text.iter().enumerate().filter(|&(_, &byte)| byte == b'\n').map(|(at, _)| at as u32 + 1));
+        offsets
+            .extend(text.iter().enumerate().filter(|&(_, &byte)| byte == b'\n').map(|(at, _)| at as u32 + 1));
         let count = offsets.len() - 1;
         if count <= usize::from(UNK) || count > 1 << (SLOT_BITS - 1) || text.last() != Some(&b'\n') {
             return Err(Error::model(file, format!("{count} vocabulary lines")));
@@ -118,4 +119,48 @@ fn slot_of(hash: u64) -> usize {
 
 fn next_slot(slot: usize) -> usize {
     (slot + 1) & ((1 << SLOT_BITS) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::for_each_word;
+
+    static VOCAB: &[u8] = include_bytes!("../../../models/vocab.txt");
+
+    fn ids(wordpiece: &WordPiece, text: &str) -> Vec<u16> {
+        let (mut buffer, mut pieces, mut out) = (String::new(), Vec::new(), Vec::new());
+        for_each_word(text, &mut buffer, |word| {
+            wordpiece.encode(word, &mut pieces);
+            out.extend_from_slice(&pieces);
+        });
+        out
+    }
+
+    /// The golden file holds what the reference tokenizer (PyPI `tokenizers` 0.23.3) gives for texts chosen and drawn
+    /// to be awkward: accents, CJK, controls, zero-width characters, every class of punctuation.
+    #[test]
+    fn agrees_with_the_reference_tokenizer() {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            text: String,
+            ids: Vec<u16>,
+        }
+        let wordpiece = WordPiece::new("vocab.txt", VOCAB).unwrap();
+        let mut wrong = Vec::new();
+        for line in include_str!("../tests/wordpiece_golden.jsonl").lines() {
+            let row: Row = serde_json::from_str(line).unwrap();
+            let got = ids(&wordpiece, &row.text);
+            if got != row.ids {
+                wrong.push((row.text, row.ids, got));
+            }
+        }
+        assert!(wrong.is_empty(), "{} differ: {wrong:#?}", wrong.len());
+    }
+
+    #[test]
+    fn a_vocabulary_that_is_cut_short_is_refused() {
+        let error = WordPiece::new("vocab.txt", &VOCAB[..500]).unwrap_err();
+        assert!(error.to_string().contains("vocab.txt"), "{error}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Splits text into normalised words the way BERT's uncased basic tokenizer does.
 //!
 //! Cleans control characters, isolates CJK ideographs and punctuation, strips accents, lower-cases. It streams: one word
-//! at a time in a reused buffer, never a copy of the text. Called by `features`; `tests/wordpiece.rs` compares it with
+//! at a time in a reused buffer, never a copy of the text. Called by `features`; a test in `wordpiece` compares it with
 //! the reference implementation.
 
 use unicode_categories::UnicodeCategories;

@@ -1,4 +1,5 @@
 //! The embedded models on prompts they were never trained on.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use waypost_classify::{Classifier, Head, Prompt, Verdict};
 
@@ -6,9 +7,10 @@ fn classify(classifier: &Classifier, head: Head, focus: &str) -> Verdict {
     classifier.classify(head, &Prompt { focus, context: "" })
 }
 
-fn share_right(head: Head, column: usize) -> f64 {
+/// The share of right labels, and the prompts that were labelled wrongly.
+fn share_right(head: Head, column: usize) -> (f64, String) {
     let classifier = Classifier::embedded().unwrap();
-    let (mut right, mut all) = (0, 0);
+    let (mut right, mut all, mut wrong) = (0, 0, String::new());
     for line in include_str!("prompts.tsv").lines().filter(|l| !l.starts_with('#')) {
         let fields: Vec<&str> = line.split('\t').collect();
         let (expected, prompt) = (fields[column], fields[2].replace("\\n", "\n"));
@@ -21,19 +23,110 @@ fn share_right(head: Head, column: usize) -> f64 {
         if got == expected {
             right += 1;
         } else {
-            println!("{expected:<22} got {got:<22} {:.2}  {}", verdict.confidence, fields[2]);
+            wrong += &format!("{expected}, got {got} ({:.2}): {}\n", verdict.confidence, fields[2]);
         }
     }
-    println!("{} {right} of {all}", head.name());
-    f64::from(right) / f64::from(all)
+    (f64::from(right) / f64::from(all), format!("{right} of {all} right\n{wrong}"))
 }
 
 #[test]
 fn most_tasks_are_recognised() {
-    assert!(share_right(Head::Task, 0) > 0.80);
+    let (share, details) = share_right(Head::Task, 0);
+    assert!(share > 0.85, "{details}");
 }
 
 #[test]
 fn most_complexities_are_recognised() {
-    assert!(share_right(Head::Complexity, 1) > 0.75);
+    let (share, details) = share_right(Head::Complexity, 1);
+    assert!(share > 0.80, "{details}");
+}
+
+fn label(classifier: &Classifier, head: Head, prompt: Prompt<'_>) -> &'static str {
+    head.labels()[classifier.classify(head, &prompt).label]
+}
+
+#[test]
+fn the_examples_of_the_blueprint_are_right() {
+    let classifier = Classifier::embedded().unwrap();
+    let cases = [
+        (
+            Head::Task,
+            "Code Generation",
+            "Help me write a python function to load salesforce data into my warehouse",
+        ),
+        (Head::Task, "Open QA", "Tell me about your return policy"),
+        (
+            Head::Task,
+            "Rewrite",
+            "Rewrite the user prompt to be better for an LLM agent. User prompt: what is the best coffee recipe",
+        ),
+        (Head::Task, "Text Generation", "Can you write me a song? Use as many emojis as possible."),
+        (Head::Task, "Chatbot", "Hello! How are you?"),
+        (Head::Task, "Open QA", "Explain quantum computing in simple terms"),
+        (Head::Complexity, "Domain-Knowledge", "Explain quantum computing in simple terms"),
+        (Head::Complexity, "Creativity", "Write me a science fiction story"),
+        (Head::Complexity, "Reasoning", "Solve this riddle: what has keys but cannot open a lock?"),
+        (Head::Complexity, "Constraint", "What is the moon made of? Answer as a haiku."),
+        (Head::Complexity, "No-Label-Reason", "Hello! How are you?"),
+    ];
+    for (head, expected, focus) in cases {
+        assert_eq!(label(&classifier, head, Prompt { focus, context: "" }), expected, "{focus}");
+    }
+}
+
+#[test]
+fn a_focus_that_points_back_leans_on_the_context_and_a_full_question_does_not() {
+    let classifier = Classifier::embedded().unwrap();
+    let code = "Write a Python function that parses a CSV file and loads it into Postgres";
+    for focus in ["continue", "yes please", "now the same again"] {
+        assert_eq!(
+            label(&classifier, Head::Task, Prompt { focus, context: code }),
+            "Code Generation",
+            "{focus}"
+        );
+    }
+    let focus = "What is the capital of Australia?";
+    assert_eq!(label(&classifier, Head::Task, Prompt { focus, context: code }), "Open QA");
+    let assistant = "You are a helpful assistant.";
+    assert_eq!(
+        label(&classifier, Head::Task, Prompt { focus: "Hello! How are you?", context: assistant }),
+        "Chatbot"
+    );
+}
+
+#[test]
+fn an_empty_focus_takes_the_label_of_its_context() {
+    let classifier = Classifier::embedded().unwrap();
+    let context = "Summarize this article: The harbour froze over and ships were stuck for nine days.";
+    assert_eq!(label(&classifier, Head::Task, Prompt { focus: "", context }), "Summarization");
+    assert_eq!(label(&classifier, Head::Task, Prompt { focus: "", context: "" }), "Unknown");
+}
+
+#[test]
+fn counts_and_difficulty_come_with_complexity_only() {
+    let classifier = Classifier::embedded().unwrap();
+    let focus = "Q: 3+4?\nA: 7\nQ: 5+8?\nA:";
+    let verdict = classify(&classifier, Head::Complexity, focus);
+    assert_eq!((verdict.few_shots, verdict.constraints), (Some(1), Some(0)));
+    let task = classify(&classifier, Head::Task, focus);
+    assert_eq!((task.few_shots, task.constraints, task.difficulty), (None, None, None));
+    let hard = "Prove that every bounded entire function is constant, and derive the fundamental theorem of algebra from it.";
+    let difficulty = |focus| classify(&classifier, Head::Complexity, focus).difficulty.unwrap();
+    assert!(difficulty("hi there") < 0.15 && difficulty(hard) > difficulty("What is the capital of France?"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_gets_a_distribution(focus in "\\PC{0,200}|[ -~\n]{0,400}", context in "\\PC{0,60}", repeat in 1_usize..400) {
+        thread_local!(static CLASSIFIER: Classifier = Classifier::embedded().unwrap());
+        let focus = focus.repeat(repeat);
+        for head in [Head::Task, Head::Complexity] {
+            let verdict = CLASSIFIER.with(|c| c.classify(head, &Prompt { focus: &focus, context: &context }));
+            proptest::prop_assert_eq!(verdict.probabilities.len(), head.labels().len());
+            proptest::prop_assert!((verdict.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+            proptest::prop_assert!(verdict.probabilities.iter().all(|p| (0.0..=1.0).contains(p)));
+            proptest::prop_assert!(verdict.confidence >= verdict.probabilities.iter().copied().fold(0.0, f32::max));
+            proptest::prop_assert!(verdict.difficulty.is_none_or(|d| (0.0..=1.0).contains(&d)));
+        }
+    }
 }

@@ -109,7 +109,8 @@ fn group_of(part: &str) -> String {
         ("personality", "personality"),
         ("creative_writing", "arena"),
     ];
-    let family = families.iter().find(|(prefix, _)| part.starts_with(prefix)).map_or("bbh", |(_, family)| family);
+    let family =
+        families.iter().find(|(prefix, _)| part.starts_with(prefix)).map_or("bbh", |(_, family)| family);
     format!("{family}:{part}")
 }
 
@@ -132,7 +133,8 @@ fn own(set: &mut Set) {
         let greet = !matches!(section.task.as_str(), "Chatbot" | "Other") && section.complexity != "Few-Shot";
         for line in &section.lines {
             for _ in 0..EXPANSIONS {
-                let text = templates::roughen(templates::expand(line, &slots, &mut random), greet, &mut random);
+                let text =
+                    templates::roughen(templates::expand(line, &slots, &mut random), greet, &mut random);
                 set.add(&text, &group, label, Some(section.difficulty));
             }
         }
@@ -146,16 +148,20 @@ fn signals(set: &mut Set, data: &Path) -> Result<(), Error> {
         let kind = labels["constraint_kind"].as_str().unwrap_or_default();
         let subcategory = labels["subcategory"].as_str().unwrap_or_default();
         let (group, label, difficulty) = match source {
-            "Podtech-AI/IFEval" => ("ifeval:ifeval", "Constraint", 0.3 + 0.08 * number("constraint_count").unwrap_or(1.0)),
+            "Podtech-AI/IFEval" => {
+                ("ifeval:ifeval", "Constraint", 0.3 + 0.08 * number("constraint_count").unwrap_or(1.0))
+            }
             s if s.starts_with("YJiangcm") => {
                 let count = number("constraint_count").unwrap_or(0.0);
                 let stated = count > 0.0 && matches!(kind, "format" | "style" | "mixed" | "content");
                 ("followbench:followbench", if stated { "Constraint" } else { "-" }, 0.3 + 0.06 * count)
             }
             s if s.ends_with("few-shot-composed") => ("fewshot:composed", "Few-Shot", 0.45),
-            "openai/grade-school-math" => {
-                ("gsm8k:gsm8k", "Reasoning", (0.15 + 0.08 * number("reasoning_steps").unwrap_or(3.0)).min(0.9))
-            }
+            "openai/grade-school-math" => (
+                "gsm8k:gsm8k",
+                "Reasoning",
+                (0.15 + 0.08 * number("reasoning_steps").unwrap_or(3.0)).min(0.9),
+            ),
             s if s.starts_with("suzgunmirac") => ("bbh:zero-shot", "Reasoning", 0.5),
             _ if subcategory == "math" => ("arena:math", "Reasoning", 0.85),
             _ if subcategory == "coding" => ("arena:coding", "Domain-Knowledge", 0.75),
@@ -175,7 +181,7 @@ fn domains(set: &mut Set, data: &Path) -> Result<(), Error> {
         let group = if source.starts_with("TIGER") { "mmlupro:" } else { "mmlu:" };
         let complexity = if label == "math" { "Reasoning" } else { "Domain-Knowledge" };
         // Every third row keeps this source from swamping the rest.
-        if field(&row, "text").len() % 3 == 0 {
+        if field(&row, "text").len().is_multiple_of(3) {
             set.add(field(&row, "text"), &format!("{group}{label}"), complexity, None);
         }
     }
@@ -220,6 +226,7 @@ fn rows(data: &Path, name: &str) -> Result<Vec<Value>, Error> {
     } else {
         text = String::from_utf8(raw).map_err(|_| Error::Data(format!("{} is not UTF-8", path.display())))?;
     }
-    let parse = |line| serde_json::from_str(line).map_err(|e| Error::Data(format!("{}: {e}", path.display())));
+    let parse =
+        |line| serde_json::from_str(line).map_err(|e| Error::Data(format!("{}: {e}", path.display())));
     text.lines().map(parse).collect()
 }

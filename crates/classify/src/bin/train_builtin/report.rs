@@ -88,7 +88,8 @@ impl Report {
 
     pub(crate) fn unseen(&mut self, scored: &[Scored], temperature: f32, difficulties: &[(f32, f32)]) {
         // The hand-written prompts are not a source in the wild: they stay out of the headline.
-        let public: Vec<&Family> = self.families.iter().filter(|(name, _)| *name != "own").map(|(_, f)| f).collect();
+        let public: Vec<&Family> =
+            self.families.iter().filter(|(name, _)| *name != "own").map(|(_, f)| f).collect();
         let rows: usize = public.iter().map(|f| f.rows).sum();
         let right: f32 = public.iter().map(|f| f.accuracy * f.rows as f32).sum();
         self.source_held_out_accuracy = right / rows.max(1) as f32;
@@ -109,7 +110,9 @@ impl Report {
     fn macro_f1(&mut self, scored: &[Scored]) -> f32 {
         let mut f1 = Vec::new();
         for (label, name) in self.labels.iter().enumerate() {
-            let sum = |test: &dyn Fn(&Scored) -> bool| scored.iter().filter(|s| test(s)).map(|s| s.weight).sum::<f32>();
+            let sum = |test: &dyn Fn(&Scored) -> bool| {
+                scored.iter().filter(|s| test(s)).map(|s| s.weight).sum::<f32>()
+            };
             let actual = sum(&|s| s.label == label);
             if actual == 0.0 {
                 continue;

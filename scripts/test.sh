@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Sets up and passes every test: cargo's, half a minute of fuzzing, and the real binary with real clients.
+#
+# Needs Rust, Python 3.11 or newer, Node 20 or newer and curl. What it sets up stays in .venv-test and
+# tests/node/node_modules, and is made again only when its list of versions changes. Arguments go to pytest;
+# with any, only pytest runs: `scripts/test.sh clients -k streaming`. Fails on the first part that fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s\n' "$*"; }
+fail() { printf 'test.sh: %s\n' "$*" >&2; exit 1; }
+
+for tool in cargo python3 node npm curl; do
+  command -v "$tool" >/dev/null || fail "'$tool' is missing"
+done
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer is needed"
+[ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || fail "Node 20 or newer is needed"
+
+# `made` STAMP FILE: whether STAMP was left by a set-up from this very FILE.
+made() { [ -f "$1" ] && cmp -s "$1" "$2"; }
+
+set_up_python() {
+  made .venv-test/made tests/requirements.txt && return
+  step "Python packages into .venv-test"
+  rm -rf .venv-test
+  python3 -m venv .venv-test || fail "python3 -m venv failed; on Debian: apt-get install python3-venv"
+  echo '*' >.venv-test/.gitignore
+  .venv-test/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r tests/requirements.txt
+  .venv-test/bin/pip check --quiet --disable-pip-version-check >/dev/null || fail "tests/requirements.txt is not complete"
+  cp tests/requirements.txt .venv-test/made
+}
+
+set_up_node() {
+  made tests/node/node_modules/made tests/node/package-lock.json && return
+  step "Node packages into tests/node/node_modules"
+  (cd tests/node && npm ci --no-fund --no-audit --loglevel=error)
+  cp tests/node/package-lock.json tests/node/node_modules/made
+}
+
+set_up_python
+set_up_node
+
+if [ $# -eq 0 ]; then
+  step "cargo test"
+  cargo test --workspace --locked
+fi
+
+step "building waypost"
+cargo build -p waypost --locked
+
+if [ $# -eq 0 ] && [ -x scripts/fuzz-smoke.sh ]; then
+  step "fuzz smoke"
+  scripts/fuzz-smoke.sh
+fi
+
+step "the real binary with real clients"
+WAYPOST_BIN=$(realpath "${WAYPOST_BIN:-${CARGO_TARGET_DIR:-target}/debug/waypost}")
+export WAYPOST_BIN
+[ $# -gt 0 ] || set -- -q
+(cd tests && ../.venv-test/bin/python -m pytest "$@")
+
+step "all tests passed"
