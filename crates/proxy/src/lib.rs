@@ -19,4 +19,4 @@ mod ticket;
 mod way;
 
 pub use gateway::Gateway;
-pub use server::{Server, Stage};
+pub use server::Server;

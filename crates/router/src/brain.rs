@@ -1,7 +1,7 @@
 //! One configuration made ready to decide: names resolved, pools filled, classifiers at hand.
 //!
 //! A brain never changes; a reload builds a new one that takes over the endpoints' state and the
-//! connections of the old. Called by both doors for every request.
+//! budget of the old. Called by both doors for every request.
 
 use crate::ask::{AUTO, Ask, Via};
 use crate::classifying::Classifiers;
@@ -10,7 +10,7 @@ use crate::decision::{Considered, Decision, Tier};
 use crate::prompt::PromptText;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use waypost_config::{ModelIndex, Policy, PolicyIndex, Snapshot};
 use waypost_picker::{Endpoint, Pool, RetryBudget};
 use waypost_policy::{Choice, Demand, Error as PlanError, Plan, Reason};
@@ -29,8 +29,6 @@ pub struct Brain {
     snapshot: Arc<Snapshot>,
     names: HashMap<Arc<str>, Name>,
     pools: Vec<Pool>,
-    clients: Vec<Client>,
-    clients_by_timeout: HashMap<Duration, Client>,
     classifiers: Classifiers,
     budget: Arc<RetryBudget>,
     started: Instant,
@@ -55,19 +53,8 @@ impl Brain {
         classifier: Arc<waypost_classify::Classifier>,
         previous: Option<&Self>,
     ) -> Self {
-        let mut by_timeout = HashMap::new();
-        let mut client_for = |timeout: Duration| {
-            let known = previous.and_then(|p| p.clients_by_timeout.get(&timeout));
-            by_timeout
-                .entry(timeout)
-                .or_insert_with(|| known.cloned().unwrap_or_else(|| client::build(timeout)))
-                .clone()
-        };
-        let clients = snapshot.models.iter().map(|m| client_for(m.timeouts.connect)).collect();
-        let classifiers = match previous {
-            Some(previous) => previous.classifiers.clone(),
-            None => Classifiers::new(classifier, client::build(KSERVE_CONNECT)),
-        };
+        // So that the first request does not wait for it.
+        drop(client::tls_config());
         let started = previous.map_or_else(Instant::now, |p| p.started);
         let same_budget = |p: &&Self| {
             let (a, b) = (&p.snapshot.retry, &snapshot.retry);
@@ -84,9 +71,7 @@ impl Brain {
         Self {
             names: names(&snapshot),
             pools: pools(&snapshot, previous),
-            clients,
-            clients_by_timeout: by_timeout,
-            classifiers,
+            classifiers: Classifiers::new(classifier),
             budget,
             started,
             snapshot: Arc::new(snapshot),
@@ -105,10 +90,10 @@ impl Brain {
         &self.pools[model]
     }
 
-    /// The client that reaches a model.
+    /// The calling thread's client that reaches a model.
     #[must_use]
-    pub fn client(&self, model: ModelIndex) -> &Client {
-        &self.clients[model]
+    pub fn client(&self, model: ModelIndex) -> Client {
+        client::local(self.snapshot.models[model].timeouts.connect)
     }
 
     /// Everything that can label a prompt.
@@ -246,9 +231,6 @@ impl Brain {
         (!matches!(reason, Reason::Named | Reason::Label)).then(|| reason.as_str())
     }
 }
-
-/// Connect timeout to a KServe server; the policy's own deadline covers the rest.
-const KSERVE_CONNECT: Duration = Duration::from_secs(1);
 
 fn demand(view: &RequestView<'_>) -> Demand {
     Demand {

@@ -3,7 +3,7 @@
 //! A KServe answer has a deadline and a size limit; whatever goes wrong is told, with v1's status and
 //! words, so that the brain can take the policy's default or say no. Called by the brain.
 
-use crate::client::Client;
+use crate::client;
 use crate::decision::{Probabilities, Tier};
 use crate::prompt::PromptText;
 use bytes::Bytes;
@@ -14,6 +14,8 @@ use waypost_classify::{Classifier as Embedded, Head, Prompt};
 use waypost_config::{Classifier, Policy};
 use waypost_wire::{ApiError, Code, kserve};
 
+/// Connect timeout to a KServe server; the policy's own deadline covers the rest.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Largest KServe answer read, in bytes.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 /// Most of a KServe error body repeated to the client, in characters.
@@ -36,17 +38,16 @@ pub struct Classified {
 #[derive(Debug, Clone)]
 pub struct Classifiers {
     embedded: Arc<Embedded>,
-    client: Client,
     task: Arc<[Arc<str>]>,
     complexity: Arc<[Arc<str>]>,
 }
 
 impl Classifiers {
-    /// The embedded classifier, and a client for KServe servers.
+    /// The embedded classifier; KServe servers need no preparation.
     #[must_use]
-    pub fn new(embedded: Arc<Embedded>, client: Client) -> Self {
+    pub fn new(embedded: Arc<Embedded>) -> Self {
         let names = |head: Head| head.labels().iter().map(|l| Arc::from(*l)).collect();
-        Self { embedded, client, task: names(Head::Task), complexity: names(Head::Complexity) }
+        Self { embedded, task: names(Head::Task), complexity: names(Head::Complexity) }
     }
 
     /// The embedded classifier itself.
@@ -99,7 +100,7 @@ impl Classifiers {
             .body(body.into())
             .map_err(|e| ApiError::new(Code::Internal, format!("The classifier URL cannot be used: {e}")))?;
         let unreachable = |_| ApiError::new(Code::ClassifierUnavailable, "Triton server is unreachable");
-        let answer = self.client.request(request).await.map_err(unreachable)?;
+        let answer = client::local(CONNECT_TIMEOUT).request(request).await.map_err(unreachable)?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(|_| {
             ApiError::new(

@@ -5,13 +5,17 @@
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
 use smallvec::SmallVec;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use waypost_wire::Segments;
@@ -24,6 +28,28 @@ const POOL_MAX_IDLE_PER_HOST: usize = 512;
 /// See the module.
 pub type Client = HyperClient<HttpsConnector<HttpConnector>, Outgoing>;
 
+/// Different connect timeouts for which a thread keeps a client.
+const MAX_CLIENTS_PER_THREAD: usize = 64;
+
+thread_local! {
+    static CLIENTS: RefCell<HashMap<Duration, Client>> = RefCell::default();
+}
+
+/// The calling thread's client for this connect timeout.
+///
+/// Each thread has its own connections: a request, its connection to the client and its connection to
+/// the upstream then live on one thread, and no wake-up crosses cores.
+#[must_use]
+pub fn local(connect_timeout: Duration) -> Client {
+    CLIENTS.with_borrow_mut(|clients| {
+        if clients.len() >= MAX_CLIENTS_PER_THREAD && !clients.contains_key(&connect_timeout) {
+            // Only many reloads with ever new timeouts lead here; open requests keep their connections.
+            clients.clear();
+        }
+        clients.entry(connect_timeout).or_insert_with(|| build(connect_timeout)).clone()
+    })
+}
+
 /// A client whose connections must be up within `connect_timeout`.
 #[must_use]
 pub fn build(connect_timeout: Duration) -> Client {
@@ -31,20 +57,31 @@ pub fn build(connect_timeout: Duration) -> Client {
     http.set_nodelay(true);
     http.enforce_http(false);
     http.set_connect_timeout(Some(connect_timeout));
-    let builder = hyper_rustls::HttpsConnectorBuilder::new();
-    // The machine's own roots first, so that private authorities work; a container without any gets
-    // the public ones.
-    let builder = match builder.with_native_roots() {
-        Ok(builder) => builder,
-        Err(_) => hyper_rustls::HttpsConnectorBuilder::new().with_webpki_roots(),
-    };
-    let https = builder.https_or_http().enable_http1().wrap_connector(http);
+    let https = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls_config())
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(http);
     HyperClient::builder(TokioExecutor::new())
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(POOL_MAX_IDLE_PER_HOST)
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .build(https)
+}
+
+/// Read once: a bundle of authorities is parsed in milliseconds, which v1 spent on every request.
+pub(crate) fn tls_config() -> ClientConfig {
+    static CONFIG: OnceLock<ClientConfig> = OnceLock::new();
+    let config = CONFIG.get_or_init(|| {
+        // The machine's own roots first, so that private authorities work; a container without any
+        // gets the public ones.
+        match ClientConfig::builder().with_native_roots() {
+            Ok(builder) => builder.with_no_client_auth(),
+            Err(_) => ClientConfig::builder().with_webpki_roots().with_no_client_auth(),
+        }
+    });
+    config.clone()
 }
 
 /// A request body in pieces of the client's own buffer.

@@ -60,8 +60,8 @@ async fn serve(options: Serve) -> Result<(), Error> {
         None => None,
     };
     let stop = stop_signals(Arc::clone(&gateway))?;
-    Server::new(listener, gateway).run(stop).await;
-    Ok(())
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(Server::new(listener, gateway, threads).run(stop).await?)
 }
 
 /// A configuration made from what this machine offers.
