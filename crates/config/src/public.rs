@@ -40,11 +40,7 @@ impl Snapshot {
         });
         json!({
             "name": &*policy.name,
-            "url": match &policy.classifier {
-                Classifier::Task => "embedded:task",
-                Classifier::Complexity => "embedded:complexity",
-                Classifier::Kserve { url, .. } => url,
-            },
+            "url": policy.classifier.shown(),
             "llms": llms.collect::<Vec<_>>(),
         })
     }

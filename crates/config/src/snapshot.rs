@@ -183,6 +183,18 @@ pub enum Classifier {
     },
 }
 
+impl Classifier {
+    /// What may be shown of where it is: without the query of a URL, which may hold a key.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        match self {
+            Self::Task => "embedded:task",
+            Self::Complexity => "embedded:complexity",
+            Self::Kserve { url, .. } => url.split('?').next().unwrap_or_default(),
+        }
+    }
+}
+
 /// Bounds on what a client may send and how many may do so.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {

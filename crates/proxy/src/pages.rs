@@ -44,9 +44,10 @@ pub(crate) fn models(gateway: &Gateway) -> Response<Answer> {
     answer::json(StatusCode::OK, json!({"object": "list", "data": list(gateway)}).to_string())
 }
 
-/// One of them.
+/// One of them. SDKs send the slash of `meta/llama` as `%2F`.
 pub(crate) fn model(gateway: &Gateway, id: &str) -> Response<Answer> {
-    match list(gateway).into_iter().find(|entry| entry["id"] == id) {
+    let id = percent_encoding::percent_decode_str(id).decode_utf8_lossy();
+    match list(gateway).into_iter().find(|entry| entry["id"] == *id) {
         Some(entry) => answer::json(StatusCode::OK, entry.to_string()),
         None => {
             let id: String = id.chars().take(128).collect();

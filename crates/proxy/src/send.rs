@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 use waypost_config::Timeouts;
 use waypost_picker::{Booking, Failure};
-use waypost_router::{Attempt, Brain, Routed};
+use waypost_router::{Attempt, Brain, Routed, millis};
 use waypost_wire::{ApiError, Code, RequestView};
 
 /// A whole JSON answer up to this size is held back until it is complete, so that a cut can still be
@@ -174,7 +174,7 @@ async fn attempt(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Re
         endpoint: endpoint.base().clone(),
         status,
         result: word,
-        ms: begun.elapsed().as_secs_f64() * 1e3,
+        ms: millis(begun.elapsed()),
     });
     if result.is_ok() && endpoint.is_aside() {
         endpoint.succeeded();

@@ -11,7 +11,7 @@ use http::Response;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use waypost_config::{ModelIndex, Price};
-use waypost_router::{Brain, Decision, Outcome, Tier, Via};
+use waypost_router::{Brain, Decision, Outcome, Tier, Via, millis};
 use waypost_wire::{ApiError, Usage};
 
 /// Stands for "no policy" and "no model" in metric labels.
@@ -66,7 +66,7 @@ impl Ticket {
 
     /// Milliseconds since arrival.
     pub(crate) fn elapsed_ms(&self) -> f64 {
-        self.arrived.elapsed().as_secs_f64() * 1e3
+        millis(self.arrived.elapsed())
     }
 
     /// The model and endpoint that answered.
@@ -135,10 +135,7 @@ impl Ticket {
 
     /// The first byte of the answer's body is here.
     pub(crate) fn first_byte(&mut self) {
-        let ms = self.elapsed_ms();
-        self.decision.ttft_ms = Some(ms);
-        let model = self.decision.model.as_deref().unwrap_or(NONE);
-        self.gateway.metrics.ttft_seconds.with_label_values(&[model]).observe(ms / 1e3);
+        self.decision.ttft_ms = Some(self.elapsed_ms());
     }
 
     /// Waypost's own "no": settles and answers.
@@ -184,6 +181,9 @@ impl Ticket {
         let policy = decision.policy.as_deref().unwrap_or(NONE);
         let model = decision.model.as_deref().unwrap_or(NONE);
         metrics.requests.with_label_values(&[model, policy, outcome.as_str()]).inc();
+        if let (Some(model), Some(ms)) = (&decision.model, decision.ttft_ms) {
+            metrics.ttft_seconds.with_label_values(&[model]).observe(ms / 1e3);
+        }
         if let Some(reason) = decision.fallback {
             metrics.fallbacks.with_label_values(&[policy, reason]).inc();
         }
@@ -227,10 +227,10 @@ fn write_log(d: &Decision) {
         target: "waypost::decision",
         id = %d.id,
         path = %d.path,
-        via = ?d.via,
+        via = d.via.as_str(),
         policy = d.policy.as_deref(),
         label = d.label.as_deref(),
-        confidence = d.confidence,
+        confidence = d.confidence.map(|c| (f64::from(c) * 1e3).round() / 1e3),
         model = d.model.as_deref(),
         endpoint = d.endpoint.as_deref(),
         fallback = d.fallback,

@@ -34,6 +34,19 @@ pub enum Via {
     Model,
 }
 
+impl Via {
+    /// The word used in records and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BodyObject => "body_object",
+            Self::Header => "header",
+            Self::VirtualModel => "virtual_model",
+            Self::Model => "model",
+        }
+    }
+}
+
 /// What is to be decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {

@@ -6,7 +6,7 @@
 use crate::ask::{AUTO, Ask, Via};
 use crate::classifying::Classifiers;
 use crate::client::{self, Client};
-use crate::decision::{Considered, Decision, Tier};
+use crate::decision::{Considered, Decision, Tier, millis};
 use crate::prompt::PromptText;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -159,9 +159,9 @@ impl Brain {
         decision.tier = Some(Classifiers::tier(policy));
         let start = Instant::now();
         let classified = self.classifiers.classify(policy, PromptText::of(view, policy.compat_v1)).await;
-        decision.classify_ms = start.elapsed().as_secs_f64() * 1e3;
+        decision.classify_ms = millis(start.elapsed());
         let classified =
-            classified.inspect_err(|error| decision.classifier_error = Some(error.message.clone()))?;
+            classified.inspect_err(|error| decision.classifier_error = Some(error.code.as_str()))?;
         decision.label = Some(classified.label);
         decision.confidence = classified.confidence;
         decision.difficulty = classified.difficulty;

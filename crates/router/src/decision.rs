@@ -7,6 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::time::Duration;
 use waypost_policy::{Reason, Unfit};
 
 use crate::ask::Via;
@@ -134,9 +135,9 @@ pub struct Decision {
     pub difficulty: Option<f32>,
     /// What classified.
     pub tier: Option<Tier>,
-    /// Why the classifier gave no label.
+    /// Why the classifier gave no label: the error's code. Its message may repeat the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub classifier_error: Option<String>,
+    pub classifier_error: Option<&'static str>,
     /// Models to try in order, each with its reason.
     pub plan: SmallVec<[Considered<Reason>; 2]>,
     /// Models ruled out by what the request needs.
@@ -179,6 +180,12 @@ pub struct Decision {
 
 fn no_labels(probabilities: &Probabilities) -> bool {
     probabilities.labels.is_empty()
+}
+
+/// A duration in milliseconds, to the microsecond.
+#[must_use]
+pub fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Four decimals are plenty for a person.

@@ -5,7 +5,7 @@
 //! little ("now in French"). Both are bounded, head and tail kept. Under `compat: v1` the focus is the
 //! last message, whatever its role, and there is no context. Called by the brain.
 
-use waypost_wire::{Content, Message, RequestView, Role};
+use waypost_wire::{Content, Message, RawStr, RequestView, Role};
 
 /// Most bytes of the focus: about 8,000 tokens.
 const FOCUS_MAX_BYTES: usize = 32 * 1024;
@@ -31,13 +31,13 @@ impl PromptText {
     pub fn of(view: &RequestView<'_>, v1: bool) -> Self {
         let mut text = Self::default();
         match &view.messages {
-            Some(messages) if !v1 => text.read_conversation(messages),
+            Some(messages) if !v1 => text.read_conversation(messages, view.instructions),
             _ => push(view.last_content().unwrap_or(Content::None), FOCUS_MAX_BYTES, &mut text.focus),
         }
         text
     }
 
-    fn read_conversation(&mut self, messages: &[Message<'_>]) {
+    fn read_conversation(&mut self, messages: &[Message<'_>], instructions: Option<RawStr<'_>>) {
         let user = |m: &&Message<'_>| m.role == Role::User;
         let Some(last) = messages.iter().rposition(|m| m.role == Role::User) else {
             // No user has spoken: whatever stands last is the task.
@@ -45,7 +45,9 @@ impl PromptText {
             return push(last, FOCUS_MAX_BYTES, &mut self.focus);
         };
         push(messages[last].content, FOCUS_MAX_BYTES, &mut self.focus);
-        if let Some(system) = messages.iter().find(|m| m.role == Role::System) {
+        if let Some(instructions) = instructions {
+            push(Content::Text(instructions), SYSTEM_MAX_BYTES, &mut self.context);
+        } else if let Some(system) = messages.iter().find(|m| m.role == Role::System) {
             push(system.content, SYSTEM_MAX_BYTES, &mut self.context);
         }
         let earlier: Vec<_> = messages[..last].iter().rev().filter(user).take(EARLIER_TURNS).collect();

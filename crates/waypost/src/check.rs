@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::print;
 use std::fmt::Write;
 use std::path::Path;
-use waypost_config::{Classifier, Snapshot, Warning};
+use waypost_config::{Snapshot, Warning};
 
 pub(crate) fn run(file: &Path) -> Result<(), Error> {
     let snapshot = waypost_config::load_file(file)?;
@@ -33,14 +33,10 @@ pub(crate) fn summary(snapshot: &Snapshot) -> String {
         let _ = writeln!(out, "  model   {}  at {}", model.name, endpoints.join(", "));
     }
     for (i, policy) in snapshot.policies.iter().enumerate() {
-        let classifier = match &policy.classifier {
-            Classifier::Task => "embedded task classifier".to_owned(),
-            Classifier::Complexity => "embedded complexity classifier".to_owned(),
-            Classifier::Kserve { url, .. } => format!("classifier at {url}"),
-        };
+        let classifier = policy.classifier.shown();
         let auto = if snapshot.default_policy == Some(i) { "  (also as \"auto\")" } else { "" };
         let _ =
-            writeln!(out, "  policy  {}  {} labels, {classifier}{auto}", policy.name, policy.routes.len());
+            writeln!(out, "  policy  {}  {} labels by {classifier}{auto}", policy.name, policy.routes.len());
     }
     out
 }

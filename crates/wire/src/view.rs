@@ -48,13 +48,16 @@ pub struct RequestView<'a> {
     pub messages: Option<Vec<Message<'a>>>,
     /// `prompt`, `input` or `query`: the text of requests that are not conversations.
     pub input: Option<Content<'a>>,
+    /// `instructions`: the system prompt of the Responses API.
+    pub instructions: Option<RawStr<'a>>,
     /// v1's body object.
     pub nim: Option<NimRouter<'a>>,
     /// What a model must be able to do.
     pub needs: Needs,
     /// `max_tokens`, `max_completion_tokens` or `max_output_tokens`: the largest of them.
     pub max_tokens: Option<u64>,
-    /// Bytes of prompt text as they stand on the wire; images and audio are not counted.
+    /// Bytes of prompt text, tool definitions and tool calls as they stand on the wire; images and audio
+    /// are not counted.
     pub text_bytes: usize,
     model_value: Option<Range<usize>>,
     nim_member: Option<Range<usize>>,
@@ -132,7 +135,8 @@ impl<'a> RequestView<'a> {
                 _ => return Err(wrong_type("stream", "true or false")),
             },
             "messages" => self.messages = Some(self.scan_messages(s)?),
-            "prompt" | "input" | "query" => self.input = Some(content::scan_input(s, self)?),
+            "prompt" | "input" | "query" => content::scan_input(s, self)?,
+            "instructions" => self.scan_instructions(s)?,
             "nim-llm-router" => self.nim = Some(nim::scan(s)?),
             "tools" | "functions" => {
                 let empty = s.kind()? != Kind::Array || {
@@ -141,8 +145,12 @@ impl<'a> RequestView<'a> {
                 };
                 self.needs.tools |= !empty;
                 s.skip()?;
+                // The model reads the definitions as text.
+                self.text_bytes += s.pos() - value;
             }
+            // Chat's place for it, and the Responses API's.
             "response_format" => self.needs.json_schema |= asks_for_schema(s)?,
+            "text" => self.needs.json_schema |= text_asks_for_schema(s)?,
             "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
                 if s.kind()? == Kind::Number {
                     let tokens = s.number()?.parse().ok();
@@ -156,6 +164,17 @@ impl<'a> RequestView<'a> {
         Ok(())
     }
 
+    /// The Responses API's system prompt.
+    fn scan_instructions(&mut self, s: &mut Scanner<'a>) -> Result<(), Problem> {
+        if s.kind()? == Kind::String {
+            let text = s.string()?;
+            self.text_bytes += text.raw_len();
+            self.instructions = Some(text);
+            return Ok(());
+        }
+        Ok(s.skip()?)
+    }
+
     fn scan_messages(&mut self, s: &mut Scanner<'a>) -> Result<Vec<Message<'a>>, Problem> {
         if s.kind()? != Kind::Array {
             return Err(wrong_type("messages", "an array"));
@@ -164,10 +183,8 @@ impl<'a> RequestView<'a> {
         let mut messages = Vec::new();
         let mut more = s.first(b']');
         while more {
-            messages.push(content::scan_message(s, messages.len(), self)?);
-            if messages.len() > MAX_MESSAGES {
-                return Err(s.error("more than 20000 messages").into());
-            }
+            let message = content::scan_message(s, messages.len(), self)?;
+            content::push_message(&mut messages, message, s)?;
             more = s.more(b']')?;
         }
         Ok(messages)
@@ -229,6 +246,27 @@ fn asks_for_schema(s: &mut Scanner<'_>) -> Result<bool, Problem> {
         let key = s.key()?;
         if key.is("type") && s.kind()? == Kind::String {
             found = s.string()?.is("json_schema");
+        } else {
+            s.skip()?;
+        }
+        more = s.more(b'}')?;
+    }
+    Ok(found)
+}
+
+/// True for `{"format": {"type": "json_schema", …}}`, the `text` of the Responses API. `text` may be
+/// anything elsewhere.
+fn text_asks_for_schema(s: &mut Scanner<'_>) -> Result<bool, Problem> {
+    if s.kind()? != Kind::Object {
+        s.skip()?;
+        return Ok(false);
+    }
+    let mut found = false;
+    s.enter(b'{', "expected an object")?;
+    let mut more = s.first(b'}');
+    while more {
+        if s.key()?.is("format") {
+            found = asks_for_schema(s)?;
         } else {
             s.skip()?;
         }

@@ -165,12 +165,54 @@ fn scan_content<'a>(
     }
 }
 
-/// `prompt`, `input` or `query`.
-pub(super) fn scan_input<'a>(
-    s: &mut Scanner<'a>,
-    view: &mut RequestView<'a>,
-) -> Result<Content<'a>, Problem> {
-    scan_content(s, || "input".to_owned(), view)
+/// `prompt`, `input` or `query`. In the Responses API `input` may be a conversation: its items with a
+/// role become messages.
+pub(super) fn scan_input<'a>(s: &mut Scanner<'a>, view: &mut RequestView<'a>) -> Result<(), Problem> {
+    if s.kind()? != Kind::Array {
+        view.input = Some(scan_content(s, || "input".to_owned(), view)?);
+        return Ok(());
+    }
+    let (start, source) = (s.pos(), s.rest());
+    let mut items = Vec::new();
+    s.enter(b'[', "expected an array")?;
+    let mut more = s.first(b']');
+    while more {
+        let (mut probe, before) = (s.clone(), s.pos());
+        if s.kind()? == Kind::Object {
+            let message = scan_fields(s, || format!("input[{}]", items.len()), view)?;
+            if let Some(message) = message {
+                push_message(&mut items, message, s)?;
+            } else {
+                // A content part, or an item such as a tool's output.
+                match scan_part(&mut probe)? {
+                    Part::Image => view.needs.images = true,
+                    Part::Audio => view.needs.audio = true,
+                    Part::Text(_) | Part::Other => view.text_bytes += s.pos() - before,
+                }
+            }
+        } else if let Part::Text(text) = scan_part(s)? {
+            view.text_bytes += text.raw_len();
+        }
+        more = s.more(b']')?;
+    }
+    view.input = Some(Content::Parts(&source[..s.pos() - start]));
+    if !items.is_empty() && view.messages.is_none() {
+        view.messages = Some(items);
+    }
+    Ok(())
+}
+
+/// Adds a message, within the bound on their number.
+pub(super) fn push_message<'a>(
+    messages: &mut Vec<Message<'a>>,
+    message: Message<'a>,
+    s: &Scanner<'a>,
+) -> Result<(), Problem> {
+    if messages.len() == super::MAX_MESSAGES {
+        return Err(s.error("more than 20000 messages").into());
+    }
+    messages.push(message);
+    Ok(())
 }
 
 /// One element of `messages`.
@@ -182,39 +224,47 @@ pub(super) fn scan_message<'a>(
     if s.kind()? != Kind::Object {
         return Err(wrong_type(&format!("messages[{index}]"), "an object"));
     }
-    let mut message = Message { role: Role::Other, content: Content::None, calls_tools: false };
-    let (mut has_role, mut has_content) = (false, false);
+    scan_fields(s, || format!("messages[{index}]"), view)?
+        .ok_or_else(|| wrong_type(&format!("messages[{index}].role"), "present: a string such as 'user'"))
+}
+
+/// The fields of a message; `None` when it has no role.
+fn scan_fields<'a>(
+    s: &mut Scanner<'a>,
+    name: impl Fn() -> String,
+    view: &mut RequestView<'a>,
+) -> Result<Option<Message<'a>>, Problem> {
+    let (mut role, mut content, mut calls_tools) = (None, None, false);
     s.enter(b'{', "expected an object")?;
     let mut more = s.first(b'}');
     while more {
         let key = s.key()?;
         if key.is("role") {
-            if std::mem::replace(&mut has_role, true) {
-                return Err(duplicate_key(&format!("messages[{index}].role")));
+            if role.replace(scan_role(s, &name)?).is_some() {
+                return Err(duplicate_key(&format!("{}.role", name())));
             }
-            message.role = scan_role(s, index)?;
         } else if key.is("content") {
-            if std::mem::replace(&mut has_content, true) {
-                return Err(duplicate_key(&format!("messages[{index}].content")));
-            }
             s.space();
-            message.content = scan_content(s, || format!("messages[{index}].content"), view)?;
+            if content.replace(scan_content(s, || format!("{}.content", name()), view)?).is_some() {
+                return Err(duplicate_key(&format!("{}.content", name())));
+            }
+        } else if key.is("tool_calls") || key.is("function_call") {
+            calls_tools |= s.kind()? != Kind::Null;
+            let start = s.pos();
+            s.skip()?;
+            // The model reads the calls as text.
+            view.text_bytes += s.pos() - start;
         } else {
-            let calls = key.is("tool_calls") || key.is("function_call");
-            message.calls_tools |= calls && s.kind()? != Kind::Null;
             s.skip()?;
         }
         more = s.more(b'}')?;
     }
-    if !has_role {
-        return Err(wrong_type(&format!("messages[{index}].role"), "present: a string such as 'user'"));
-    }
-    Ok(message)
+    Ok(role.map(|role| Message { role, content: content.unwrap_or(Content::None), calls_tools }))
 }
 
-fn scan_role(s: &mut Scanner<'_>, index: usize) -> Result<Role, Problem> {
+fn scan_role(s: &mut Scanner<'_>, name: impl Fn() -> String) -> Result<Role, Problem> {
     if s.kind()? != Kind::String {
-        return Err(wrong_type(&format!("messages[{index}].role"), "a string"));
+        return Err(wrong_type(&format!("{}.role", name()), "a string"));
     }
     Ok(match s.string()?.decode().as_ref() {
         "system" | "developer" => Role::System,

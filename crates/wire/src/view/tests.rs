@@ -55,7 +55,8 @@ fn conversations_of_every_form_are_read() {
     assert!(messages[2].calls_tools);
     assert_eq!(view.needs, Needs { images: true, audio: false, tools: true, json_schema: true });
     assert_eq!((view.max_tokens, view.stream), (Some(9), true));
-    assert_eq!(view.text_bytes, 8 + 9 + 4 + 2);
+    let calls = r#"[{"id":"1"}]"#.len() + r#"[{"type":"function"}]"#.len();
+    assert_eq!(view.text_bytes, 8 + 9 + 4 + 2 + calls);
 }
 
 #[test]
@@ -64,6 +65,23 @@ fn empty_tool_lists_and_other_inputs() {
     let view = parse(r#"{"input":["a",[1,2],{"type":"input_text","text":"b"}]}"#).unwrap();
     let texts: Vec<_> = view.input.unwrap().texts().map(|t| t.decode().into_owned()).collect();
     assert_eq!(texts, ["a", "b"]);
+}
+
+#[test]
+fn the_responses_api_is_a_conversation_too() {
+    let view = parse(
+        r#"{"instructions":"be brief","input":[
+            {"role":"user","content":[{"type":"input_text","text":"look"},{"type":"input_image","image_url":"x"}]},
+            {"type":"function_call_output","call_id":"c","output":"42"}],
+            "text":{"format":{"type":"json_schema"}}}"#,
+    )
+    .unwrap();
+    let messages = view.messages.as_ref().unwrap();
+    assert_eq!((messages.len(), messages[0].role), (1, Role::User));
+    assert_eq!(messages[0].content.texts().next().unwrap().decode(), "look");
+    assert_eq!(view.needs, Needs { images: true, json_schema: true, ..Needs::default() });
+    assert!(view.instructions.is_some_and(|i| i.is("be brief")));
+    assert!(view.text_bytes >= 8 + 4 + 56);
 }
 
 #[test]
@@ -84,6 +102,11 @@ fn what_cannot_stand_is_named() {
             r#"{"messages":[{"role":"user","content":"a","content":"b"}]}"#,
             "duplicate_key",
             "messages[0].content",
+        ),
+        (
+            r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a","text":7}]}]}"#,
+            "duplicate_key",
+            "'text' stands twice",
         ),
         (r#"{"a":"\ud800"}"#, "invalid_json", "lone surrogate in a \\u escape at byte 6"),
         (r#"{"nim-llm-router":{"policy":"a","policy":"b"}}"#, "duplicate_key", "nim-llm-router.policy"),
