@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::snapshot::{Classifier, Model, ModelIndex, Policy, PolicyIndex, Snapshot};
+use crate::snapshot::{Model, ModelIndex, Policy, PolicyIndex, Snapshot};
 
 /// What stands in place of every key, as in v1.
 const REDACTED: &str = "[REDACTED]";

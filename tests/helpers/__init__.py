@@ -1,0 +1,1 @@
+"""What the tests share: processes, mocks, a raw HTTP client. No test stands here."""
