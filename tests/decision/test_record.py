@@ -179,8 +179,8 @@ def test_a_dead_model_falls_back_and_says_so(gateway, upstream):
     assert d["plan"] == considered(("dead", "label"), ("large", "fallback"))
     assert [(a["model"], a["result"]) for a in d["attempts"]][-1] == ("large", "ok")
     assert any(a["model"] == "dead" and a["result"] == "connect_failed" for a in d["attempts"])
-    assert (d["model"], d["fallback"]) == ("large", "fallback")
-    assert answer.headers["x-waypost-fallback"] == "fallback"
+    assert (d["model"], d["fallback"]) == ("large", "upstream_failed")
+    assert answer.headers["x-waypost-fallback"] == "upstream_failed"
     assert int(answer.headers["x-waypost-attempts"]) == len(d["attempts"]) >= 2
     assert upstream.last().json()["model"] == "up/large"
 

@@ -9,7 +9,7 @@ import time
 import pytest
 import yaml
 
-from helpers.process import Waypost
+from helpers.process import Process, Waypost
 from helpers.wait import until
 from resilience.kit import Clock, config, read_stream
 from resilience.strict import Conn, ask, chat, get
@@ -55,6 +55,17 @@ def test_a_file_written_in_place(waypost, engine):
     assert ask(gate.port, chat(model="two")).status == 200
     assert ask(gate.port, chat(model="one")).status == 404
     assert reloads(gate, "applied") == 1
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_a_change_while_it_starts_is_not_lost(workshop, engine, tmp_path, turn):
+    """The file has been read, the address is printed, and only then the watching begins: a gap to fall into."""
+    path, new = tmp_path / "waypost.yaml", tmp_path / "new"
+    path.write_text(yaml.safe_dump(named(engine, "one")))
+    new.write_text(yaml.safe_dump(named(engine, "two")))
+    gate = workshop.keep(Process(["serve", "--config", str(path), "--listen", "127.0.0.1:0"]))
+    new.replace(path)
+    until_named(gate, "two")
 
 
 def test_a_file_written_in_two_steps(waypost, engine):

@@ -116,14 +116,14 @@ def test_fallbacks_are_tried_in_the_plans_order_and_shown(waypost, sim, dead_por
     assert answer.json()["model"] == "sim-c"
     headers = answer.headers
     assert headers["x-waypost-model"] == "c"
-    assert headers["x-waypost-fallback"] == "fallback"
+    assert headers["x-waypost-fallback"] == "upstream_failed"
     assert headers["x-waypost-attempts"] == "3"
     decision = gate.decision(headers["x-waypost-decision-id"])
     tried = [(a["model"], a["result"]) for a in decision["attempts"]]
     assert tried == [("a", "connect_failed"), ("b", "connect_failed"), ("c", "ok")]
     assert [step["model"] for step in decision["plan"]] == ["a", "b", "c"]
-    assert (decision["model"], decision["fallback"], decision["status"]) == ("c", "fallback", 200)
-    assert gate.metrics().value("waypost_fallbacks_total", policy="p", reason="fallback") == 1
+    assert (decision["model"], decision["fallback"], decision["status"]) == ("c", "upstream_failed", 200)
+    assert gate.metrics().value("waypost_fallbacks_total", policy="p", reason="upstream_failed") == 1
 
 
 def test_a_model_put_aside_is_passed_over_at_once(waypost, sim, dead_port):
@@ -132,8 +132,8 @@ def test_a_model_put_aside_is_passed_over_at_once(waypost, sim, dead_port):
     answer = ask(gate.port, chat(model="auto"))
     decision = gate.decision(answer.headers["x-waypost-decision-id"])
     assert [a["model"] for a in decision["attempts"]] == ["c"]
-    assert decision["fallback"] == "fallback"
-    assert gate.metrics().value("waypost_fallbacks_total", policy="p", reason="fallback") == 2
+    assert decision["fallback"] == "upstream_failed"
+    assert gate.metrics().value("waypost_fallbacks_total", policy="p", reason="upstream_failed") == 2
 
 
 def test_when_the_last_fallback_is_down_too_the_client_is_told(waypost, sim, dead_port):

@@ -2,6 +2,8 @@
 //!
 //! Pure data. The router builds a [`Prompt`]; `classifier` turns it into a [`Verdict`].
 
+use waypost_wire::labels::{COMPLEXITY_LABELS, TASK_LABELS};
+
 /// What is classified. Both texts are cut by the caller and plain UTF-8.
 #[derive(Debug, Clone, Copy)]
 pub struct Prompt<'a> {
@@ -19,31 +21,6 @@ pub enum Head {
     /// What makes the prompt hard: seven dimensions, and how hard it is.
     Complexity,
 }
-
-// Both orders are those of the NVIDIA LLM Router v1 configuration: index i selects `llms[i]` there.
-const TASK_LABELS: [&str; 12] = [
-    "Brainstorming",
-    "Chatbot",
-    "Classification",
-    "Closed QA",
-    "Code Generation",
-    "Extraction",
-    "Open QA",
-    "Other",
-    "Rewrite",
-    "Summarization",
-    "Text Generation",
-    "Unknown",
-];
-const COMPLEXITY_LABELS: [&str; 7] = [
-    "Creativity",
-    "Reasoning",
-    "Contextual-Knowledge",
-    "Few-Shot",
-    "Domain-Knowledge",
-    "No-Label-Reason",
-    "Constraint",
-];
 
 impl Head {
     /// The labels, in the order of [`Verdict::probabilities`].

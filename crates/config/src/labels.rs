@@ -1,34 +1,8 @@
-//! The label orders of the two published routers, and which order a set of names belongs to.
+//! Which of the two known label orders a set of names belongs to.
 //!
-//! Source: the heads of nvidia/prompt-task-and-complexity-classifier as the v1 ensembles publish
-//! them. Never guesses: a single unknown name makes a set custom. Used by `v1` and `policies`.
+//! Never guesses: a single unknown name makes a set custom. Used by `v1` and `policies`.
 
-/// Labels of the task classifier, in the order of its outputs.
-pub const TASK_LABELS: [&str; 12] = [
-    "Brainstorming",
-    "Chatbot",
-    "Classification",
-    "Closed QA",
-    "Code Generation",
-    "Extraction",
-    "Open QA",
-    "Other",
-    "Rewrite",
-    "Summarization",
-    "Text Generation",
-    "Unknown",
-];
-
-/// Labels of the complexity classifier, in the order of its outputs.
-pub const COMPLEXITY_LABELS: [&str; 7] = [
-    "Creativity",
-    "Reasoning",
-    "Contextual-Knowledge",
-    "Few-Shot",
-    "Domain-Knowledge",
-    "No-Label-Reason",
-    "Constraint",
-];
+pub use waypost_wire::labels::{COMPLEXITY_LABELS, TASK_LABELS};
 
 /// A label order that is known by heart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

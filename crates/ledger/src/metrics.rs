@@ -72,7 +72,7 @@ pub struct Metrics {
     pub broken_streams: IntCounterVec,
     /// Clients that left before their answer was complete.
     pub client_gone: IntCounter,
-    /// 1 while put aside, by `endpoint`.
+    /// 1 while put aside, by `model` and `endpoint`.
     pub endpoint_aside: IntGaugeVec,
     /// By `result`: `applied` or `refused`.
     pub config_reloads: IntCounterVec,
@@ -216,7 +216,7 @@ impl Metrics {
                 .counter("waypost_client_gone_total", "Clients that left before their answer was complete")?,
             endpoint_aside: {
                 let opts = Opts::new("waypost_endpoint_aside", "1 while failures keep an endpoint out");
-                b.add(IntGaugeVec::new(opts, &["endpoint"]))?
+                b.add(IntGaugeVec::new(opts, &["model", "endpoint"]))?
             },
             config_reloads: b.counters("waypost_config_reloads_total", "Reloads by result", &["result"])?,
             config_applied: b.add(Gauge::new(

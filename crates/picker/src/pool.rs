@@ -1,8 +1,9 @@
 //! The replicas of one model: picking one and booking it are one step, so that two requests that
 //! arrive at once see each other.
 //!
-//! It never waits and never does I/O. At most half of a pool (but at least one endpoint, so that a
-//! model with a single dead endpoint yields to its fallback) is put aside. Called through the router.
+//! It never waits and never does I/O. Every endpoint of a pool may be put aside: the model then yields
+//! to its fallback, or, without one, its doubtful endpoints are tried in desperation. Called through
+//! the router.
 
 use crate::Millis;
 use crate::endpoint::{Endpoint, Failure};
@@ -101,12 +102,7 @@ impl Pool {
             endpoint.hold(now, for_ms);
             return;
         }
-        let _guard = self.picking.lock();
-        let aside = self.endpoints.iter().filter(|e| e.is_aside()).count();
-        let most = (self.endpoints.len() / 2).max(1);
-        if endpoint.is_aside() || aside < most {
-            endpoint.put_aside(now, fastrand::f64());
-        }
+        endpoint.put_aside(now, fastrand::f64());
     }
 
     /// The shortest time until one of the held endpoints is free, when all of them are held.
@@ -143,17 +139,16 @@ mod tests {
     }
 
     #[test]
-    fn at_most_half_is_put_aside_and_one_probe_comes_back() {
-        let pool = pool(4);
-        (0..4).for_each(|i| pool.failed(i, Failure::Broken, 0));
-        let aside = pool.endpoints().iter().filter(|e| e.is_aside()).count();
-        assert_eq!(aside, 2);
-        assert!((0..100).all(|_| pool.pick(1, &[], false).unwrap().index >= 2));
+    fn one_probe_at_a_time_comes_back() {
+        let pool = pool(2);
+        (0..2).for_each(|i| pool.failed(i, Failure::Broken, 0));
+        assert!(pool.pick(1, &[], false).is_none(), "nothing healthy is left");
+        assert!(pool.pick(1, &[], true).is_some(), "desperation takes it");
         let later = ASIDE_FIRST_MS * 2;
-        let probe = pool.pick(later, &[1, 2, 3], false).unwrap();
-        assert!(pool.pick(later, &[1, 2, 3], false).is_none(), "one probe at a time");
+        let probe = pool.pick(later, &[1], false).unwrap();
+        assert!(pool.pick(later, &[1], false).is_none(), "one probe at a time");
         drop(probe);
-        let probe = pool.pick(later, &[1, 2, 3], false).unwrap();
+        let probe = pool.pick(later, &[1], false).unwrap();
         probe.booking.endpoint().succeeded();
         assert!(!pool.endpoints()[0].is_aside());
     }

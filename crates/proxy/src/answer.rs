@@ -3,6 +3,7 @@
 //! Also the one place where an [`ApiError`] becomes an HTTP response. Used by every page and by the
 //! way of a request.
 
+use crate::conn::Busy;
 use crate::relay::Relay;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -14,11 +15,36 @@ use waypost_wire::ApiError;
 
 /// A response body.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) struct Answer {
+    content: Content,
+    /// Its connection is busy until the answer is out.
+    busy: Option<Busy>,
+}
+
+#[derive(Debug)]
+enum Content {
     /// Known in full; taken when sent.
     Whole(Bytes),
     /// Coming from an upstream.
     Relay(Box<Relay>),
+}
+
+impl Answer {
+    /// A body that is known in full.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self { content: Content::Whole(bytes), busy: None }
+    }
+
+    /// A body that is still coming.
+    pub(crate) fn relay(relay: Relay) -> Self {
+        Self { content: Content::Relay(Box::new(relay)), busy: None }
+    }
+
+    /// Keeps the connection's phase until the answer is out.
+    pub(crate) fn keep(mut self, busy: Busy) -> Self {
+        self.busy = Some(busy);
+        self
+    }
 }
 
 impl Body for Answer {
@@ -29,21 +55,21 @@ impl Body for Answer {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        match self.get_mut() {
-            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Relay(relay) => relay.poll(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
+        match &mut self.get_mut().content {
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Relay(relay) => relay.poll(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(bytes) if bytes.is_empty())
+        matches!(&self.content, Content::Whole(bytes) if bytes.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Relay(_) => SizeHint::new(),
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Relay(_) => SizeHint::new(),
         }
     }
 }
@@ -55,7 +81,7 @@ pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Answe
 
 /// A page of any type.
 pub(crate) fn typed(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<Answer> {
-    let mut response = Response::new(Answer::Whole(body.into()));
+    let mut response = Response::new(Answer::whole(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response

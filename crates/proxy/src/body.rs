@@ -18,7 +18,9 @@ use waypost_wire::{ApiError, Code};
 /// reads gets to see the 413 and not a reset connection.
 const DISCARD_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// And for no longer than this.
-const DISCARD_MAX_TIME: Duration = Duration::from_secs(3);
+const DISCARD_MAX_TIME: Duration = Duration::from_secs(5);
+/// A client that sends nothing for this long is waiting for its answer.
+const DISCARD_MAX_SILENCE: Duration = Duration::from_millis(200);
 /// Room made at once for a body of unknown or large size, in bytes.
 const FIRST_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -84,7 +86,7 @@ async fn collect(body: &mut Incoming, limit: usize) -> Result<Bytes, ApiError> {
 async fn discard(body: &mut Incoming) {
     let mut left = DISCARD_MAX_BYTES;
     let read = async {
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(DISCARD_MAX_SILENCE, body.frame()).await {
             let length = frame.data_ref().map_or(0, |data| data.len() as u64);
             if length > left {
                 return;

@@ -1,13 +1,13 @@
-//! One client connection as hyper sees it, with deadlines hyper does not have.
+//! One client connection as hyper sees it, with the deadline hyper does not have.
 //!
 //! hyper's own header timer also runs while a kept-alive connection is idle and ends it without a word.
 //! Here the time from a request's first byte to the end of its headers is bounded and answered with a
-//! 408, an idle connection is closed after its own, longer time, and a running request is left alone.
+//! 408, and the server is told how long a connection has been idle. A running request is left alone.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,19 +15,51 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use waypost_wire::{ApiError, Code};
 
-const WAITING: u8 = 0;
-const HEAD: u8 = 1;
-const BUSY: u8 = 2;
-
-/// Where a connection is in its life; shared with the code that serves its requests.
+/// Where a connection is in its life; shared by the connection and the code that serves its requests.
 #[derive(Debug, Clone)]
-pub(crate) struct Phase(Arc<AtomicU8>);
+pub(crate) struct Phase(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    opened: Instant,
+    /// Requests being served: at most one for HTTP/1.1.
+    busy: AtomicUsize,
+    /// Milliseconds after `opened` at which the last request ended.
+    idle_since: AtomicU64,
+    /// Bytes of a request have come whose headers are not complete.
+    in_head: AtomicBool,
+}
 
 impl Phase {
+    /// A connection opened at `opened`.
+    pub(crate) fn new(opened: Instant) -> Self {
+        Self(Arc::new(State {
+            opened,
+            busy: AtomicUsize::new(0),
+            idle_since: AtomicU64::new(0),
+            in_head: AtomicBool::new(false),
+        }))
+    }
+
     /// A request's headers are complete; the guard lasts until its answer is out.
     pub(crate) fn busy(&self) -> Busy {
-        self.0.store(BUSY, Relaxed);
+        self.0.in_head.store(false, Relaxed);
+        self.0.busy.fetch_add(1, Relaxed);
         Busy(self.clone())
+    }
+
+    /// Resolves when the connection has been without a request for `keepalive`.
+    pub(crate) async fn idle_for(&self, keepalive: Duration) {
+        loop {
+            let idle = self.0.busy.load(Relaxed) == 0 && !self.0.in_head.load(Relaxed);
+            let now = Instant::now();
+            let since = self.0.opened + Duration::from_millis(self.0.idle_since.load(Relaxed));
+            let end = if idle { since + keepalive } else { now + keepalive };
+            if end <= now {
+                return;
+            }
+            tokio::time::sleep_until(end).await;
+        }
     }
 }
 
@@ -37,7 +69,9 @@ pub(crate) struct Busy(Phase);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.store(WAITING, Relaxed);
+        let state = &*self.0.0;
+        state.idle_since.store(state.opened.elapsed().as_millis() as u64, Relaxed);
+        state.busy.fetch_sub(1, Relaxed);
     }
 }
 
@@ -46,79 +80,64 @@ impl Drop for Busy {
 pub(crate) struct Conn {
     stream: TcpStream,
     phase: Phase,
-    /// The phase as last seen, to notice changes.
-    seen: u8,
-    deadline: Instant,
-    timer: Pin<Box<Sleep>>,
-    header_timeout: Duration,
-    keepalive_timeout: Duration,
+    /// `None` for HTTP/2, whose frames hyper's pings watch over.
+    header_timeout: Option<Duration>,
+    /// End of the time for the headers that are under way; the first request's runs from the start.
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
     any_bytes: bool,
 }
 
 impl Conn {
-    /// A fresh connection; its first request must arrive within `header_timeout` of `since`.
+    /// A fresh connection; its first request must be complete `header_timeout` after `since`.
     pub(crate) fn new(
         stream: TcpStream,
+        phase: Phase,
         since: Instant,
-        header_timeout: Duration,
-        keepalive_timeout: Duration,
+        header_timeout: Option<Duration>,
     ) -> Self {
-        let deadline = since + header_timeout;
-        Self {
-            stream,
-            phase: Phase(Arc::new(AtomicU8::new(HEAD))),
-            seen: HEAD,
-            deadline,
-            timer: Box::pin(sleep_until(deadline)),
-            header_timeout,
-            keepalive_timeout,
-            any_bytes: false,
+        let deadline = header_timeout.map(|timeout| since + timeout);
+        Self { stream, phase, header_timeout, deadline, timer: None, any_bytes: false }
+    }
+
+    /// Bytes have come: they begin a request, unless one is being served.
+    fn note_bytes(&mut self) {
+        self.any_bytes = true;
+        let state = &*self.phase.0;
+        let Some(timeout) = self.header_timeout else { return };
+        if state.busy.load(Relaxed) > 0 {
+            self.deadline = None;
+        } else if !state.in_head.swap(true, Relaxed) && self.deadline.is_none() {
+            self.deadline = Some(Instant::now() + timeout);
         }
     }
 
-    pub(crate) fn phase(&self) -> Phase {
-        self.phase.clone()
-    }
-
-    /// Ends the connection when its deadline is over.
+    /// Ends the connection when the headers took too long.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let phase = self.phase.0.load(Relaxed);
-        if phase != self.seen {
-            self.seen = phase;
-            if phase == WAITING {
-                self.deadline = Instant::now() + self.keepalive_timeout;
-            }
+        if self.phase.0.busy.load(Relaxed) > 0 {
+            self.deadline = None;
         }
-        if phase == BUSY {
-            return Poll::Pending;
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
         }
-        loop {
-            // The timer is moved lazily: only forward when it fires, backward when it must.
-            if self.deadline < self.timer.deadline() {
-                self.timer.as_mut().reset(self.deadline);
-            }
-            ready!(self.timer.as_mut().poll(cx));
-            if self.deadline <= Instant::now() {
-                break;
-            }
-            self.timer.as_mut().reset(self.deadline);
+        ready!(timer.as_mut().poll(cx));
+        if self.any_bytes {
+            say_timeout(&self.stream, self.header_timeout.unwrap_or_default());
         }
-        if phase == HEAD && self.any_bytes {
-            self.say_timeout();
-        }
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the request did not arrive in time"))
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the request headers did not arrive in time"))
     }
+}
 
-    /// No answer is under way in this phase, so the 408 can go straight to the socket.
-    fn say_timeout(&self) {
-        let seconds = self.header_timeout.as_secs();
-        let message = format!("The request headers did not arrive within {seconds} s.");
-        let body = ApiError::new(Code::RequestTimeout, message).to_json();
-        let head = "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n";
-        let response = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
-        // A socket that cannot take a few hundred bytes has no reader.
-        let _ = self.stream.try_write(response.as_bytes());
-    }
+/// A 408 straight to the socket: no answer is under way when headers are late.
+pub(crate) fn say_timeout(stream: &TcpStream, limit: Duration) {
+    let message = format!("The request headers did not arrive within {} s.", limit.as_secs_f32());
+    let body = ApiError::new(Code::RequestTimeout, message).to_json();
+    let head = "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    let response = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    // A socket that cannot take a few hundred bytes has no reader.
+    let _ = stream.try_write(response.as_bytes());
 }
 
 impl AsyncRead for Conn {
@@ -131,11 +150,7 @@ impl AsyncRead for Conn {
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
             Poll::Ready(done) => {
                 if buf.filled().len() > before {
-                    self.any_bytes = true;
-                    if self.phase.0.compare_exchange(WAITING, HEAD, Relaxed, Relaxed).is_ok() {
-                        self.seen = HEAD;
-                        self.deadline = Instant::now() + self.header_timeout;
-                    }
+                    self.note_bytes();
                 }
                 Poll::Ready(done)
             }

@@ -72,9 +72,9 @@ impl Gateway {
         self.metrics.config_applied.set(now.map_or(0.0, |d| d.as_secs_f64()));
     }
 
-    pub(crate) fn note_health(&self, endpoint: &Endpoint) {
+    pub(crate) fn note_health(&self, model: &str, endpoint: &Endpoint) {
         let aside = i64::from(endpoint.is_aside());
-        self.metrics.endpoint_aside.with_label_values(&[endpoint.base()]).set(aside);
+        self.metrics.endpoint_aside.with_label_values(&[model, endpoint.base()]).set(aside);
     }
 
     /// From now on readiness is false; requests are still served.

@@ -72,7 +72,7 @@ pub(crate) fn respond(reply: Reply, mut ticket: Ticket) -> http::Response<Answer
             if let Some(usage) = Usage::find(&bytes).filter(|_| !is_error) {
                 ticket.used(usage);
             }
-            let mut response = respond_with(head, Answer::Whole(bytes));
+            let mut response = respond_with(head, Answer::whole(bytes));
             ticket.head(&mut response);
             ticket.settle(outcome);
             response
@@ -80,7 +80,7 @@ pub(crate) fn respond(reply: Reply, mut ticket: Ticket) -> http::Response<Answer
         ReplyBody::Rest { first, rest, is_sse } => {
             let now = Instant::now();
             let all = Instant::from_std(ticket.arrived()) + timeouts.total;
-            let mut response = respond_with(head, Answer::Whole(Bytes::new()));
+            let mut response = respond_with(head, Answer::whole(Bytes::new()));
             ticket.head(&mut response);
             let relay = Relay {
                 first: Some(first),
@@ -95,7 +95,7 @@ pub(crate) fn respond(reply: Reply, mut ticket: Ticket) -> http::Response<Answer
                 timer: Box::pin(sleep_until((now + timeouts.idle).min(all))),
                 heard: now,
             };
-            response.map(|_| Answer::Relay(Box::new(relay)))
+            response.map(|_| Answer::relay(relay))
         }
     }
 }

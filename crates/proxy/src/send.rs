@@ -103,7 +103,7 @@ pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, Ap
                 };
                 brain.pool(model).failed(index, failure.unwrap_or(Failure::Broken), brain.now());
                 let endpoint = &brain.pool(model).endpoints()[index];
-                ticket.gateway().note_health(endpoint);
+                ticket.gateway().note_health(&brain.snapshot().models[model].name, endpoint);
                 if let Trouble::Status(reply) = &trouble {
                     ticket.answered_by(brain, model, reply.booking.endpoint().base(), position);
                 }
@@ -161,6 +161,7 @@ async fn attempt(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Re
     let model = &job.brain.snapshot().models[candidate.model];
     let endpoint = candidate.booking.endpoint().clone();
     let begun = Instant::now();
+    ticket.sent();
     let result = exchange(job, candidate, ticket).await;
     let (status, word) = match &result {
         Ok(reply) => (Some(reply.head.status.as_u16()), "ok"),
@@ -178,7 +179,7 @@ async fn attempt(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Re
     });
     if result.is_ok() && endpoint.is_aside() {
         endpoint.succeeded();
-        ticket.gateway().note_health(&endpoint);
+        ticket.gateway().note_health(&model.name, &endpoint);
     }
     result
 }
@@ -205,7 +206,7 @@ async fn exchange(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> R
         Ok(Err(_)) => return Err(Trouble::Cut),
         Ok(Ok(response)) => response,
     };
-    ticket.decision.upstream_headers_ms = Some(ticket.elapsed_ms());
+    ticket.upstream_answers();
     let (mut head, incoming) = response.into_parts();
     headers::from_upstream(&mut head.headers);
     let body = begin_body(&head, incoming, first_byte, all, timeouts.idle, ticket).await?;

@@ -5,20 +5,16 @@
 //! binary once; runs until it is told to stop and the last request is done.
 
 use crate::answer::Answer;
-use crate::conn::{Busy, Conn};
+use crate::conn::{Busy, Conn, Phase, say_timeout};
 use crate::gateway::Gateway;
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
-use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -194,66 +190,73 @@ async fn serve(
     // Without it an SSE event may wait 40 ms for the client's delayed ACK of the headers.
     stream.set_nodelay(true)?;
     let since = Instant::now();
-    let is_h2 = timeout_at(since + limits.header_timeout, starts_with_preface(&stream)).await??;
-    let conn = Conn::new(stream, since, limits.header_timeout, limits.keepalive_timeout);
-    let phase = conn.phase();
-    let hard_header_bytes = (limits.header_bytes * HARD_HEADER_FACTOR).max(8192);
-    if is_h2 {
-        // Many requests at once: hyper's pings watch over the connection, not the phases of one request.
-        let _always = phase.busy();
-        let service = service_fn(move |request| {
-            let gateway = Arc::clone(&gateway);
-            async move {
-                Ok::<_, Infallible>(
-                    gateway.handle(request).await.map(|answer| Served { answer, _busy: None }),
-                )
-            }
-        });
-        let mut connection = Box::pin(
-            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .keep_alive_interval(H2_PING_EVERY)
-                .max_concurrent_streams(H2_MAX_STREAMS)
-                .max_header_list_size(u32::try_from(hard_header_bytes).unwrap_or(u32::MAX))
-                .serve_connection(TokioIo::new(conn), service),
-        );
-        tokio::select! {
-            done = connection.as_mut() => return Ok(done?),
-            _ = stage.wait_for(|stage| *stage == Stage::Closing) => connection.as_mut().graceful_shutdown(),
+    let mut any_bytes = false;
+    let preface = starts_with_preface(&stream, &mut any_bytes);
+    let Ok(is_h2) = timeout_at(since + limits.header_timeout, preface).await else {
+        if any_bytes {
+            say_timeout(&stream, limits.header_timeout);
         }
-        return Ok(connection.await?);
-    }
+        return Ok(());
+    };
+    let phase = Phase::new(since);
+    let hard_header_bytes = (limits.header_bytes * HARD_HEADER_FACTOR).max(8192);
+    let served = phase.clone();
+    // Told to stop before it began: such a connection gets one answer, so that it is not left without.
+    let closing = *stage.borrow() == Stage::Closing;
     let service = service_fn(move |request: Request<Incoming>| {
-        let busy = phase.busy();
+        let busy = served.busy();
         let gateway = Arc::clone(&gateway);
         async move { Ok::<_, Infallible>(respond(gateway, request, busy).await) }
     });
-    let mut connection = Box::pin(
-        hyper::server::conn::http1::Builder::new()
-            .max_buf_size(hard_header_bytes)
-            .max_headers(limits.header_fields * HARD_HEADER_FACTOR)
-            .serve_connection(TokioIo::new(conn), service),
-    );
+    let ended = async {
+        tokio::select! {
+            _ = stage.wait_for(|stage| *stage == Stage::Closing), if !closing => {}
+            () = phase.idle_for(limits.keepalive_timeout) => {}
+        }
+    };
+    if is_h2? {
+        let conn = Conn::new(stream, phase.clone(), since, None);
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(H2_PING_EVERY)
+            .max_concurrent_streams(H2_MAX_STREAMS)
+            .max_header_list_size(u32::try_from(hard_header_bytes).unwrap_or(u32::MAX))
+            .serve_connection(TokioIo::new(conn), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            done = connection.as_mut() => return Ok(done?),
+            () = ended => connection.as_mut().graceful_shutdown(),
+        }
+        return Ok(connection.await?);
+    }
+    let conn = Conn::new(stream, phase.clone(), since, Some(limits.header_timeout));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .max_buf_size(hard_header_bytes)
+        .max_headers(limits.header_fields * HARD_HEADER_FACTOR)
+        .keep_alive(!closing)
+        .serve_connection(TokioIo::new(conn), service);
+    let mut connection = std::pin::pin!(connection);
     tokio::select! {
         done = connection.as_mut() => return Ok(done?),
-        _ = stage.wait_for(|stage| *stage == Stage::Closing) => connection.as_mut().graceful_shutdown(),
+        () = ended => connection.as_mut().graceful_shutdown(),
     }
     Ok(connection.await?)
 }
 
-async fn respond(gateway: Arc<Gateway>, request: Request<Incoming>, busy: Busy) -> Response<Served> {
+async fn respond(gateway: Arc<Gateway>, request: Request<Incoming>, busy: Busy) -> Response<Answer> {
     let mut response = Arc::clone(&gateway).handle(request).await;
     if !gateway.is_ready() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    response.map(|answer| Served { answer, _busy: Some(busy) })
+    response.map(|answer| answer.keep(busy))
 }
 
 /// Whether the client speaks HTTP/2: told by its first bytes, which stay in the socket.
-async fn starts_with_preface(stream: &TcpStream) -> io::Result<bool> {
+async fn starts_with_preface(stream: &TcpStream, any_bytes: &mut bool) -> io::Result<bool> {
     let mut start = [0; H2_PREFACE.len()];
     loop {
         let n = stream.peek(&mut start).await?;
+        *any_bytes |= n > 0;
         if n == 0 || start[..n] != H2_PREFACE[..n] {
             return Ok(false);
         }
@@ -262,31 +265,5 @@ async fn starts_with_preface(stream: &TcpStream) -> io::Result<bool> {
         }
         // Part of a preface (or of a method that begins like it): peek again when more may be there.
         sleep(Duration::from_millis(2)).await;
-    }
-}
-
-/// An answer that keeps its connection's phase until it is out.
-struct Served {
-    answer: Answer,
-    _busy: Option<Busy>,
-}
-
-impl Body for Served {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        Pin::new(&mut self.get_mut().answer).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.answer.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.answer.size_hint()
     }
 }

@@ -11,7 +11,7 @@ use http::Response;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use waypost_config::{ModelIndex, Price};
-use waypost_router::{Brain, Decision, Outcome, Tier, Via, millis};
+use waypost_router::{Brain, Decision, Outcome, Tier, Via, millis, round};
 use waypost_wire::{ApiError, Usage};
 
 /// Stands for "no policy" and "no model" in metric labels.
@@ -26,6 +26,8 @@ pub(crate) struct Ticket {
     /// What is known so far.
     pub(crate) decision: Decision,
     price: Option<Price>,
+    /// When the latest attempt began, in milliseconds after arrival.
+    sent_ms: f64,
     settled: bool,
     // Held for its drop.
     place: Option<Place>,
@@ -47,6 +49,7 @@ impl Ticket {
             arrived: Instant::now(),
             decision,
             price: None,
+            sent_ms: 0.0,
             settled: false,
             place: None,
         }
@@ -67,6 +70,16 @@ impl Ticket {
     /// Milliseconds since arrival.
     pub(crate) fn elapsed_ms(&self) -> f64 {
         millis(self.arrived.elapsed())
+    }
+
+    /// An attempt begins.
+    pub(crate) fn sent(&mut self) {
+        self.sent_ms = self.elapsed_ms();
+    }
+
+    /// The upstream's headers are here.
+    pub(crate) fn upstream_answers(&mut self) {
+        self.decision.upstream_headers_ms = Some(self.elapsed_ms());
     }
 
     /// The model and endpoint that answered.
@@ -92,12 +105,11 @@ impl Ticket {
         let (metrics, decision) = (&self.gateway.metrics, &self.decision);
         let total = self.elapsed_ms();
         metrics.request_latency_seconds.observe(total / 1e3);
-        if let (Some(sent), Some(back)) =
-            (decision.attempts.last().map(|a| a.ms), decision.upstream_headers_ms)
-        {
-            let overhead = (total - decision.classify_ms - sent.min(back)).max(0.0);
+        if let Some(back) = decision.upstream_headers_ms {
+            let llm = (back - self.sent_ms).max(0.0);
+            let overhead = (total - decision.classify_ms - llm).max(0.0);
             metrics.proxy_overhead_latency_seconds.observe(overhead / 1e3);
-            metrics.llm_response_time_seconds.with_label_values(&[self.v1_label()]).observe(sent / 1e3);
+            metrics.llm_response_time_seconds.with_label_values(&[self.v1_label()]).observe(llm / 1e3);
         }
     }
 
@@ -230,7 +242,7 @@ fn write_log(d: &Decision) {
         via = d.via.as_str(),
         policy = d.policy.as_deref(),
         label = d.label.as_deref(),
-        confidence = d.confidence.map(|c| (f64::from(c) * 1e3).round() / 1e3),
+        confidence = d.confidence.map(|c| round(f64::from(c))),
         model = d.model.as_deref(),
         endpoint = d.endpoint.as_deref(),
         fallback = d.fallback,

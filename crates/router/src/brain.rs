@@ -11,7 +11,7 @@ use crate::prompt::PromptText;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
-use waypost_config::{ModelIndex, Policy, PolicyIndex, Snapshot};
+use waypost_config::{Model, ModelIndex, Policy, PolicyIndex, Snapshot};
 use waypost_picker::{Endpoint, Pool, RetryBudget};
 use waypost_policy::{Choice, Demand, Error as PlanError, Plan, Reason};
 use waypost_wire::{ApiError, Code, RequestView};
@@ -225,10 +225,14 @@ impl Brain {
         }
     }
 
-    /// Whether the first model of a plan stands in for the label's own.
+    /// Why the model that answered is not the one that was asked for, if it is not.
     #[must_use]
     pub fn fallback_reason(reason: Reason) -> Option<&'static str> {
-        (!matches!(reason, Reason::Named | Reason::Label)).then(|| reason.as_str())
+        match reason {
+            Reason::Named | Reason::Label => None,
+            Reason::Fallback => Some("upstream_failed"),
+            other => Some(other.as_str()),
+        }
     }
 }
 
@@ -262,15 +266,17 @@ fn names(snapshot: &Snapshot) -> HashMap<Arc<str>, Name> {
     names
 }
 
-/// One pool per model. Models that share an endpoint share what is known about it.
+/// One pool per model. What is known about an endpoint is known per model: behind a shared front one
+/// model may be out of quota or out of order while the next one is fine.
 fn pools(snapshot: &Snapshot, previous: Option<&Brain>) -> Vec<Pool> {
-    let mut known: HashMap<Arc<str>, Arc<Endpoint>> = HashMap::new();
-    for endpoint in previous.iter().flat_map(|p| &p.pools).flat_map(Pool::endpoints) {
-        known.insert(Arc::clone(endpoint.base()), Arc::clone(endpoint));
-    }
-    let mut endpoint = |base: &Arc<str>| {
-        Arc::clone(known.entry(Arc::clone(base)).or_insert_with(|| Arc::new(Endpoint::new(Arc::clone(base)))))
+    let known = |model: &str, base: &str| {
+        let previous = previous?;
+        let index = previous.snapshot.models.iter().position(|m| *m.name == *model)?;
+        previous.pools[index].endpoints().iter().find(|e| **e.base() == *base).cloned()
     };
-    let pool = |m: &waypost_config::Model| Pool::new(m.endpoints.iter().map(|e| endpoint(&e.base)).collect());
+    let endpoint = |model: &Model, base: &Arc<str>| {
+        known(&model.name, base).unwrap_or_else(|| Arc::new(Endpoint::new(Arc::clone(base))))
+    };
+    let pool = |m: &Model| Pool::new(m.endpoints.iter().map(|e| endpoint(m, &e.base)).collect());
     snapshot.models.iter().map(pool).collect()
 }

@@ -28,6 +28,9 @@ const POOL_MAX_IDLE_PER_HOST: usize = 512;
 /// See the module.
 pub type Client = HyperClient<HttpsConnector<HttpConnector>, Outgoing>;
 
+/// Most bytes of an answer held for a client that does not read, per connection.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
 /// Different connect timeouts for which a thread keeps a client.
 const MAX_CLIENTS_PER_THREAD: usize = 64;
 
@@ -65,6 +68,7 @@ pub fn build(connect_timeout: Duration) -> Client {
     HyperClient::builder(TokioExecutor::new())
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(POOL_MAX_IDLE_PER_HOST)
+        .http1_max_buf_size(READ_BUFFER_BYTES)
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .build(https)

@@ -126,12 +126,13 @@ pub struct Decision {
     /// Label the classifier chose, or the client named.
     pub label: Option<Arc<str>>,
     /// Probability of that label, 0 to 1; absent for one-hot answers.
+    #[serde(serialize_with = "rounded")]
     pub confidence: Option<f32>,
     /// All labels with their probabilities.
     #[serde(skip_serializing_if = "no_labels")]
     pub probabilities: Probabilities,
     /// Scalar difficulty, 0 to 1, where the classifier gives one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rounded")]
     pub difficulty: Option<f32>,
     /// What classified.
     pub tier: Option<Tier>,
@@ -188,7 +189,12 @@ pub fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Four decimals are plenty for a person.
-fn round(value: f64) -> f64 {
+fn rounded<S: Serializer>(value: &Option<f32>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.map(|v| round(f64::from(v))).serialize(serializer)
+}
+
+/// A share to four decimals: plenty for a person.
+#[must_use]
+pub fn round(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }

@@ -14,5 +14,5 @@ mod prompt;
 pub use ask::{Ask, Via};
 pub use brain::{Brain, Routed};
 pub use classifying::{Classified, Classifiers};
-pub use decision::{Attempt, Considered, Decision, Outcome, Tier, millis};
+pub use decision::{Attempt, Considered, Decision, Outcome, Tier, millis, round};
 pub use prompt::PromptText;

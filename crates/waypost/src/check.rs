@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::print;
 use std::fmt::Write;
 use std::path::Path;
-use waypost_config::{Snapshot, Warning};
+use waypost_config::{COMPLEXITY_LABELS, Classifier, Snapshot, TASK_LABELS, Warning};
 
 pub(crate) fn run(file: &Path) -> Result<(), Error> {
     let snapshot = waypost_config::load_file(file)?;
@@ -34,9 +34,19 @@ pub(crate) fn summary(snapshot: &Snapshot) -> String {
     }
     for (i, policy) in snapshot.policies.iter().enumerate() {
         let classifier = policy.classifier.shown();
+        let labels = match &policy.classifier {
+            Classifier::Task => TASK_LABELS.len(),
+            Classifier::Complexity => COMPLEXITY_LABELS.len(),
+            Classifier::Kserve { labels, .. } => labels.len(),
+        };
         let auto = if snapshot.default_policy == Some(i) { "  (also as \"auto\")" } else { "" };
-        let _ =
-            writeln!(out, "  policy  {}  {} labels by {classifier}{auto}", policy.name, policy.routes.len());
+        let _ = writeln!(
+            out,
+            "  policy  {}  {} of {} labels routed, by {classifier}{auto}",
+            policy.name,
+            policy.routes.len(),
+            labels
+        );
     }
     out
 }

@@ -1,7 +1,7 @@
 //! The command line: what the user can type, and the help that teaches it.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// Waypost decides which model, and which replica of it, should answer each prompt, and gets the
@@ -53,8 +53,8 @@ pub(crate) struct Serve {
     /// Configuration file; NVIDIA LLM Router v1's files run unchanged
     #[arg(short, long, alias = "config-path", value_name = "FILE", env = "WAYPOST_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// Listen here, whatever the configuration says
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// Listen here, whatever the configuration says; a port alone means every address
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub(crate) listen: Option<SocketAddr>,
     /// Print the configuration made from what was found, and stop
     #[arg(long, conflicts_with = "config")]
@@ -64,11 +64,21 @@ pub(crate) struct Serve {
     pub(crate) log_format: LogFormat,
 }
 
+/// `127.0.0.1:8084`, `[::1]:8084` or `8084`.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    }
+    text.parse().map_err(|_| "expected ADDR:PORT such as 127.0.0.1:8084, or a port".to_owned())
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     /// Text for a terminal, JSON otherwise
     Auto,
+    /// One line of text per event
     Text,
+    /// One JSON object per event
     Json,
 }
 

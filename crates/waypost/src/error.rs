@@ -11,7 +11,7 @@ pub(crate) enum Error {
     Classifier(#[from] waypost_classify::Error),
     #[error("{0}")]
     Sim(#[from] waypost_sim::Error),
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
     #[error("{0}")]
     Output(#[from] std::io::Error),

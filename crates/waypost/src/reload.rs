@@ -17,17 +17,24 @@ use waypost_proxy::Gateway;
 /// Editors and kubelets change a file in several steps; the steps are over after this.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// Watches until the process ends. The watcher must be kept alive by the caller.
+/// Watches until the process ends; `loaded` is the text that is in force. The watcher must be kept
+/// alive by the caller.
 pub(crate) fn watch(
     file: PathBuf,
+    loaded: Vec<u8>,
     listening: SocketAddr,
     listen_override: bool,
     gateway: Arc<Gateway>,
 ) -> Result<RecommendedWatcher, Error> {
     // One slot: any number of changes while one is being looked at are one more look.
     let (changed, mut changes) = mpsc::channel(1);
-    let mut watcher = notify::recommended_watcher(move |_| {
-        let _ = changed.try_send(());
+    // What happened between loading and watching is looked at first.
+    let _ = changed.try_send(());
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading the file is an event too, which must not lead to reading it.
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            let _ = changed.try_send(());
+        }
     })
     .map_err(|source| Error::Watch { path: file.clone(), source })?;
     let directory = match file.parent() {
@@ -39,7 +46,7 @@ pub(crate) fn watch(
         .map_err(|source| Error::Watch { path: directory.to_owned(), source })?;
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
-        let mut current = std::fs::read(&file).ok();
+        let mut current = Some(loaded);
         loop {
             let asked = tokio::select! {
                 Some(()) = hangup.recv() => true,

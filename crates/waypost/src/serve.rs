@@ -16,6 +16,8 @@ use waypost_config::{Shutdown, Snapshot};
 use waypost_proxy::{Gateway, Server};
 use waypost_router::Brain;
 
+/// The printed addresses end with the command that printed them.
+const SIMULATED_NOTE: &str = "# Nothing was found. The endpoints below were simulated and are gone: start your own with\n# `waypost sim --listen 127.0.0.1:9000 --model sim-small` and put their addresses here.\n";
 /// v1's address.
 const DEFAULT_LISTEN: &str = "0.0.0.0:8084";
 
@@ -30,12 +32,15 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 }
 
 async fn serve(options: Serve) -> Result<(), Error> {
+    // Read before it is loaded: a change in between is then noticed, if once too often.
+    let loaded = options.config.as_ref().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
     let (mut snapshot, found) = match &options.config {
         Some(file) => (waypost_config::load_file(file)?, None),
         None => {
             let (text, found) = make_config(options.listen).await?;
             if options.print_config {
-                return print(&text);
+                let note = if found.simulated.is_empty() { "" } else { SIMULATED_NOTE };
+                return print(&format!("{note}{text}"));
             }
             let env = |name: &str| std::env::var(name).ok();
             (waypost_config::load_str(&text, "(found)", &env)?, Some(found))
@@ -56,7 +61,9 @@ async fn serve(options: Serve) -> Result<(), Error> {
     let brain = Brain::new(snapshot, Arc::new(Classifier::embedded()?), None);
     let gateway = Gateway::new(brain).map_err(Error::Internal)?;
     let _watcher = match options.config {
-        Some(file) => Some(reload::watch(file, address, options.listen.is_some(), Arc::clone(&gateway))?),
+        Some(file) => {
+            Some(reload::watch(file, loaded, address, options.listen.is_some(), Arc::clone(&gateway))?)
+        }
         None => None,
     };
     let stop = stop_signals(Arc::clone(&gateway))?;

@@ -160,6 +160,24 @@ impl<'a> Scanner<'a> {
         Err(self.error(if close == b'}' { "expected ',' or '}'" } else { "expected ',' or ']'" }))
     }
 
+    /// Walks an object: `member` gets each key and must consume its value.
+    ///
+    /// # Errors
+    /// Broken JSON, or whatever `member` says.
+    pub fn object<E: From<JsonError>>(
+        &mut self,
+        mut member: impl FnMut(&mut Self, RawStr<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.enter(b'{', "expected an object")?;
+        let mut more = self.first(b'}');
+        while more {
+            let key = self.key()?;
+            member(self, key)?;
+            more = self.more(b'}')?;
+        }
+        Ok(())
+    }
+
     /// An object key and its colon.
     ///
     /// # Errors
@@ -323,16 +341,7 @@ impl<'a> Scanner<'a> {
             Kind::Number => self.number().map(drop),
             Kind::Bool => self.boolean().map(drop),
             Kind::Null => self.literal("null"),
-            Kind::Object => {
-                self.enter(b'{', "expected an object")?;
-                let mut more = self.first(b'}');
-                while more {
-                    self.key()?;
-                    self.skip()?;
-                    more = self.more(b'}')?;
-                }
-                Ok(())
-            }
+            Kind::Object => self.object(|s, _| s.skip()),
             Kind::Array => {
                 self.enter(b'[', "expected an array")?;
                 let mut more = self.first(b']');

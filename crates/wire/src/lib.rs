@@ -7,6 +7,7 @@
 pub mod error;
 pub mod json;
 pub mod kserve;
+pub mod labels;
 pub mod rawstr;
 pub mod splice;
 pub mod sse;

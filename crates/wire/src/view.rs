@@ -5,7 +5,7 @@
 //! It never copies prompt text. Called by both doors, right after the body has arrived.
 
 use crate::error::{ApiError, Code};
-use crate::json::{JsonError, Kind, Scanner};
+use crate::json::{JsonError, Kind, Scan, Scanner};
 use crate::rawstr::RawStr;
 use crate::splice::{Edit, Segments};
 use bytes::Bytes;
@@ -234,44 +234,35 @@ fn refuse_duplicate(keys: &[RawStr<'_>], key: RawStr<'_>) -> Result<(), Problem>
 }
 
 /// True for `{"type": "json_schema", …}`.
-fn asks_for_schema(s: &mut Scanner<'_>) -> Result<bool, Problem> {
-    if s.kind()? != Kind::Object {
-        s.skip()?;
-        return Ok(false);
-    }
+fn asks_for_schema(s: &mut Scanner<'_>) -> Scan<bool> {
     let mut found = false;
-    s.enter(b'{', "expected an object")?;
-    let mut more = s.first(b'}');
-    while more {
-        let key = s.key()?;
+    if s.kind()? != Kind::Object {
+        return s.skip().map(|()| false);
+    }
+    s.object(|s, key| {
         if key.is("type") && s.kind()? == Kind::String {
             found = s.string()?.is("json_schema");
-        } else {
-            s.skip()?;
+            return Ok(());
         }
-        more = s.more(b'}')?;
-    }
+        s.skip()
+    })?;
     Ok(found)
 }
 
 /// True for `{"format": {"type": "json_schema", …}}`, the `text` of the Responses API. `text` may be
 /// anything elsewhere.
-fn text_asks_for_schema(s: &mut Scanner<'_>) -> Result<bool, Problem> {
-    if s.kind()? != Kind::Object {
-        s.skip()?;
-        return Ok(false);
-    }
+fn text_asks_for_schema(s: &mut Scanner<'_>) -> Scan<bool> {
     let mut found = false;
-    s.enter(b'{', "expected an object")?;
-    let mut more = s.first(b'}');
-    while more {
-        if s.key()?.is("format") {
-            found = asks_for_schema(s)?;
-        } else {
-            s.skip()?;
-        }
-        more = s.more(b'}')?;
+    if s.kind()? != Kind::Object {
+        return s.skip().map(|()| false);
     }
+    s.object(|s, key| {
+        if key.is("format") {
+            found = asks_for_schema(s)?;
+            return Ok(());
+        }
+        s.skip()
+    })?;
     Ok(found)
 }
 

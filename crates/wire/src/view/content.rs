@@ -106,10 +106,7 @@ fn scan_part<'a>(s: &mut Scanner<'a>) -> Result<Part<'a>, Problem> {
         }
     }
     let (mut kind, mut text) = (None, None);
-    s.enter(b'{', "expected an object")?;
-    let mut more = s.first(b'}');
-    while more {
-        let key = s.key()?;
+    s.object(|s, key| {
         let slot = match (key.is("type"), key.is("text")) {
             (true, _) => Some(&mut kind),
             (_, true) => Some(&mut text),
@@ -119,8 +116,8 @@ fn scan_part<'a>(s: &mut Scanner<'a>) -> Result<Part<'a>, Problem> {
         if slot.is_some_and(|slot| slot.replace(value).is_some()) {
             return Err(duplicate_key(&key.decode()));
         }
-        more = s.more(b'}')?;
-    }
+        Ok(())
+    })?;
     Ok(match (kind.flatten(), text.flatten()) {
         (Some(kind), _) if kind.is("image_url") || kind.is("input_image") || kind.is("image") => Part::Image,
         (Some(kind), _) if kind.is("input_audio") || kind.is("audio_url") => Part::Audio,
@@ -235,16 +232,12 @@ fn scan_fields<'a>(
     view: &mut RequestView<'a>,
 ) -> Result<Option<Message<'a>>, Problem> {
     let (mut role, mut content, mut calls_tools) = (None, None, false);
-    s.enter(b'{', "expected an object")?;
-    let mut more = s.first(b'}');
-    while more {
-        let key = s.key()?;
+    s.object(|s, key| {
         if key.is("role") {
             if role.replace(scan_role(s, &name)?).is_some() {
                 return Err(duplicate_key(&format!("{}.role", name())));
             }
         } else if key.is("content") {
-            s.space();
             if content.replace(scan_content(s, || format!("{}.content", name()), view)?).is_some() {
                 return Err(duplicate_key(&format!("{}.content", name())));
             }
@@ -257,8 +250,8 @@ fn scan_fields<'a>(
         } else {
             s.skip()?;
         }
-        more = s.more(b'}')?;
-    }
+        Ok(())
+    })?;
     Ok(role.map(|role| Message { role, content: content.unwrap_or(Content::None), calls_tools }))
 }
 

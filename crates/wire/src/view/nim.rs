@@ -48,10 +48,8 @@ pub(super) fn scan<'a>(s: &mut Scanner<'a>) -> Result<NimRouter<'a>, Problem> {
 
 fn scan_fields<'a>(s: &mut Scanner<'a>, nim: &mut NimRouter<'a>) -> Result<(), Problem> {
     let mut seen = Vec::new();
-    s.enter(b'{', "expected an object")?;
-    let mut more = s.first(b'}');
-    while more {
-        let key = s.key()?.decode();
+    s.object(|s, key| {
+        let key = key.decode();
         let known = matches!(key.as_ref(), "policy" | "routing_strategy" | "model" | "threshold");
         if known && seen.contains(&key) {
             return Err(duplicate_key(&format!("nim-llm-router.{key}")));
@@ -89,9 +87,8 @@ fn scan_fields<'a>(s: &mut Scanner<'a>, nim: &mut NimRouter<'a>) -> Result<(), P
         if known {
             seen.push(key);
         }
-        more = s.more(b'}')?;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
