@@ -34,6 +34,8 @@ const HARD_HEADER_FACTOR: usize = 2;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Accepted connections that may wait for their thread.
 const HANDOVER_QUEUE: usize = 1024;
+/// An HTTP/2 client that was told the end gets this long to say goodbye.
+const LINGER: Duration = Duration::from_secs(1);
 /// After the last request ended, connections get this long to flush and close.
 const FLUSH_TIME: Duration = Duration::from_millis(500);
 
@@ -227,7 +229,15 @@ async fn serve(
             done = connection.as_mut() => return Ok(done?),
             () = ended => connection.as_mut().graceful_shutdown(),
         }
-        return Ok(connection.await?);
+        // The client has been told; one that does not answer is not waited for, once its streams are done.
+        let deaf = async {
+            sleep(LINGER).await;
+            phase.idle_for(LINGER).await;
+        };
+        return tokio::select! {
+            done = connection => Ok(done?),
+            () = deaf => Ok(()),
+        };
     }
     let conn = Conn::new(stream, phase.clone(), since, Some(limits.header_timeout));
     let connection = hyper::server::conn::http1::Builder::new()
