@@ -1,6 +1,5 @@
 # Two commands matter: `make run` and `make test`. The others are what they are made of.
-.PHONY: run test check bench models docs fuzz-smoke
-PORT ?= 8084
+.PHONY: run test bench models
 
 run: ## build, start Waypost, say what it found
 	cargo build --release --locked -p waypost

@@ -61,7 +61,9 @@ pub(crate) async fn read(
 async fn collect(body: &mut Incoming, limit: usize) -> Result<Bytes, ApiError> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    while !body.is_end_stream()
+        && let Some(frame) = body.frame().await
+    {
         let frame = frame.map_err(|_| {
             ApiError::new(Code::IncompleteBody, "The connection ended before the request body was complete.")
         })?;

@@ -10,6 +10,7 @@ use crate::ticket::Ticket;
 use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, StatusCode, Uri, header, response};
+use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::time::{Duration, SystemTime};
@@ -249,6 +250,10 @@ async fn begin_body(
         if !hold || more.len() > WHOLE_MAX_BYTES {
             let first = if more.is_empty() { first } else { more.freeze() };
             return Ok(ReplyBody::Rest { first, rest, is_sse });
+        }
+        // All of a declared length is here: asking for the end would cost one more round of the loop.
+        if rest.is_end_stream() {
+            break;
         }
         deadline = (Instant::now() + idle).min(all);
     }

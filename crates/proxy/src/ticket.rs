@@ -26,6 +26,7 @@ pub(crate) struct Ticket {
     /// What is known so far.
     pub(crate) decision: Decision,
     price: Option<Price>,
+    logged: bool,
     /// When the latest attempt began, in milliseconds after arrival.
     sent_ms: f64,
     settled: bool,
@@ -49,6 +50,7 @@ impl Ticket {
             arrived: Instant::now(),
             decision,
             price: None,
+            logged: gateway.brain().snapshot().log.decisions,
             sent_ms: 0.0,
             settled: false,
             place: None,
@@ -168,7 +170,7 @@ impl Ticket {
         self.decision.outcome = Some(outcome);
         self.count(outcome);
         let decision = Arc::new(std::mem::take(&mut self.decision));
-        if self.gateway.brain().snapshot().log.decisions {
+        if self.logged {
             write_log(&decision);
         }
         self.gateway.log.put(self.sequence, decision);
