@@ -74,6 +74,8 @@ pub struct Metrics {
     pub client_gone: IntCounter,
     /// 1 while put aside, by `model` and `endpoint`.
     pub endpoint_aside: IntGaugeVec,
+    /// Log lines thrown away because standard error took them too slowly.
+    pub log_lines_dropped: IntGauge,
     /// By `result`: `applied` or `refused`.
     pub config_reloads: IntCounterVec,
     /// Unix time of the last applied configuration, in seconds.
@@ -218,6 +220,10 @@ impl Metrics {
                 let opts = Opts::new("waypost_endpoint_aside", "1 while failures keep an endpoint out");
                 b.add(IntGaugeVec::new(opts, &["model", "endpoint"]))?
             },
+            log_lines_dropped: b.gauge(
+                "waypost_log_lines_dropped",
+                "Log lines thrown away because standard error took them too slowly",
+            )?,
             config_reloads: b.counters("waypost_config_reloads_total", "Reloads by result", &["result"])?,
             config_applied: b.add(Gauge::new(
                 "waypost_config_applied_timestamp_seconds",

@@ -21,8 +21,10 @@ const DISCARD_MAX_BYTES: u64 = 64 * 1024 * 1024;
 const DISCARD_MAX_TIME: Duration = Duration::from_secs(5);
 /// A client that sends nothing for this long is waiting for its answer.
 const DISCARD_MAX_SILENCE: Duration = Duration::from_millis(200);
-/// Room made at once for a body of unknown or large size, in bytes.
+/// Room made at once for a body of unknown length, in bytes.
 const FIRST_BUFFER_BYTES: usize = 64 * 1024;
+/// Most room made at once for a body of declared length, in bytes.
+const DECLARED_BUFFER_BYTES: usize = 512 * 1024;
 
 /// Reads the body of a request.
 pub(crate) async fn read(
@@ -37,7 +39,7 @@ pub(crate) async fn read(
         if declared.is_some_and(|length| length > limits.body_bytes as u64) {
             return Err(too_large(limits.body_bytes));
         }
-        collect(&mut body, limits.body_bytes).await
+        collect(&mut body, declared, limits.body_bytes).await
     };
     let raw = match tokio::time::timeout(limits.body_timeout, read).await {
         Ok(Ok(raw)) => raw,
@@ -58,7 +60,9 @@ pub(crate) async fn read(
     if gzip { gunzip(&raw, limits.body_bytes) } else { Ok(raw) }
 }
 
-async fn collect(body: &mut Incoming, limit: usize) -> Result<Bytes, ApiError> {
+async fn collect(body: &mut Incoming, declared: Option<u64>, limit: usize) -> Result<Bytes, ApiError> {
+    // What is declared is believed only so far: the bytes have to come before they get more room.
+    let room = declared.map_or(FIRST_BUFFER_BYTES, |length| (length as usize).min(DECLARED_BUFFER_BYTES));
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while !body.is_end_stream()
@@ -77,7 +81,7 @@ async fn collect(body: &mut Incoming, limit: usize) -> Result<Bytes, ApiError> {
             continue;
         }
         if all.is_empty() {
-            all.reserve(FIRST_BUFFER_BYTES.max(first.len() + data.len()));
+            all.reserve(room.max(first.len() + data.len()));
             all.extend_from_slice(&std::mem::take(&mut first));
         }
         all.extend_from_slice(&data);

@@ -25,6 +25,24 @@ pub struct Gateway {
     pub(crate) in_flight: AtomicUsize,
     not_ready: AtomicBool,
     closing: AtomicBool,
+    log_lines_dropped: LogLinesDropped,
+}
+
+/// Asks the log how many lines it has thrown away so far.
+#[derive(Clone)]
+pub struct LogLinesDropped(Arc<dyn Fn() -> usize + Send + Sync>);
+
+impl LogLinesDropped {
+    /// Wraps the question.
+    pub fn new(ask: impl Fn() -> usize + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+}
+
+impl std::fmt::Debug for LogLinesDropped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LogLinesDropped").field(&(self.0)()).finish()
+    }
 }
 
 impl Gateway {
@@ -32,7 +50,7 @@ impl Gateway {
     ///
     /// # Errors
     /// When the metrics cannot be registered.
-    pub fn new(brain: Brain) -> Result<Arc<Self>, String> {
+    pub fn new(brain: Brain, log_lines_dropped: LogLinesDropped) -> Result<Arc<Self>, String> {
         let metrics = Metrics::new().map_err(|e| e.to_string())?;
         let log = DecisionLog::new(brain.snapshot().limits.decisions_kept, fastrand::u32(..));
         let gateway = Self {
@@ -42,6 +60,7 @@ impl Gateway {
             in_flight: AtomicUsize::new(0),
             not_ready: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            log_lines_dropped,
         };
         gateway.note_applied();
         Ok(Arc::new(gateway))
@@ -70,6 +89,12 @@ impl Gateway {
     fn note_applied(&self) {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         self.metrics.config_applied.set(now.map_or(0.0, |d| d.as_secs_f64()));
+    }
+
+    /// All metrics as text.
+    pub(crate) fn metrics_text(&self) -> Result<Vec<u8>, String> {
+        self.metrics.log_lines_dropped.set((self.log_lines_dropped.0)() as i64);
+        self.metrics.encode().map_err(|e| e.to_string())
     }
 
     pub(crate) fn note_health(&self, model: &str, endpoint: &Endpoint) {

@@ -74,6 +74,12 @@ pub(crate) fn authorize(headers: &mut HeaderMap, key: &Secret) {
 /// An upstream's headers made fit for the client.
 pub(crate) fn from_upstream(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
+    // An upstream may be a Waypost too; what this one says about itself must be its own.
+    let foreign: SmallVec<[HeaderName; 8]> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-waypost-")).cloned().collect();
+    for name in foreign {
+        headers.remove(name);
+    }
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {

@@ -18,5 +18,5 @@ mod server;
 mod ticket;
 mod way;
 
-pub use gateway::Gateway;
+pub use gateway::{Gateway, LogLinesDropped};
 pub use server::Server;

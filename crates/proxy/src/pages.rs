@@ -29,7 +29,7 @@ pub(crate) fn config(gateway: &Gateway) -> Response<Answer> {
 
 /// Prometheus text.
 pub(crate) fn metrics(gateway: &Gateway) -> Response<Answer> {
-    match gateway.metrics.encode() {
+    match gateway.metrics_text() {
         Ok(text) => {
             answer::typed(StatusCode::OK, HeaderValue::from_static("text/plain; version=0.0.4"), text)
         }

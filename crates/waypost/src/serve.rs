@@ -10,10 +10,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use waypost_classify::Classifier;
 use waypost_config::{Shutdown, Snapshot};
-use waypost_proxy::{Gateway, Server};
+use waypost_proxy::{Gateway, LogLinesDropped, Server};
 use waypost_router::Brain;
 
 /// The printed addresses end with the command that printed them.
@@ -22,8 +23,8 @@ const SIMULATED_NOTE: &str = "# Nothing was found. The endpoints below were simu
 const DEFAULT_LISTEN: &str = "0.0.0.0:8084";
 
 pub(crate) fn run(options: Serve) -> Result<(), Error> {
-    start_log(options.log_format);
-    runtime()?.block_on(serve(options))
+    let (_log, dropped) = start_log(options.log_format);
+    runtime()?.block_on(serve(options, dropped))
 }
 
 /// The runtime of every command that waits for the network.
@@ -31,7 +32,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
-async fn serve(options: Serve) -> Result<(), Error> {
+async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
     // Read before it is loaded: a change in between is then noticed, if once too often.
     let loaded = options.config.as_ref().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
     let (mut snapshot, found) = match &options.config {
@@ -59,7 +60,7 @@ async fn serve(options: Serve) -> Result<(), Error> {
     greet(&snapshot, found.as_ref(), address)?;
 
     let brain = Brain::new(snapshot, Arc::new(Classifier::embedded()?), None);
-    let gateway = Gateway::new(brain).map_err(Error::Internal)?;
+    let gateway = Gateway::new(brain, dropped).map_err(Error::Internal)?;
     let _watcher = match options.config {
         Some(file) => {
             Some(reload::watch(file, loaded, address, options.listen.is_some(), Arc::clone(&gateway))?)
@@ -122,15 +123,26 @@ pub(crate) async fn stop_signal() -> Result<(), Error> {
     Ok(())
 }
 
-fn start_log(format: LogFormat) {
+/// Lines that may wait for standard error. Beyond them lines are dropped and counted: a reader that
+/// hangs must not hold up requests.
+const LOG_QUEUE_LINES: usize = 16 * 1024;
+
+/// Log lines are written by a thread of their own, until the guard is dropped.
+fn start_log(format: LogFormat) -> (WorkerGuard, LogLinesDropped) {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LOG_QUEUE_LINES)
+        .thread_name("waypost-log")
+        .finish(std::io::stderr());
+    let counter = writer.error_counter();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
-    // A subscriber that is already there (in tests) stays.
-    let _ = match format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Auto if !terminal => builder.json().flatten_event(true).try_init(),
-        LogFormat::Auto | LogFormat::Text => builder.try_init(),
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(terminal);
+    let json = match format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !terminal,
     };
+    // A subscriber that is already there stays; there is none in this process.
+    let _ = if json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
+    (guard, LogLinesDropped::new(move || counter.dropped_lines()))
 }
