@@ -44,9 +44,9 @@ pub struct RequestView<'a> {
     pub model: Option<RawStr<'a>>,
     /// `stream`; false when absent or null.
     pub stream: bool,
-    /// `messages`, in order; `None` when absent.
+    /// `messages`, in order, or the messages of a Responses `input`; `None` when there are neither.
     pub messages: Option<Vec<Message<'a>>>,
-    /// `prompt`, `input` or `query`: the text of requests that are not conversations.
+    /// `prompt`, `input` or `query`, unless it holds messages: the text of what is no conversation.
     pub input: Option<Content<'a>>,
     /// `instructions`: the system prompt of the Responses API.
     pub instructions: Option<RawStr<'a>>,

@@ -192,9 +192,10 @@ pub(super) fn scan_input<'a>(s: &mut Scanner<'a>, view: &mut RequestView<'a>) ->
         }
         more = s.more(b']')?;
     }
-    view.input = Some(Content::Parts(&source[..s.pos() - start]));
-    if !items.is_empty() && view.messages.is_none() {
-        view.messages = Some(items);
+    if items.is_empty() {
+        view.input = Some(Content::Parts(&source[..s.pos() - start]));
+    } else {
+        view.messages.get_or_insert(items);
     }
     Ok(())
 }
