@@ -1,14 +1,9 @@
-//! What all requests share, and which path leads where.
+//! What all requests share: the brain, the metrics, the decision log, and how far a shutdown has come.
 //!
-//! The brain is swapped whole on reload; metrics, the decision log and the counters outlive it. It
-//! never touches a socket. Called by the server for every request.
+//! The brain is swapped whole on reload; everything else outlives it. It never touches a socket. Held by
+//! the server, and handed to every request.
 
-use crate::answer::{self, Answer};
-use crate::way;
-use crate::{kserve, pages};
 use arc_swap::ArcSwap;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use waypost_config::Snapshot;
@@ -124,26 +119,5 @@ impl Gateway {
     #[must_use]
     pub fn requests_in_flight(&self) -> usize {
         self.in_flight.load(Relaxed)
-    }
-
-    /// Leads a request to its page or on its way.
-    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
-        if let Some(route) = way::Route::of(request.uri().path()) {
-            return way::forward(self, route, request).await;
-        }
-        let path = request.uri().path().to_owned();
-        match path.as_str() {
-            "/health" | "/health/ready" | "/readyz" => pages::ready(&self),
-            "/health/live" | "/livez" => pages::live(),
-            "/config" => pages::config(&self),
-            "/metrics" => pages::metrics(&self),
-            "/v1/models" => pages::models(&self),
-            _ => match path.split('/').skip(1).collect::<Vec<_>>().as_slice() {
-                ["v1", "decisions", id] => pages::decision(&self, id),
-                ["v1", "models", ..] => pages::model(&self, &path["/v1/models/".len()..]),
-                ["v2", rest @ ..] => kserve::handle(&self, rest, request).await,
-                _ => answer::json(StatusCode::NOT_FOUND, r#"{"path":"Unavailable"}"#),
-            },
-        }
     }
 }

@@ -12,6 +12,7 @@ mod gateway;
 mod headers;
 mod kserve;
 mod pages;
+mod paths;
 mod relay;
 mod send;
 mod server;

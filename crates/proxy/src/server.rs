@@ -7,6 +7,7 @@
 use crate::answer::Answer;
 use crate::conn::{Busy, Conn, Phase, say_timeout};
 use crate::gateway::Gateway;
+use crate::paths;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -254,7 +255,7 @@ async fn serve(
 }
 
 async fn respond(gateway: Arc<Gateway>, request: Request<Incoming>, busy: Busy) -> Response<Answer> {
-    let mut response = Arc::clone(&gateway).handle(request).await;
+    let mut response = paths::handle(Arc::clone(&gateway), request).await;
     if !gateway.is_ready() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -1,7 +1,7 @@
 //! The way of a request, from top to bottom.
 //!
 //! Step 1 (accept) is in `server.rs` and `conn.rs`. Every step says why it is there; the work is in the
-//! file named after it. Called by the gateway for every path that is forwarded.
+//! file named after it. Called for every path that is forwarded.
 
 use crate::admit::admit;
 use crate::answer::Answer;

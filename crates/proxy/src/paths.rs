@@ -1,0 +1,31 @@
+//! Which path leads where: on the way of a request, or to a page beside it.
+//!
+//! v1's 404 for everything else. Called by the server for every request.
+
+use crate::answer::{self, Answer};
+use crate::gateway::Gateway;
+use crate::{kserve, pages, way};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::sync::Arc;
+
+/// Leads a request to its page or on its way.
+pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Answer> {
+    if let Some(route) = way::Route::of(request.uri().path()) {
+        return way::forward(gateway, route, request).await;
+    }
+    let path = request.uri().path().to_owned();
+    match path.as_str() {
+        "/health" | "/health/ready" | "/readyz" => pages::ready(&gateway),
+        "/health/live" | "/livez" => pages::live(),
+        "/config" => pages::config(&gateway),
+        "/metrics" => pages::metrics(&gateway),
+        "/v1/models" => pages::models(&gateway),
+        _ => match path.split('/').skip(1).collect::<Vec<_>>().as_slice() {
+            ["v1", "decisions", id] => pages::decision(&gateway, id),
+            ["v1", "models", ..] => pages::model(&gateway, &path["/v1/models/".len()..]),
+            ["v2", rest @ ..] => kserve::handle(&gateway, rest, request).await,
+            _ => answer::json(StatusCode::NOT_FOUND, r#"{"path":"Unavailable"}"#),
+        },
+    }
+}
