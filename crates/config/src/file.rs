@@ -34,6 +34,7 @@ const REQUESTS_IN_FLIGHT: u64 = 10_000;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 const DECISIONS_KEPT: u64 = 4096;
 const RETRY_BUDGET: f64 = 0.2;
 const RETRY_MIN_PER_SECOND: f64 = 10.0;
@@ -228,6 +229,8 @@ pub(crate) struct LimitsSpec {
     pub(crate) body_timeout: Raw<Duration>,
     /// A kept-alive connection without a request is closed after this.
     pub(crate) keepalive_timeout: Raw<Duration>,
+    /// A client that takes no byte of its answer for this long is cut off.
+    pub(crate) write_timeout: Raw<Duration>,
     /// Decisions kept in memory for `GET /v1/decisions/{id}`.
     pub(crate) decisions_kept: Raw<u64>,
 }
@@ -243,6 +246,7 @@ impl Default for LimitsSpec {
             header_timeout: Raw::Default(HEADER_TIMEOUT),
             body_timeout: Raw::Default(BODY_TIMEOUT),
             keepalive_timeout: Raw::Default(KEEPALIVE_TIMEOUT),
+            write_timeout: Raw::Default(WRITE_TIMEOUT),
             decisions_kept: Raw::Default(DECISIONS_KEPT),
         }
     }

@@ -89,6 +89,7 @@ fn limits(reader: &mut Reader<'_>, spec: &LimitsSpec) -> Result<Limits, Fault> {
         header_timeout: positive(reader, &spec.header_timeout)?,
         body_timeout: positive(reader, &spec.body_timeout)?,
         keepalive_timeout: positive(reader, &spec.keepalive_timeout)?,
+        write_timeout: positive(reader, &spec.write_timeout)?,
         decisions_kept: number(reader, &spec.decisions_kept, count)? as usize,
     })
 }

@@ -214,6 +214,8 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// A kept-alive connection without a request is closed after this.
     pub keepalive_timeout: Duration,
+    /// A client that takes no byte of its answer for this long is cut off.
+    pub write_timeout: Duration,
     /// Decisions kept for `GET /v1/decisions/{id}`.
     pub decisions_kept: usize,
 }

@@ -2,7 +2,8 @@
 //!
 //! hyper's own header timer also runs while a kept-alive connection is idle and ends it without a word.
 //! Here the time from a request's first byte to the end of its headers is bounded and answered with a
-//! 408, and the server is told how long a connection has been idle. A running request is left alone.
+//! 408, a client that stops taking its answer is cut off, and the server is told how long a connection
+//! has been idle. A running request is left alone.
 
 use std::io;
 use std::pin::Pin;
@@ -86,6 +87,9 @@ pub(crate) struct Conn {
     deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     any_bytes: bool,
+    write_timeout: Duration,
+    /// Runs while the client takes nothing.
+    stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl Conn {
@@ -95,9 +99,31 @@ impl Conn {
         phase: Phase,
         since: Instant,
         header_timeout: Option<Duration>,
+        write_timeout: Duration,
     ) -> Self {
         let deadline = header_timeout.map(|timeout| since + timeout);
-        Self { stream, phase, header_timeout, deadline, timer: None, any_bytes: false }
+        Self {
+            stream,
+            phase,
+            header_timeout,
+            deadline,
+            timer: None,
+            any_bytes: false,
+            write_timeout,
+            stuck: None,
+        }
+    }
+
+    /// Passes on how a write went, and ends one that goes nowhere for too long.
+    fn watch_write<T>(&mut self, cx: &mut Context<'_>, went: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if went.is_ready() {
+            self.stuck = None;
+            return went;
+        }
+        let limit = self.write_timeout;
+        let timer = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take its answer")))
     }
 
     /// Bytes have come: they begin a request, unless one is being served.
@@ -161,7 +187,8 @@ impl AsyncRead for Conn {
 
 impl AsyncWrite for Conn {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let went = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watch_write(cx, went)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -177,7 +204,8 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let went = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watch_write(cx, went)
     }
 
     fn is_write_vectored(&self) -> bool {

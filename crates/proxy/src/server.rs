@@ -218,7 +218,7 @@ async fn serve(
         }
     };
     if is_h2? {
-        let conn = Conn::new(stream, phase.clone(), since, None);
+        let conn = Conn::new(stream, phase.clone(), since, None, limits.write_timeout);
         let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(H2_PING_EVERY)
@@ -240,7 +240,7 @@ async fn serve(
             () = deaf => Ok(()),
         };
     }
-    let conn = Conn::new(stream, phase.clone(), since, Some(limits.header_timeout));
+    let conn = Conn::new(stream, phase.clone(), since, Some(limits.header_timeout), limits.write_timeout);
     let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(hard_header_bytes)
         .max_headers(limits.header_fields * HARD_HEADER_FACTOR)
