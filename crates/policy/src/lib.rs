@@ -179,14 +179,11 @@ pub fn plan(
         (choice, Some(policy)) => {
             let (first, reason) = first_model(policy, choice)?;
             wanted.add(first, reason);
-            let ruled_out = wanted.plan.models.is_empty();
             for model in policy.fallbacks.iter().chain(&policy.default) {
                 let reason = if wanted.plan.models.is_empty() { Reason::Capable } else { Reason::Fallback };
                 wanted.add(*model, reason);
             }
-            if ruled_out && wanted.plan.models.is_empty() {
-                policy.routes.iter().for_each(|route| wanted.add_first(route.model));
-            }
+            policy.routes.iter().for_each(|route| wanted.add_first(route.model));
         }
     }
     if wanted.plan.models.is_empty() {

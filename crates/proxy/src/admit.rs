@@ -10,7 +10,7 @@ use waypost_config::Limits;
 use waypost_wire::{ApiError, Code};
 
 /// After this many seconds a shed client may try again.
-const RETRY_AFTER_SHED_S: u64 = 1;
+pub(crate) const RETRY_AFTER_SHED_S: u64 = 1;
 
 /// One request's place among those in flight; given back when dropped.
 #[derive(Debug)]

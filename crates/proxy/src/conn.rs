@@ -5,6 +5,7 @@
 //! 408, a client that stops taking its answer is cut off, and the server is told how long a connection
 //! has been idle. A running request is left alone.
 
+use http::StatusCode;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -150,17 +151,24 @@ impl Conn {
         }
         ready!(timer.as_mut().poll(cx));
         if self.any_bytes {
-            say_timeout(&self.stream, self.header_timeout.unwrap_or_default());
+            say(&self.stream, &late_headers(self.header_timeout.unwrap_or_default()));
         }
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the request headers did not arrive in time"))
     }
 }
 
-/// A 408 straight to the socket: no answer is under way when headers are late.
-pub(crate) fn say_timeout(stream: &TcpStream, limit: Duration) {
+/// The error of a request whose headers are late.
+pub(crate) fn late_headers(limit: Duration) -> ApiError {
     let message = format!("The request headers did not arrive within {} s.", limit.as_secs_f32());
-    let body = ApiError::new(Code::RequestTimeout, message).to_json();
-    let head = "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    ApiError::new(Code::RequestTimeout, message)
+}
+
+/// An error straight to a socket on which no answer is under way, and that is closed next.
+pub(crate) fn say(stream: &TcpStream, error: &ApiError) {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let retry = error.retry_after.map(|s| format!("retry-after: {s}\r\n")).unwrap_or_default();
+    let body = error.to_json();
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n{retry}");
     let response = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
     // A socket that cannot take a few hundred bytes has no reader.
     let _ = stream.try_write(response.as_bytes());

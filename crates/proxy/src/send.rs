@@ -17,7 +17,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 use waypost_config::Timeouts;
 use waypost_picker::{Booking, Failure};
-use waypost_router::{Attempt, Brain, Routed, millis};
+use waypost_policy::Plan;
+use waypost_router::{Attempt, Brain, millis};
 use waypost_wire::{ApiError, Code, RequestView};
 
 /// A whole JSON answer up to this size is held back until it is complete, so that a cut can still be
@@ -30,7 +31,7 @@ const AGAIN_WAIT: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Job<'a> {
     pub(crate) brain: &'a Brain,
-    pub(crate) routed: &'a Routed,
+    pub(crate) plan: &'a Plan,
     pub(crate) path: &'a PathAndQuery,
     pub(crate) headers: HeaderMap,
     pub(crate) body: &'a Bytes,
@@ -82,7 +83,7 @@ impl Trouble {
 pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, ApiError> {
     let brain = job.brain;
     brain.budget().deposit(brain.now());
-    let mut candidates = Candidates::new(brain, &job.routed.plan);
+    let mut candidates = Candidates::new(brain, job.plan);
     let mut last: Option<Trouble> = None;
     for _ in 0..brain.snapshot().retry.max_attempts.max(1) {
         let Some(candidate) = candidates.next() else { break };

@@ -4,8 +4,9 @@
 //! Own loop on hyper, because a ready-made one installs no header timer and has no cap. Called by the
 //! binary once; runs until it is told to stop and the last request is done.
 
+use crate::admit::RETRY_AFTER_SHED_S;
 use crate::answer::Answer;
-use crate::conn::{Busy, Conn, Phase, say_timeout};
+use crate::conn::{Busy, Conn, Phase, late_headers, say};
 use crate::gateway::Gateway;
 use crate::paths;
 use http::{HeaderValue, Request, Response, header};
@@ -144,7 +145,8 @@ async fn accept(listener: TcpListener, gateway: Arc<Gateway>, threads: Vec<Threa
         let open = OpenConnection::new(&gateway, &thread.load);
         if gateway.metrics.connections.get() > gateway.brain().snapshot().limits.connections as i64 {
             gateway.metrics.refused.with_label_values(&["connections"]).inc();
-            say_full(&stream);
+            let error = ApiError::new(Code::Overloaded, "Waypost has as many connections open as it may.");
+            say(&stream, &error.retry_after(RETRY_AFTER_SHED_S));
             continue;
         }
         if let Ok(stream) = stream.into_std() {
@@ -175,13 +177,6 @@ impl Drop for OpenConnection {
     }
 }
 
-fn say_full(stream: &TcpStream) {
-    let body = ApiError::new(Code::Overloaded, "Waypost has as many connections open as it may.").to_json();
-    let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n";
-    let response = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
-    let _ = stream.try_write(response.as_bytes());
-}
-
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn serve(
@@ -197,7 +192,7 @@ async fn serve(
     let preface = starts_with_preface(&stream, &mut any_bytes);
     let Ok(is_h2) = timeout_at(since + limits.header_timeout, preface).await else {
         if any_bytes {
-            say_timeout(&stream, limits.header_timeout);
+            say(&stream, &late_headers(limits.header_timeout));
         }
         return Ok(());
     };

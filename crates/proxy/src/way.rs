@@ -92,12 +92,12 @@ async fn decide_and_send(
     check(api, &view, &ask)?;
 
     // 4 classify and 5 plan: which models, in which order, and why.
-    let routed = brain.route(ask, via, &view, &mut ticket.decision).await?;
+    let plan = brain.route(ask, via, &view, &mut ticket.decision).await?;
 
     // 6 pick, 7 send, 9 recover: the next endpoint or model, while the client has not seen a byte.
     let path = head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     let headers = headers::to_upstream(head.headers);
-    let job = Job { brain: &brain, routed: &routed, path: &path, headers, body: &body, view: &view };
+    let job = Job { brain: &brain, plan: &plan, path: &path, headers, body: &body, view: &view };
     send::send(&job, ticket).await
 }
 

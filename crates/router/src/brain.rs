@@ -34,19 +34,8 @@ pub struct Brain {
     started: Instant,
 }
 
-/// A request with its models decided.
-#[derive(Debug)]
-pub struct Routed {
-    /// Models to try, in order.
-    pub plan: Plan,
-    /// The policy that decided.
-    pub policy: Option<PolicyIndex>,
-    /// Label, for v1's header and metrics.
-    pub label: Option<Arc<str>>,
-}
-
 impl Brain {
-    /// Makes `snapshot` ready. `previous` lends its endpoints' state and its connections.
+    /// Makes `snapshot` ready. `previous` lends its endpoints' state and its retry budget.
     #[must_use]
     pub fn new(
         snapshot: Snapshot,
@@ -129,7 +118,7 @@ impl Brain {
         via: Via,
         view: &RequestView<'_>,
         decision: &mut Decision,
-    ) -> Result<Routed, ApiError> {
+    ) -> Result<Plan, ApiError> {
         decision.via = via;
         decision.tier = Some(Tier::None);
         match ask {
@@ -176,7 +165,7 @@ impl Brain {
         classifier_failure: Option<ApiError>,
         view: &RequestView<'_>,
         decision: &mut Decision,
-    ) -> Result<Routed, ApiError> {
+    ) -> Result<Plan, ApiError> {
         let owner = policy.map(|p| &self.snapshot.policies[p]);
         decision.policy = owner.map(|p| Arc::clone(&p.name));
         let name = |m: ModelIndex| Arc::clone(&self.snapshot.models[m].name);
@@ -192,10 +181,7 @@ impl Brain {
             decision.unfit =
                 unfit.iter().map(|(m, why)| Considered { model: name(*m), reason: *why }).collect();
         }
-        match planned {
-            Ok(plan) => Ok(Routed { plan, policy, label: decision.label.clone() }),
-            Err(error) => Err(self.refusal(error, owner, classifier_failure)),
-        }
+        planned.map_err(|error| self.refusal(error, owner, classifier_failure))
     }
 
     /// The client's answer when there is no plan.
@@ -247,8 +233,8 @@ fn demand(view: &RequestView<'_>) -> Demand {
     }
 }
 
-/// Everything a client may write as `model`. Names win over upstream ids, models over nothing: the
-/// configuration has refused clashes between models and policies.
+/// Everything a client may write as `model`. Names win over upstream ids; models and policies cannot
+/// clash, the configuration has seen to that.
 fn names(snapshot: &Snapshot) -> HashMap<Arc<str>, Name> {
     let mut names = HashMap::new();
     for (i, model) in snapshot.models.iter().enumerate().filter(|(_, m)| m.listed) {

@@ -12,7 +12,7 @@ mod decision;
 mod prompt;
 
 pub use ask::{Ask, Via};
-pub use brain::{Brain, Routed};
+pub use brain::Brain;
 pub use classifying::{Classified, Classifiers};
 pub use decision::{Attempt, Considered, Decision, Outcome, Tier, millis, round};
 pub use prompt::PromptText;
