@@ -48,8 +48,24 @@ pub fn load_str(
 /// Loads a configuration file with the variables of this process.
 ///
 /// # Errors
-/// The file cannot be read, is larger than [`MAX_FILE_BYTES`], is not UTF-8, or what [`load_str`] says.
+/// What [`read_file`] or [`load_str`] says.
 pub fn load_file(path: &Path) -> Result<Snapshot, Error> {
+    load_text(path, &read_file(path)?)
+}
+
+/// Loads the text of the file at `path` with the variables of this process.
+///
+/// # Errors
+/// What [`load_str`] says.
+pub fn load_text(path: &Path, text: &str) -> Result<Snapshot, Error> {
+    load_str(text, &path.display().to_string(), &|variable| std::env::var(variable).ok())
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// The file cannot be read, is larger than [`MAX_FILE_BYTES`], or is not UTF-8.
+pub fn read_file(path: &Path) -> Result<String, Error> {
     let name = path.display().to_string();
     let file = std::fs::File::open(path).map_err(|source| Error::read(&name, "cannot be opened", source))?;
     let mut text = String::new();
@@ -60,5 +76,5 @@ pub fn load_file(path: &Path) -> Result<Snapshot, Error> {
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(Error::whole_file(&name, format!("is larger than {MAX_FILE_BYTES} bytes")));
     }
-    load_str(&text, &name, &|variable| std::env::var(variable).ok())
+    Ok(text)
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use waypost_config::Snapshot;
 use waypost_proxy::Gateway;
 
 /// Editors and kubelets change a file in several steps; the steps are over after this.
@@ -21,7 +22,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// alive by the caller.
 pub(crate) fn watch(
     file: PathBuf,
-    loaded: Vec<u8>,
+    loaded: String,
     listening: SocketAddr,
     listen_override: bool,
     gateway: Arc<Gateway>,
@@ -54,18 +55,26 @@ pub(crate) fn watch(
                 else => return,
             };
             tokio::time::sleep(SETTLE).await;
-            let text = std::fs::read(&file).ok();
+            let read = waypost_config::read_file(&file);
+            let text = read.as_ref().ok().cloned();
             if asked || text != current {
                 current = text;
-                reload(&file, listening, listen_override, &gateway);
+                let loaded = read.and_then(|text| waypost_config::load_text(&file, &text));
+                apply(loaded, &file, listening, listen_override, &gateway);
             }
         }
     });
     Ok(watcher)
 }
 
-fn reload(file: &Path, listening: SocketAddr, listen_override: bool, gateway: &Gateway) {
-    match waypost_config::load_file(file) {
+fn apply(
+    loaded: Result<Snapshot, waypost_config::Error>,
+    file: &Path,
+    listening: SocketAddr,
+    listen_override: bool,
+    gateway: &Gateway,
+) {
+    match loaded {
         Ok(snapshot) => {
             for warning in &snapshot.warnings {
                 tracing::warn!("{}", describe(file, warning));

@@ -33,12 +33,15 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 }
 
 async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
-    // Read before it is loaded: a change in between is then noticed, if once too often.
-    let loaded = options.config.as_ref().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+    let text: String;
     let (mut snapshot, found) = match &options.config {
-        Some(file) => (waypost_config::load_file(file)?, None),
+        Some(file) => {
+            text = waypost_config::read_file(file)?;
+            (waypost_config::load_text(file, &text)?, None)
+        }
         None => {
-            let (text, found) = make_config(options.listen).await?;
+            let found;
+            (text, found) = make_config(options.listen).await?;
             if options.print_config {
                 let note = if found.simulated.is_empty() { "" } else { SIMULATED_NOTE };
                 return print(&format!("{note}{text}"));
@@ -63,7 +66,7 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
     let gateway = Gateway::new(brain, dropped).map_err(Error::Internal)?;
     let _watcher = match options.config {
         Some(file) => {
-            Some(reload::watch(file, loaded, address, options.listen.is_some(), Arc::clone(&gateway))?)
+            Some(reload::watch(file, text, address, options.listen.is_some(), Arc::clone(&gateway))?)
         }
         None => None,
     };
