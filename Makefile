@@ -13,4 +13,4 @@ bench: ## measure against peers, in one interleaved run
 	./bench/run.sh
 
 models: ## train the embedded classifiers again from ../shared/datasets
-	./scripts/train-models.sh
+	./training/make.sh

@@ -124,7 +124,7 @@ def test_without_a_triton_the_built_in_classifier_takes_over(waypost, recorder):
     gateway = waypost(text, env={"NVIDIA_API_KEY": "k"})
     answer = ask(gateway, "task_router", "Help me write a python function to load data")
     assert answer.headers["x-chosen-classifier"] == "Code Generation"
-    assert answer.headers["x-waypost-tier"] == "embedded"
+    assert answer.headers["x-waypost-tier"] in ("ngram", "encoder")
     assert upstream.last().json()["model"] == NEMOTRON
 
 

@@ -1,4 +1,4 @@
-//! Prints how long one classification takes, by prompt length, on one core.
+//! Prints how long tier 0 takes for all built-in classifiers, by prompt length, on one core.
 //!
 //! Run with `cargo run --release -p waypost-classify --example latency`. Distinct texts are rotated, so that neither the
 //! branch predictor nor the cache knows the next one.
@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use waypost_classify::{Classifier, Head, Prompt};
+use waypost_classify::{Builtin, Engine, Prompt};
 
 const TOKENS: [usize; 5] = [16, 64, 256, 2048, 8192];
 /// Distinct texts per length.
@@ -18,11 +18,11 @@ const WORDS_PER_TOKEN: f64 = 0.8;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let started = Instant::now();
-    let classifier = Classifier::embedded()?;
+    let engine = Engine::embedded()?;
     println!("load {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
     let corpus = include_str!("../tests/prompts.tsv");
     let words: Vec<&str> = corpus.split_whitespace().collect();
-    println!("{:>8} {:>12} {:>12}   microseconds, one head", "tokens", "p50", "p99");
+    println!("{:>8} {:>12} {:>12}   microseconds, all four classifiers", "tokens", "p50", "p99");
     for tokens in TOKENS {
         let length = (tokens as f64 * WORDS_PER_TOKEN) as usize;
         let texts: Vec<String> = (0..TEXTS)
@@ -34,11 +34,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut times = Vec::with_capacity(runs);
         for run in 0..runs + runs / 10 {
             let prompt = Prompt { focus: &texts[run % TEXTS], context: "" };
-            let head = if run % 2 == 0 { Head::Task } else { Head::Complexity };
             let started = Instant::now();
-            let verdict = classifier.classify(head, &prompt);
+            let verdicts =
+                engine.read(&prompt, |reading| Builtin::ALL.map(|head| engine.builtin(head).judge(&reading)));
             let taken = started.elapsed();
-            std::hint::black_box(verdict);
+            std::hint::black_box(verdicts);
             if run >= runs / 10 {
                 times.push(taken);
             }

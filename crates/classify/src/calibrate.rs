@@ -17,6 +17,17 @@ pub(crate) fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
     out
 }
 
+/// Sharpens (below 1) or softens (above 1) a distribution, as dividing its logits by `temperature` would.
+pub(crate) fn temper(probabilities: &mut [f32], temperature: f32) {
+    let highest = probabilities.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+    let mut sum = 0.0;
+    for p in probabilities.iter_mut() {
+        *p = (*p / highest).powf(temperature.recip());
+        sum += *p;
+    }
+    probabilities.iter_mut().for_each(|p| *p /= sum);
+}
+
 /// The logistic function.
 pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
@@ -44,15 +55,18 @@ pub struct Scored {
     pub weight: f32,
 }
 
+/// Weighted negative log-likelihood of the right labels.
+pub(crate) fn log_loss(scored: &[Scored], temperature: f32) -> f64 {
+    let each = |s: &Scored| {
+        let p = softmax(&s.logits, temperature)[s.label].max(1e-9);
+        -f64::from(p.ln()) * f64::from(s.weight)
+    };
+    scored.iter().map(each).sum()
+}
+
 /// The temperature with the least weighted negative log-likelihood, by golden-section search over its logarithm.
 pub fn fit_temperature(scored: &[Scored]) -> f32 {
-    let loss = |log_t: f32| -> f64 {
-        let each = |s: &Scored| {
-            let p = softmax(&s.logits, log_t.exp())[s.label].max(1e-9);
-            -f64::from(p.ln()) * f64::from(s.weight)
-        };
-        scored.iter().map(each).sum()
-    };
+    let loss = |log_t: f32| log_loss(scored, log_t.exp());
     let golden = (5.0_f32.sqrt() - 1.0) / 2.0;
     let (mut low, mut high) = (TEMPERATURE_RANGE.0.ln(), TEMPERATURE_RANGE.1.ln());
     for _ in 0..SEARCH_STEPS {

@@ -17,6 +17,9 @@ pub enum Error {
     /// Training data cannot be used.
     #[error("training data: {0}")]
     Data(String),
+    /// The encoder's kernels refused to run.
+    #[error("encoder: {0}")]
+    Kernel(String),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {

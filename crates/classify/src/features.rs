@@ -4,6 +4,10 @@
 //! where instructions stand; the middle of a prompt is mostly quoted matter), and plain counts that the rules use. Work
 //! is bounded: at most [`HEAD_BYTES`] + [`TAIL_BYTES`] of text are looked at. Called by `classifier` and `train`.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+
 use crate::constraints;
 use crate::cues::{self, Cues, Mask, WORD_SEED};
 use crate::error::Error;
@@ -32,6 +36,11 @@ const VERB_WORDS: usize = 14;
 const BUCKET_BITS: u32 = 16;
 /// Number of n-gram buckets.
 pub(crate) const BUCKETS: usize = 1 << BUCKET_BITS;
+/// log2 of the number of slots in which a model notes the words and pairs of words it was taught. More than buckets: a
+/// weight may be shared, but a collision here would make the unknown look known.
+const GRAM_BITS: u32 = 20;
+/// Number of slots for known words and pairs.
+pub(crate) const GRAMS: usize = 1 << GRAM_BITS;
 
 /// Shape features that follow the cues; see [`Pass::shape`].
 const SHAPE: usize = 38;
@@ -55,6 +64,8 @@ pub(crate) struct Features {
     pub(crate) dense: Vec<f32>,
     /// Buckets that are on; each weighs [`Features::sparse_value`].
     pub(crate) sparse: Vec<u32>,
+    /// Slots of the edge words and of their pairs, for the model's notion of what it knows.
+    pub(crate) grams: Vec<u32>,
     /// Words and punctuation marks seen.
     pub(crate) words: usize,
     /// The text says nothing: empty, punctuation, or keyboard noise.
@@ -95,7 +106,7 @@ struct EdgeWord {
 /// The featuriser: vocabulary, table and lexicons.
 #[derive(Debug)]
 pub(crate) struct Featuriser {
-    wordpiece: WordPiece,
+    wordpiece: Arc<WordPiece>,
     table: StaticTable,
     cues: Cues,
 }
@@ -103,15 +114,21 @@ pub(crate) struct Featuriser {
 impl Featuriser {
     /// Opens the shared files.
     pub(crate) fn open(vocab: &'static [u8], table: &'static [u8]) -> Result<Self, Error> {
-        let wordpiece = WordPiece::new("vocab.txt", vocab)?;
-        let table = StaticTable::open("static.safetensors", table, vocab, wordpiece.len())?;
+        let wordpiece = Arc::new(WordPiece::new("vocab.txt", vocab)?);
+        let table = StaticTable::open("static.safetensors", &Bytes::from_static(table), vocab, wordpiece.len())?;
         Ok(Self { wordpiece, table, cues: Cues::new() })
+    }
+
+    /// The vocabulary, for the encoder.
+    pub(crate) fn wordpiece(&self) -> &Arc<WordPiece> {
+        &self.wordpiece
     }
 
     /// Fills `out` with the features of `text`.
     pub(crate) fn run(&self, text: &str, scratch: &mut Scratch, out: &mut Features) {
         let (head, tail) = edges(text);
         out.sparse.clear();
+        out.grams.clear();
         out.cue_counts = [0; cues::COUNT];
         out.verb = 0;
         if scratch.tail.len() != TAIL_WORDS {
@@ -127,7 +144,7 @@ impl Featuriser {
 }
 
 /// The parts of `text` that are read: all of it, or both ends.
-fn edges(text: &str) -> (&str, &str) {
+pub(crate) fn edges(text: &str) -> (&str, &str) {
     if text.len() <= HEAD_BYTES + TAIL_BYTES {
         return (text, "");
     }
@@ -257,8 +274,10 @@ impl<'a> Pass<'a> {
 
     /// N-grams and cues of one edge word.
     fn edge_word(&mut self, text: &str, hash: u64) -> Mask {
-        push(self.out, hash::join(NS_UNIGRAM, hash));
-        push(self.out, hash::join(hash::join(NS_BIGRAM, self.previous), hash));
+        for gram in [hash::join(NS_UNIGRAM, hash), hash::join(hash::join(NS_BIGRAM, self.previous), hash)] {
+            push(self.out, gram);
+            self.out.grams.push((gram >> (64 - GRAM_BITS)) as u32);
+        }
         self.previous = hash;
         char_grams(text, self.out);
         let mask = self.shared.cues.of(hash);

@@ -1,92 +1,83 @@
-//! A linear head: features to one logit per label, and the difficulty score that rides along with one of them.
+//! Tier 0's head: features to one logit per output, and how much of a text it has never seen the like of.
 //!
-//! N-gram weights are int8 rows read in place; the rest is small and float. Called by `classifier`; `train` makes the
-//! files it reads.
+//! N-gram weights are int8 rows read in place; a row exists only for buckets that training touched. Called by `model`;
+//! `train` makes the tensors it reads.
 
-use crate::calibrate::{sigmoid, softmax};
+use bytes::Bytes;
+
 use crate::error::Error;
-use crate::features::{BUCKETS, DENSE, Features};
+use crate::features::{BUCKETS, DENSE, Features, GRAMS};
 use crate::model_file::ModelFile;
-use crate::prompt::Head;
 
-/// Format of head files; changes whenever features or layout do.
-pub(crate) const FORMAT: &str = "waypost-head-v1";
-/// More outputs than any head has; logits live on the stack.
-pub(crate) const MAX_OUTPUTS: usize = 16;
+/// Row number of a bucket that training never touched.
+pub(crate) const UNSEEN: u16 = u16::MAX;
 
-/// Raw scores of one text: labels first, then difficulty where the head has it.
-pub(crate) type Logits = [f32; MAX_OUTPUTS];
-
-/// A trained head.
+/// The trained weights of tier 0.
 #[derive(Debug)]
 pub(crate) struct LinearHead {
     outputs: usize,
-    labels: usize,
-    ngrams: &'static [u8],
+    /// Bucket to row.
+    rows: Vec<u16>,
+    /// One bit per slot of words and pairs that training saw.
+    known: Bytes,
+    ngrams: Bytes,
     ngram_scales: Vec<f32>,
     dense: Vec<f32>,
     bias: Vec<f32>,
-    temperature: f32,
 }
 
 impl LinearHead {
-    /// Opens the file of `head` and checks that it was trained for the labels this build knows.
-    pub(crate) fn open(head: Head, name: &'static str, bytes: &'static [u8]) -> Result<Self, Error> {
-        let file = ModelFile::open(name, bytes, FORMAT)?;
-        let labels = head.labels().len();
-        if file.text("head")? != head.name() || file.text("labels")? != head.labels().join("|") {
-            return Err(Error::model(name, format!("not trained for the labels of {}", head.name())));
+    /// Reads the head's tensors for `outputs` outputs.
+    pub(crate) fn open(file: &ModelFile<'_>, name: &str, outputs: usize) -> Result<Self, Error> {
+        let taught = file.u16s("ngram_buckets")?;
+        let mut rows = vec![UNSEEN; BUCKETS];
+        for (row, &bucket) in taught.iter().enumerate() {
+            rows[usize::from(bucket)] = row as u16;
         }
-        let outputs = labels + usize::from(has_difficulty(head));
-        let temperature = file.number("temperature")?;
-        if temperature <= 0.0 {
-            return Err(Error::model(name, "temperature is not positive"));
+        if taught.len() >= usize::from(UNSEEN) {
+            return Err(Error::model(name, "more n-gram rows than there can be"));
         }
         Ok(Self {
             outputs,
-            labels,
-            ngrams: file.int8("ngrams", &[BUCKETS, outputs])?,
+            rows,
+            known: file.int8("known_grams", &[GRAMS / 8])?,
+            ngrams: file.int8("ngrams", &[taught.len(), outputs])?,
             ngram_scales: file.floats("ngram_scales", &[outputs])?,
             dense: file.floats("dense", &[DENSE, outputs])?,
             bias: file.floats("bias", &[outputs])?,
-            temperature,
         })
     }
 
-    /// Raw scores of a text.
-    pub(crate) fn logits(&self, features: &Features) -> Logits {
-        let mut counts = [0_i32; MAX_OUTPUTS];
+    /// Raw scores of a text, and its novelty.
+    pub(crate) fn logits(&self, features: &Features) -> (Vec<f32>, f32) {
+        let mut counts = vec![0_i32; self.outputs];
         for &bucket in &features.sparse {
-            let row = &self.ngrams[bucket as usize * self.outputs..][..self.outputs];
-            for (count, &weight) in counts.iter_mut().zip(row) {
+            let row = usize::from(self.rows[bucket as usize]);
+            if row == usize::from(UNSEEN) {
+                continue;
+            }
+            for (count, &weight) in counts.iter_mut().zip(&self.ngrams[row * self.outputs..][..self.outputs]) {
                 *count += i32::from(weight as i8);
             }
         }
         let value = features.sparse_value();
-        let mut logits = [0.0; MAX_OUTPUTS];
-        for (output, logit) in logits.iter_mut().take(self.outputs).enumerate() {
-            *logit = self.bias[output] + counts[output] as f32 * self.ngram_scales[output] * value;
-        }
+        let mut logits: Vec<f32> = counts
+            .iter()
+            .zip(&self.ngram_scales)
+            .zip(&self.bias)
+            .map(|((&count, scale), bias)| bias + count as f32 * scale * value)
+            .collect();
         for (&x, row) in features.dense.iter().zip(self.dense.chunks_exact(self.outputs)) {
             for (logit, &weight) in logits.iter_mut().zip(row) {
                 *logit += x * weight;
             }
         }
-        logits
-    }
-
-    /// Calibrated label probabilities.
-    pub(crate) fn probabilities(&self, logits: &Logits) -> Vec<f32> {
-        softmax(&logits[..self.labels], self.temperature)
-    }
-
-    /// How hard, 0 to 1, for the head that knows.
-    pub(crate) fn difficulty(&self, logits: &Logits) -> Option<f32> {
-        (self.outputs > self.labels).then(|| sigmoid(logits[self.labels]))
+        (logits, novelty(&self.known, features))
     }
 }
 
-/// Whether a head carries the difficulty score.
-pub(crate) fn has_difficulty(head: Head) -> bool {
-    head == Head::Complexity
+/// Share of a text's words and pairs of words that are not among the `known`.
+pub(crate) fn novelty(known: &[u8], features: &Features) -> f32 {
+    let new = features.grams.iter().filter(|&&gram| known[gram as usize / 8] >> (gram % 8) & 1 == 0).count();
+    new as f32 / features.grams.len().max(1) as f32
 }

@@ -1,11 +1,12 @@
 //! Reads and writes the `.safetensors` files under `models/`.
 //!
-//! Reading borrows: tensors stay where they are (in the binary's read-only data). The checksum covers the metadata and
+//! Reading shares: large tensors stay where they are (in the binary's read-only data, or in the file as it was read). The checksum covers the metadata and
 //! all tensor bytes, so that a damaged file is refused by name instead of routing badly. The writer exists because the
 //! order of header entries must be stable: the same training run yields the same bytes.
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -21,11 +22,13 @@ pub(crate) struct ModelFile<'a> {
     name: &'a str,
     metadata: BTreeMap<String, String>,
     tensors: SafeTensors<'a>,
+    bytes: &'a Bytes,
+    checksum: String,
 }
 
 impl<'a> ModelFile<'a> {
     /// Parses `bytes`, verifies the checksum and requires `format`.
-    pub(crate) fn open(name: &'a str, bytes: &'a [u8], format: &str) -> Result<Self, Error> {
+    pub(crate) fn open(name: &'a str, bytes: &'a Bytes, format: &str) -> Result<Self, Error> {
         let fail = |reason: String| Error::model(name, reason);
         let (header_bytes, header) = SafeTensors::read_metadata(bytes).map_err(|e| fail(e.to_string()))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| fail(e.to_string()))?;
@@ -37,11 +40,16 @@ impl<'a> ModelFile<'a> {
         if stated != found {
             return Err(fail(format!("checksum {found}, the file states {stated}")));
         }
-        let file = Self { name, metadata, tensors };
+        let file = Self { name, metadata, tensors, bytes, checksum: found };
         if file.text("format")? != format {
             return Err(fail(format!("format {}, this build reads {format}", file.text("format")?)));
         }
         Ok(file)
+    }
+
+    /// The checksum, which tells this file from any other.
+    pub(crate) fn checksum(&self) -> &str {
+        &self.checksum
     }
 
     /// A metadata entry.
@@ -49,15 +57,14 @@ impl<'a> ModelFile<'a> {
         self.metadata.get(key).map(String::as_str).ok_or_else(|| Error::model(self.name, format!("no {key}")))
     }
 
-    /// A metadata entry that is a finite number.
-    pub(crate) fn number(&self, key: &str) -> Result<f32, Error> {
-        let number = self.text(key)?.parse().ok().filter(|n: &f32| n.is_finite());
-        number.ok_or_else(|| Error::model(self.name, format!("{key} is not a number")))
+    /// Whether the file has this tensor.
+    pub(crate) fn has(&self, tensor: &str) -> bool {
+        self.tensors.tensor(tensor).is_ok()
     }
 
-    /// The raw bytes of an int8 tensor of exactly this shape.
-    pub(crate) fn int8(&self, tensor: &str, shape: &[usize]) -> Result<&'a [u8], Error> {
-        self.tensor(tensor, Dtype::I8, shape)
+    /// The raw bytes of an int8 tensor of exactly this shape, used where they lie.
+    pub(crate) fn int8(&self, tensor: &str, shape: &[usize]) -> Result<Bytes, Error> {
+        Ok(self.bytes.slice_ref(self.tensor(tensor, Dtype::I8, shape)?))
     }
 
     /// A float tensor of exactly this shape, copied out: for small tensors.
@@ -69,6 +76,13 @@ impl<'a> ModelFile<'a> {
             return Err(Error::model(self.name, format!("{tensor} holds a value that is not finite")));
         }
         Ok(floats)
+    }
+
+    /// A list of 16-bit numbers of any length, copied out.
+    pub(crate) fn u16s(&self, tensor: &str) -> Result<Vec<u16>, Error> {
+        let count = self.tensors.tensor(tensor).map_or(0, |view| view.shape().iter().product());
+        let bytes = self.tensor(tensor, Dtype::U16, &[count])?;
+        Ok(bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect())
     }
 
     fn tensor(&self, tensor: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a [u8], Error> {
@@ -96,6 +110,12 @@ impl Tensor {
     pub(crate) fn int8(name: &'static str, shape: &[usize], values: &[i8]) -> Self {
         let data = values.iter().map(|&v| v as u8).collect();
         Self { name, dtype: "I8", shape: shape.to_vec(), data }
+    }
+
+    /// A list of 16-bit numbers.
+    pub(crate) fn u16s(name: &'static str, values: &[u16]) -> Self {
+        let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Self { name, dtype: "U16", shape: vec![values.len()], data }
     }
 
     /// A float tensor.
@@ -142,12 +162,13 @@ fn checksum(metadata: &BTreeMap<String, String>, data: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn sample() -> Vec<u8> {
+    fn sample() -> Bytes {
         let metadata = BTreeMap::from([("format".into(), "f1".into()), ("temperature".into(), "1.5".into())]);
         write(
             metadata,
             &[Tensor::floats("bias", &[2], &[0.5, -1.0]), Tensor::int8("rows", &[3], &[1, -2, 3])],
         )
+        .into()
     }
 
     #[test]
@@ -155,8 +176,8 @@ mod tests {
         let bytes = sample();
         let file = ModelFile::open("x", &bytes, "f1").unwrap();
         assert_eq!(file.floats("bias", &[2]).unwrap(), [0.5, -1.0]);
-        assert_eq!(file.int8("rows", &[3]).unwrap(), [1, 254, 3]);
-        assert!((file.number("temperature").unwrap() - 1.5).abs() < f32::EPSILON);
+        assert_eq!(file.int8("rows", &[3]).unwrap()[..], [1, 254, 3]);
+        assert_eq!(file.text("temperature").unwrap(), "1.5");
         assert!(file.int8("rows", &[4]).is_err());
         assert!(ModelFile::open("x", &bytes, "f2").is_err());
     }
@@ -165,19 +186,20 @@ mod tests {
     fn any_flipped_bit_is_noticed_and_the_file_is_named() {
         let bytes = sample();
         for at in 0..bytes.len() {
-            let mut damaged = bytes.clone();
+            let mut damaged = bytes.to_vec();
             damaged[at] ^= 1;
+            let damaged = Bytes::from(damaged);
             // Padding and JSON spelling aside, every byte is covered by the checksum or by the shape checks.
             let opened = ModelFile::open("task.safetensors", &damaged, "f1").and_then(|file| {
                 file.floats("bias", &[2])?;
-                file.int8("rows", &[3]).map(<[u8]>::to_vec)
+                file.int8("rows", &[3])
             });
             match opened {
                 Err(error) => assert!(error.to_string().contains("task.safetensors"), "{error}"),
-                Ok(rows) => assert_eq!(rows, [1, 254, 3], "flip at {at} changed the weights unnoticed"),
+                Ok(rows) => assert_eq!(rows[..], [1, 254, 3], "flip at {at} changed the weights unnoticed"),
             }
         }
-        assert!(ModelFile::open("x", &bytes[..bytes.len() - 1], "f1").is_err());
-        assert!(ModelFile::open("x", b"", "f1").is_err());
+        assert!(ModelFile::open("x", &bytes.slice(..bytes.len() - 1), "f1").is_err());
+        assert!(ModelFile::open("x", &Bytes::new(), "f1").is_err());
     }
 }

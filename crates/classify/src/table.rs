@@ -3,6 +3,8 @@
 //! Rows carry their SIF weight already, so a text's embedding is just the sum of its tokens' rows, normalised by
 //! whoever sums. Called by `features`.
 
+use bytes::Bytes;
+
 use crate::error::Error;
 use crate::model_file::ModelFile;
 
@@ -13,15 +15,15 @@ const FORMAT: &str = "waypost-static-v1";
 /// The embedding table.
 #[derive(Debug)]
 pub(crate) struct StaticTable {
-    rows: &'static [u8],
+    rows: Bytes,
     scales: Vec<f32>,
 }
 
 impl StaticTable {
     /// Opens the table made for `vocab`, whose pieces number `entries`.
     pub(crate) fn open(
-        name: &'static str,
-        bytes: &'static [u8],
+        name: &str,
+        bytes: &Bytes,
         vocab: &[u8],
         entries: usize,
     ) -> Result<Self, Error> {

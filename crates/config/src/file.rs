@@ -3,18 +3,21 @@
 //! Doc comments here are what users read in editors and in `docs/configuration.md`. Nothing is
 //! checked beyond shape; `resolve` does that.
 
+mod classifier;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::error::Fault;
 use crate::leaf::{BaseUrl, Capability, CompatV1, FullUrl, KIB, MIB, Size};
 use crate::raw::Raw;
 use crate::snapshot::Secret;
 use crate::substitute::mask;
+
+pub(crate) use classifier::{ClassifierSpec, Examples, KserveSpec, OwnSpec, Routes, RuleSpec};
 
 /// v1's port, on every address.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8084);
@@ -39,6 +42,10 @@ const DECISIONS_KEPT: u64 = 4096;
 const RETRY_BUDGET: f64 = 0.2;
 const RETRY_MIN_PER_SECOND: f64 = 10.0;
 const MAX_ATTEMPTS: u64 = 4;
+/// Prompts.
+const ENCODER_QUEUE: u64 = 64;
+/// Eight prompts of ordinary length, and little beside the answer that follows.
+const ENCODER_DEADLINE: Duration = Duration::from_millis(50);
 /// Enough only where nothing routes to a pod that is going away; Kubernetes users set a few seconds.
 const SHUTDOWN_DELAY: Duration = Duration::ZERO;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(120);
@@ -60,6 +67,8 @@ pub(crate) struct File {
     pub(crate) limits: LimitsSpec,
     /// When a failed attempt may be repeated elsewhere.
     pub(crate) retry: RetrySpec,
+    /// Tier 1 of the built-in and trained classifiers: asked only where tier 0 is not sure.
+    pub(crate) encoder: EncoderSpec,
     /// How the process ends.
     pub(crate) shutdown: ShutdownSpec,
     /// What is written to the log.
@@ -75,6 +84,7 @@ impl Default for File {
             default_policy: None,
             limits: LimitsSpec::default(),
             retry: RetrySpec::default(),
+            encoder: EncoderSpec::default(),
             shutdown: ShutdownSpec::default(),
             log: LogSpec::default(),
         }
@@ -144,8 +154,11 @@ impl Default for TimeoutsSpec {
 pub(crate) struct PolicySpec {
     /// The name clients use, also as a virtual model.
     pub(crate) name: Raw<String>,
-    /// What labels the prompt: `task` or `complexity` (built in), or `{kserve: …}`.
+    /// What labels the prompt: a built-in classifier by name, or one of your own by one of the keys below.
     pub(crate) classifier: Option<ClassifierSpec>,
+    /// Looked at before the classifier, in order; the first that applies decides.
+    #[serde(default)]
+    pub(crate) rules: Vec<RuleSpec>,
     /// Label to model.
     pub(crate) routes: Option<Routes>,
     /// Model taken when no label wins: low confidence, classifier late or down, label without a route.
@@ -173,28 +186,6 @@ fn confidence_floor() -> Raw<f64> {
 
 fn classify_timeout() -> Raw<Duration> {
     Raw::Default(CLASSIFY_TIMEOUT)
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ClassifierSpec {
-    /// The built-in classifier with 12 tasks.
-    Task,
-    /// The built-in classifier with 7 dimensions of complexity.
-    Complexity,
-    /// A KServe v2 server, such as Triton, over HTTP.
-    Kserve(KserveSpec),
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct KserveSpec {
-    /// Inference address, used as written.
-    pub(crate) url: Raw<FullUrl>,
-    /// Label of each output, in order; may be absent when `routes` names task or complexity labels only.
-    pub(crate) labels: Option<Vec<Raw<String>>>,
-    /// Used instead of the policy's `classify_timeout`.
-    pub(crate) timeout: Option<Raw<Duration>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -275,6 +266,23 @@ impl Default for RetrySpec {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+pub(crate) struct EncoderSpec {
+    /// Threads that run it; absent means half the cores, at least 1; 0 switches it off.
+    pub(crate) threads: Option<Raw<u64>>,
+    /// Prompts that may wait for it; with more, or more than can be done in time, tier 0's answer stands.
+    pub(crate) queue: Raw<u64>,
+    /// How long a prompt waits for it; later, tier 0's answer stands.
+    pub(crate) deadline: Raw<Duration>,
+}
+
+impl Default for EncoderSpec {
+    fn default() -> Self {
+        Self { threads: None, queue: Raw::Default(ENCODER_QUEUE), deadline: Raw::Default(ENCODER_DEADLINE) }
+    }
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct ShutdownSpec {
     /// After SIGTERM: still serving, but not ready, for this long.
     pub(crate) delay: Raw<Duration>,
@@ -298,48 +306,6 @@ pub(crate) struct LogSpec {
 impl Default for LogSpec {
     fn default() -> Self {
         Self { decisions: Raw::Default(LOG_DECISIONS) }
-    }
-}
-
-/// `label: model` pairs in the order of the file, with the place of each.
-#[derive(Debug)]
-pub(crate) struct Routes(pub(crate) Vec<(Raw<String>, Raw<String>)>);
-
-impl<'de> Deserialize<'de> for Routes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Routes;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a map from label to model")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Routes, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Routes(pairs))
-            }
-        }
-        deserializer.deserialize_map(Pairs)
-    }
-}
-
-impl JsonSchema for Routes {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "label: model".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "format": "map label: model",
-            "additionalProperties": { "type": "string" },
-        })
     }
 }
 

@@ -51,6 +51,72 @@ impl Leaf for String {
     }
 }
 
+/// Text of any kind, kept as it is written: an example, a regular expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Text(pub(crate) String);
+
+/// Longest such text, in bytes: as much as the encoder looks at.
+const MAX_TEXT_BYTES: usize = 8 * KIB;
+
+impl Leaf for Text {
+    const KIND: &'static str = "text";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Err("is empty".to_owned());
+        }
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(format!("is longer than {MAX_TEXT_BYTES} bytes"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self.0)
+    }
+}
+
+/// A classifier that came with the binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Builtin {
+    Task,
+    Complexity,
+    Domain,
+    Safety,
+}
+
+impl Builtin {
+    /// All of them, by the name in the file.
+    pub(crate) const NAMES: [(&'static str, Self); 4] = [
+        ("task", Self::Task),
+        ("complexity", Self::Complexity),
+        ("domain", Self::Domain),
+        ("safety", Self::Safety),
+    ];
+}
+
+impl Leaf for Builtin {
+    const KIND: &'static str = "`task`, `complexity`, `domain` or `safety`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        named(&Self::NAMES, text, "a built-in classifier")
+    }
+
+    fn to_json(&self) -> Value {
+        json!(Self::NAMES.iter().find(|(_, b)| b == self).map(|(name, _)| name))
+    }
+}
+
+/// The value of that name, or what it is not and what was meant.
+fn named<T: Copy + Leaf>(names: &[(&str, T)], text: &str, what: &str) -> Result<T, String> {
+    let word = text.trim();
+    let found = names.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
+    found.ok_or_else(|| match hint(word, names.iter().map(|(name, _)| *name)) {
+        empty if empty.is_empty() && what != T::KIND => format!("is not {what}: {}", T::KIND),
+        hint => format!("is not {what}{hint}"),
+    })
+}
+
 /// May be empty: then no `Authorization` header is sent.
 impl Leaf for Secret {
     const KIND: &'static str = "secret";
@@ -302,13 +368,7 @@ impl Leaf for Capability {
     const KIND: &'static str = "`images`, `audio`, `tools` or `json_schema`";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let word = text.trim();
-        CAPABILITIES.iter().find(|(name, _)| *name == word).map(|(_, capability)| *capability).ok_or_else(
-            || {
-                let names = CAPABILITIES.iter().map(|(name, _)| *name);
-                format!("is not {}{}", Self::KIND, hint(word, names))
-            },
-        )
+        named(&CAPABILITIES, text, Self::KIND)
     }
 
     fn to_json(&self) -> Value {

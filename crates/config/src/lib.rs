@@ -4,6 +4,7 @@
 //! Both forms load: Waypost's own and the NVIDIA LLM Router v1 `policies:` file. Nothing here touches
 //! the network; only [`load_file`] reads a file and the environment. Called by the binary and by tests.
 
+mod classifiers;
 mod error;
 mod file;
 mod labels;
@@ -23,7 +24,6 @@ use std::io::Read;
 use std::path::Path;
 
 pub use error::Error;
-pub use labels::{COMPLEXITY_LABELS, TASK_LABELS};
 pub use schema::{docs_table, json_schema};
 pub use snapshot::*;
 
@@ -31,7 +31,7 @@ pub use snapshot::*;
 pub const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Loads a configuration from its text. `source_name` is the file name shown in errors; `env` looks
-/// up the variables that `${NAME}` refers to.
+/// up the variables that `${NAME}` refers to. Relative paths start at the working directory.
 ///
 /// # Errors
 /// The first thing that is wrong, with its line and column.
@@ -40,8 +40,18 @@ pub fn load_str(
     source_name: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Snapshot, Error> {
+    load_in(text, source_name, env, Path::new(""))
+}
+
+/// `folder` is where relative paths in the text start.
+fn load_in(
+    text: &str,
+    source_name: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    folder: &Path,
+) -> Result<Snapshot, Error> {
     file::parse(text)
-        .and_then(|file| resolve::resolve(&file, env))
+        .and_then(|file| resolve::resolve(&file, env, folder))
         .map_err(|fault| Error::at(source_name, text, fault))
 }
 
@@ -53,12 +63,14 @@ pub fn load_file(path: &Path) -> Result<Snapshot, Error> {
     load_text(path, &read_file(path)?)
 }
 
-/// Loads the text of the file at `path` with the variables of this process.
+/// Loads the text of the file at `path` with the variables of this process. Relative paths in it start at the file's
+/// folder.
 ///
 /// # Errors
 /// What [`load_str`] says.
 pub fn load_text(path: &Path, text: &str) -> Result<Snapshot, Error> {
-    load_str(text, &path.display().to_string(), &|variable| std::env::var(variable).ok())
+    let folder = path.parent().unwrap_or(Path::new(""));
+    load_in(text, &path.display().to_string(), &|variable| std::env::var(variable).ok(), folder)
 }
 
 /// Reads a configuration file.

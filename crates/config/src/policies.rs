@@ -5,14 +5,12 @@
 
 use std::sync::Arc;
 
+use crate::classifiers;
 use crate::error::Fault;
-use crate::file::{ClassifierSpec, KserveSpec, PolicySpec, Routes};
-use crate::labels::Known;
-use crate::leaf::FullUrl;
+use crate::file::{PolicySpec, Routes};
 use crate::models::{Adopted, Models};
-use crate::nearest::hint;
-use crate::raw::{Raw, Reader};
-use crate::resolve::{AUTO, fraction, positive};
+use crate::raw::Reader;
+use crate::resolve::{AUTO, positive};
 use crate::snapshot::{Classifier, ModelIndex, Policy, Route};
 use crate::v1;
 
@@ -60,7 +58,6 @@ fn policy(
         Some(raw) => Some(models.find(reader, raw)?),
         None => None,
     };
-    let confidence_floor = fraction(reader, &spec.confidence_floor)?;
     let mut classify_timeout = &spec.classify_timeout;
 
     let (classifier, routes) = match (&spec.routes, &spec.llms) {
@@ -81,7 +78,7 @@ fn policy(
                     "`url` belongs to v1's form; beside `routes` write `classifier: {kserve: {url: …}}`",
                 ));
             }
-            if let Some(ClassifierSpec::Kserve(KserveSpec { timeout: Some(own), .. })) = &spec.classifier {
+            if let Some(own) = spec.classifier.as_ref().and_then(classifiers::timeout) {
                 classify_timeout = own;
             }
             own(reader, spec, routes, models)?
@@ -90,10 +87,11 @@ fn policy(
     let policy = Policy {
         name: name.into(),
         fallbacks: fallbacks(reader, spec, models, &routes, default)?,
+        rules: classifiers::rules(reader, &spec.rules, &routes)?,
         classifier,
         routes,
         default,
-        confidence_floor,
+        confidence_floor: classifiers::floor(reader, spec)?,
         compat_v1: reader.opt(spec.compat.as_ref())?.is_some(),
         classify_timeout: positive(reader, classify_timeout)?,
     };
@@ -109,9 +107,10 @@ fn own(
     models: &Models<'_>,
 ) -> Result<(Classifier, Vec<Route>), Fault> {
     let Some(classifier) = &spec.classifier else {
-        return Err(spec
-            .name
-            .fault("this policy has no `classifier`: `task`, `complexity` or `{kserve: {url: …}}`"));
+        return Err(spec.name.fault(
+            "this policy has no `classifier`: a built-in one such as `task`, `{path: DIR}`, `{examples: …}` or \
+             `{kserve: {url: …}}`",
+        ));
     };
     if routes.0.is_empty() {
         return Err(spec.name.fault("`routes` is empty"));
@@ -125,75 +124,8 @@ fn own(
         let model = models.find(reader, model)?;
         bound.push(Route { label: name, model });
     }
-    let classifier = match classifier {
-        ClassifierSpec::Task => {
-            only_known(routes, &bound, Known::Task)?;
-            Classifier::Task
-        }
-        ClassifierSpec::Complexity => {
-            only_known(routes, &bound, Known::Complexity)?;
-            Classifier::Complexity
-        }
-        ClassifierSpec::Kserve(kserve) => {
-            let FullUrl(url) = reader.get(&kserve.url)?;
-            let labels = kserve_labels(reader, kserve, routes, &bound)?;
-            Classifier::Kserve { url: url.into(), labels }
-        }
-    };
+    let classifier = classifiers::bind(reader, classifier, routes, &bound)?;
     Ok((classifier, bound))
-}
-
-fn only_known(routes: &Routes, bound: &[Route], known: Known) -> Result<(), Fault> {
-    for ((raw, _), route) in routes.0.iter().zip(bound) {
-        if !known.labels().contains(&&*route.label) {
-            return Err(unknown_label(raw, &route.label, known));
-        }
-    }
-    Ok(())
-}
-
-/// The fault for a label that a built-in classifier does not have.
-pub(crate) fn unknown_label(raw: &Raw<String>, label: &str, known: Known) -> Fault {
-    let hint = match hint(label, known.labels().iter().copied()) {
-        empty if empty.is_empty() => format!("; its labels are {}", known.labels().join(", ")),
-        hint => hint,
-    };
-    raw.fault(format!("the classifier has no label{}{hint}", raw.quoted()))
-}
-
-fn kserve_labels(
-    reader: &mut Reader<'_>,
-    kserve: &KserveSpec,
-    routes: &Routes,
-    bound: &[Route],
-) -> Result<Vec<Arc<str>>, Fault> {
-    let Some(listed) = &kserve.labels else {
-        return match Known::of(bound.iter().map(|route| &*route.label)) {
-            Some(known) => Ok(known.labels().iter().map(|label| (*label).into()).collect()),
-            None => Err(kserve
-                .url
-                .fault("this classifier needs `labels`: the label of each of its outputs, in order")),
-        };
-    };
-    let mut labels: Vec<Arc<str>> = Vec::with_capacity(listed.len());
-    for raw in listed {
-        let label: Arc<str> = reader.get(raw)?.into();
-        if labels.contains(&label) {
-            return Err(raw.fault("this label is listed twice"));
-        }
-        labels.push(label);
-    }
-    for ((raw, _), route) in routes.0.iter().zip(bound) {
-        if !labels.contains(&route.label) {
-            let hint = hint(&route.label, labels.iter().map(|label| &**label));
-            let label = &route.label;
-            reader.warn(
-                raw.location(),
-                format!("the route for `{label}` is never taken: `labels` does not list it{hint}"),
-            );
-        }
-    }
-    Ok(labels)
 }
 
 fn fallbacks(
@@ -238,27 +170,37 @@ fn warn_dead_ends(reader: &mut Reader<'_>, spec: &PolicySpec, policy: &Policy) {
             ),
         );
     }
-    let unrouted: Vec<&str> = labels_of(&policy.classifier)
-        .into_iter()
-        .filter(|label| !policy.routes.iter().any(|route| *route.label == **label))
-        .collect();
-    if !unrouted.is_empty() {
-        reader.warn(
-            spec.name.location(),
-            format!(
-                "policy `{}` has no model for {}: prompts so classified get an error; set `default`",
-                policy.name,
-                quoted_list(&unrouted)
-            ),
-        );
+    if let Some(message) = policy.dead_end(&policy.classifier.labels()) {
+        reader.warn(spec.name.location(), message);
     }
 }
 
-fn labels_of(classifier: &Classifier) -> Vec<&str> {
-    match classifier {
-        Classifier::Task => Known::Task.labels().to_vec(),
-        Classifier::Complexity => Known::Complexity.labels().to_vec(),
-        Classifier::Kserve { labels, .. } => labels.iter().map(|label| &**label).collect(),
+impl Policy {
+    /// Holds the routes against labels that became known after the configuration was read.
+    ///
+    /// # Errors
+    /// A sentence about the first route whose label is not among them.
+    pub fn check_labels(&self, labels: &[&str]) -> Result<(), String> {
+        match self.routes.iter().find(|route| !labels.contains(&&*route.label)) {
+            Some(Route { label, .. }) => {
+                Err(classifiers::unknown_label(&format!(" `{label}`"), label, labels))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A warning about those of `labels` that lead nowhere, where there are such.
+    #[must_use]
+    pub fn dead_end(&self, labels: &[&str]) -> Option<String> {
+        let routed = |label: &str| self.routes.iter().any(|route| *route.label == *label);
+        let unrouted: Vec<&str> = labels.iter().copied().filter(|label| !routed(label)).collect();
+        (self.default.is_none() && !unrouted.is_empty()).then(|| {
+            format!(
+                "policy `{}` has no model for {}: prompts so classified get an error; set `default`",
+                self.name,
+                quoted_list(&unrouted)
+            )
+        })
     }
 }
 

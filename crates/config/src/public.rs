@@ -2,9 +2,11 @@
 //!
 //! The view has v1's shape (its demo app reads it) for policies of either form. Never holds a key.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
-use crate::snapshot::{Model, ModelIndex, Policy, PolicyIndex, Snapshot};
+use crate::snapshot::{Classifier, Model, ModelIndex, Policy, PolicyIndex, Snapshot};
 
 /// What stands in place of every key, as in v1.
 const REDACTED: &str = "[REDACTED]";
@@ -18,6 +20,14 @@ impl Snapshot {
     /// The policy of this name.
     pub fn policy(&self, name: &str) -> Option<PolicyIndex> {
         self.policies.iter().position(|policy| &*policy.name == name)
+    }
+
+    /// The trained folders that policies name; one that two policies name comes twice.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.policies.iter().filter_map(|policy| match &policy.classifier {
+            Classifier::Trained { folder } => Some(&**folder),
+            _ => None,
+        })
     }
 
     /// The configuration as `GET /config` shows it: v1's `policies`, and `models`; keys redacted.

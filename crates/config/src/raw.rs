@@ -4,6 +4,7 @@
 //! variables, the kinds of `leaf` and places meet here and nowhere else.
 
 use std::marker::PhantomData;
+use std::path::Path;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -27,6 +28,11 @@ pub(crate) enum Raw<T> {
 }
 
 impl<T> Raw<T> {
+    /// A scalar as the parser gives it.
+    pub(crate) fn read(scalar: &str, location: Location) -> Self {
+        Self::Text { source: unmask(scalar), location, kind: PhantomData }
+    }
+
     /// Where it stands; unknown for a default.
     pub(crate) fn location(&self) -> Location {
         match self {
@@ -57,7 +63,7 @@ impl<T> Raw<T> {
 impl<'de, T> Deserialize<'de> for Raw<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<String>::deserialize(deserializer)?;
-        Ok(Self::Text { source: unmask(&spanned.value), location: spanned.referenced, kind: PhantomData })
+        Ok(Self::read(&spanned.value, spanned.referenced))
     }
 }
 
@@ -91,13 +97,15 @@ impl<T: Leaf> JsonSchema for Raw<T> {
 /// Reads values, and collects what is odd about them.
 pub(crate) struct Reader<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
+    /// Where relative paths start.
+    pub(crate) folder: &'a Path,
     unset: Vec<String>,
     pub(crate) warnings: Vec<Warning>,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { env, unset: Vec::new(), warnings: Vec::new() }
+    pub(crate) fn new(env: &'a dyn Fn(&str) -> Option<String>, folder: &'a Path) -> Self {
+        Self { env, folder, unset: Vec::new(), warnings: Vec::new() }
     }
 
     /// The value of `raw`.

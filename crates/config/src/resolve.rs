@@ -4,18 +4,19 @@
 //! implied by v1, then the policies that name them. Stops at the first fault. Called by `load_str`.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_saphyr::Location;
 
 use crate::error::Fault;
-use crate::file::{File, LimitsSpec, RetrySpec};
+use crate::file::{EncoderSpec, File, LimitsSpec, RetrySpec};
 use crate::leaf::{KIB, Leaf, MIB, Size};
 use crate::models::Models;
 use crate::nearest::hint;
 use crate::policies;
 use crate::raw::{Raw, Reader};
-use crate::snapshot::{Limits, Log, PolicyIndex, Retry, Shutdown, Snapshot};
+use crate::snapshot::{Encoder, Limits, Log, PolicyIndex, Retry, Shutdown, Snapshot};
 
 /// The virtual model behind which the default policy stands.
 pub(crate) const AUTO: &str = "auto";
@@ -29,8 +30,15 @@ const MAX_BODY: usize = 1024 * MIB;
 /// Upper bound of everything that is counted: a larger number is a slip, not a limit.
 const MAX_COUNT: u64 = 10_000_000;
 const MAX_ATTEMPTS: u64 = 100;
+const MAX_ENCODER_THREADS: u64 = 1024;
+/// More could not be done within any sensible deadline.
+const MAX_ENCODER_QUEUE: u64 = 100_000;
 
-pub(crate) fn resolve(file: &File, env: &dyn Fn(&str) -> Option<String>) -> Result<Snapshot, Fault> {
+pub(crate) fn resolve(
+    file: &File,
+    env: &dyn Fn(&str) -> Option<String>,
+    folder: &Path,
+) -> Result<Snapshot, Fault> {
     if file.models.is_empty() && file.policies.is_empty() {
         return Err(Fault::new(
             Location::UNKNOWN,
@@ -38,7 +46,7 @@ pub(crate) fn resolve(file: &File, env: &dyn Fn(&str) -> Option<String>) -> Resu
              `endpoints`, or give a v1 file with `policies:` and their `llms:`",
         ));
     }
-    let mut reader = Reader::new(env);
+    let mut reader = Reader::new(env, folder);
     let names = policies::names(&mut reader, &file.policies)?;
     let mut models = Models::declared(&mut reader, &file.models, &names)?;
     let adopted = models.adopt_v1(&mut reader, &file.policies)?;
@@ -49,6 +57,7 @@ pub(crate) fn resolve(file: &File, env: &dyn Fn(&str) -> Option<String>) -> Resu
         default_policy: default_policy(&mut reader, file.default_policy.as_ref(), &names)?,
         limits: limits(&mut reader, &file.limits)?,
         retry: retry(&mut reader, &file.retry)?,
+        encoder: encoder(&mut reader, &file.encoder)?,
         shutdown: Shutdown {
             delay: reader.get(&file.shutdown.delay)?,
             grace: reader.get(&file.shutdown.grace)?,
@@ -99,6 +108,15 @@ fn retry(reader: &mut Reader<'_>, spec: &RetrySpec) -> Result<Retry, Fault> {
         budget_ratio: fraction(reader, &spec.budget)?,
         budget_min_per_second: at_least_zero(reader, &spec.min_per_second)? as f32,
         max_attempts: number(reader, &spec.max_attempts, 1..=MAX_ATTEMPTS)? as u32,
+    })
+}
+
+fn encoder(reader: &mut Reader<'_>, spec: &EncoderSpec) -> Result<Encoder, Fault> {
+    let threads = spec.threads.as_ref().map(|raw| number(reader, raw, 0..=MAX_ENCODER_THREADS));
+    Ok(Encoder {
+        threads: threads.transpose()?.map(|threads| threads as usize),
+        queue: number(reader, &spec.queue, 1..=MAX_ENCODER_QUEUE)? as usize,
+        deadline: positive(reader, &spec.deadline)?,
     })
 }
 

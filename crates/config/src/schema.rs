@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use schemars::generate::SchemaSettings;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::file::File;
 
@@ -47,11 +47,8 @@ fn rows(schema: &Value, prefix: &str, out: &mut String) {
         }
         let variants = inner.get("oneOf").and_then(Value::as_array);
         for variant in variants.into_iter().flatten() {
-            // `{kserve: …}`: the row above names the form, its keys follow here.
-            let forms = variant.get("properties").and_then(Value::as_object);
-            for (form, inside) in forms.into_iter().flatten() {
-                rows(inside, &format!("{path}.{form}."), out);
-            }
+            // A name or a map: the row above says so, the keys of the map follow here.
+            rows(variant, &format!("{path}."), out);
         }
     }
 }
@@ -74,18 +71,9 @@ fn kind(schema: &Value) -> String {
         return format!("list of {}", kind(without_null(items)));
     }
     if let Some(variants) = schema.get("oneOf").and_then(Value::as_array) {
-        let names = variants.iter().filter_map(variant_name);
-        return names.collect::<Vec<_>>().join(" or ");
+        return variants.iter().map(kind).collect::<Vec<_>>().join(" or ");
     }
     "map".to_owned()
-}
-
-fn variant_name(variant: &Value) -> Option<String> {
-    if let Some(name) = variant.get("const").and_then(Value::as_str) {
-        return Some(format!("`{name}`"));
-    }
-    let properties: &Map<String, Value> = variant.get("properties")?.as_object()?;
-    properties.keys().next().map(|name| format!("`{{{name}: …}}`"))
 }
 
 /// A scalar's default; those of maps and lists are told by their own keys.

@@ -3,9 +3,13 @@
 //! Names are resolved to indices, URLs are parsed, defaults are filled in. It never changes after
 //! `load`; a reload builds a new one and swaps it whole. Called by the router, the proxy and the CLI.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::labels::Known;
 
 /// Index of a model in [`Snapshot::models`].
 pub type ModelIndex = usize;
@@ -27,6 +31,8 @@ pub struct Snapshot {
     pub limits: Limits,
     /// When a failed attempt may be repeated elsewhere.
     pub retry: Retry,
+    /// How tier 1 of the cascade is run.
+    pub encoder: Encoder,
     /// How the process ends.
     pub shutdown: Shutdown,
     /// What is written to the log for each request.
@@ -141,6 +147,8 @@ pub struct Timeouts {
 pub struct Policy {
     /// The name clients use, also as a virtual model.
     pub name: Arc<str>,
+    /// Looked at before the classifier, in order; their labels are all routed.
+    pub rules: Vec<Rule>,
     /// What labels the prompt.
     pub classifier: Classifier,
     /// Label to model. Every label at most once.
@@ -166,13 +174,41 @@ pub struct Route {
     pub model: ModelIndex,
 }
 
+/// Gives its label to every prompt in which a keyword or the regular expression is found. Has at least one of both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// One of the policy's routes.
+    pub label: Arc<str>,
+    /// Words and phrases.
+    pub keywords: Vec<String>,
+    /// A regular expression; whether it is one is known when it is built.
+    pub regex: Option<String>,
+}
+
 /// What labels a prompt.
 #[derive(Debug, Clone)]
 pub enum Classifier {
-    /// The embedded 12-label task classifier.
+    /// The built-in classifier with 12 tasks.
     Task,
-    /// The embedded 7-label complexity classifier.
+    /// The built-in classifier with 7 dimensions of complexity.
     Complexity,
+    /// The built-in classifier with 14 domains.
+    Domain,
+    /// The built-in classifier of attacks.
+    Safety {
+        /// Share of harmless prompts that may be flagged; absent, the likeliest label is taken.
+        false_alarms: Option<f32>,
+    },
+    /// A folder that `waypost train` wrote; its labels are known when it is read.
+    Trained {
+        /// Where it is; relative to the working directory, or absolute.
+        folder: Arc<Path>,
+    },
+    /// Similarity to example texts.
+    Examples {
+        /// Labels in the order of the file, each with at least one text.
+        texts: Arc<[Labelled]>,
+    },
     /// A KServe v2 server, over HTTP.
     Kserve {
         /// Used as written, e.g. `http://triton:8000/v2/models/task_router_ensemble/infer`.
@@ -183,16 +219,61 @@ pub enum Classifier {
     },
 }
 
+/// A label with the texts that stand for it.
+pub type Labelled = (String, Vec<String>);
+
 impl Classifier {
     /// What may be shown of where it is: without the query of a URL, which may hold a key.
     #[must_use]
-    pub fn shown(&self) -> &str {
+    pub fn shown(&self) -> Cow<'_, str> {
         match self {
-            Self::Task => "embedded:task",
-            Self::Complexity => "embedded:complexity",
-            Self::Kserve { url, .. } => url.split('?').next().unwrap_or_default(),
+            Self::Trained { folder } => folder.to_string_lossy(),
+            Self::Examples { .. } => "examples".into(),
+            Self::Kserve { url, .. } => url.split('?').next().unwrap_or_default().into(),
+            builtin => format!("embedded:{}", builtin.name()).into(),
         }
     }
+
+    /// Its name in Decisions and metrics; a trained folder goes by its own.
+    #[must_use]
+    pub fn name(&self) -> Cow<'_, str> {
+        match self {
+            Self::Task => "task".into(),
+            Self::Complexity => "complexity".into(),
+            Self::Domain => "domain".into(),
+            Self::Safety { .. } => "safety".into(),
+            Self::Trained { folder } => {
+                folder.file_name().map_or("trained".into(), |name| name.to_string_lossy())
+            }
+            Self::Examples { .. } => "examples".into(),
+            Self::Kserve { .. } => "kserve".into(),
+        }
+    }
+
+    /// Its labels in order; none for a trained folder, which only tells when it is read.
+    #[must_use]
+    pub fn labels(&self) -> Vec<&str> {
+        match self {
+            Self::Task => Known::Task.labels().to_vec(),
+            Self::Complexity => Known::Complexity.labels().to_vec(),
+            Self::Domain => Known::Domain.labels().to_vec(),
+            Self::Safety { .. } => Known::Safety.labels().to_vec(),
+            Self::Trained { .. } => Vec::new(),
+            Self::Examples { texts } => texts.iter().map(|(label, _)| label.as_str()).collect(),
+            Self::Kserve { labels, .. } => labels.iter().map(|label| &**label).collect(),
+        }
+    }
+}
+
+/// How the encoder, tier 1 of the cascade, is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoder {
+    /// Threads; absent means half the cores, at least one; 0 switches tier 1 off.
+    pub threads: Option<usize>,
+    /// Prompts that may wait.
+    pub queue: usize,
+    /// How long a prompt waits before tier 0's answer stands.
+    pub deadline: Duration,
 }
 
 /// Bounds on what a client may send and how many may do so.

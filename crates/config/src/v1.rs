@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
+use crate::classifiers::unknown_label;
 use crate::error::Fault;
 use crate::file::{LlmSpec, PolicySpec};
 use crate::labels::Known;
 use crate::leaf::FullUrl;
 use crate::models::{Adopted, Models};
 use crate::nearest::nearest;
-use crate::policies::unknown_label;
 use crate::raw::Reader;
 use crate::snapshot::{Classifier, Model, Route};
 
@@ -43,8 +43,8 @@ pub(crate) fn bind(
     let known = Known::of(routes.iter().map(|route| &*route.label));
     let Some(url) = &spec.url else {
         return match known {
-            Some(Known::Task) => Ok((Classifier::Task, routes)),
             Some(Known::Complexity) => Ok((Classifier::Complexity, routes)),
+            Some(_) => Ok((Classifier::Task, routes)),
             None => Err(needs_url(spec, llms, &routes)),
         };
     };
@@ -65,7 +65,7 @@ pub(crate) fn bind(
 
 /// The published router that most of these names belong to.
 fn closest(routes: &[Route]) -> Option<Known> {
-    [Known::Task, Known::Complexity].into_iter().find(|known| {
+    Known::V1.into_iter().find(|known| {
         let names = routes.iter().map(|route| &*route.label);
         names.filter(|name| known.labels().contains(name)).count() * 2 > routes.len()
     })
@@ -75,7 +75,7 @@ fn needs_url(spec: &PolicySpec, llms: &[LlmSpec], routes: &[Route]) -> Fault {
     if let Some(known) = closest(routes) {
         let stray = llms.iter().zip(routes).find(|(_, route)| !known.labels().contains(&&*route.label));
         if let Some((llm, route)) = stray {
-            return unknown_label(&llm.name, &route.label, known);
+            return llm.name.fault(unknown_label(&llm.name.quoted(), &route.label, known.labels()));
         }
     }
     spec.name.fault("this policy needs `url`: its `llms` do not have the labels of a built-in classifier")

@@ -298,7 +298,7 @@ fn unknown_classifier() {
     classifier: tsk
     routes: {Open QA: small}
 "#), @r#"
-    waypost.yaml:5:17: unknown value `tsk`; did you mean `task`?
+    waypost.yaml:5:17: `tsk` is not a built-in classifier; did you mean `task`?
       |
     5 |     classifier: tsk
       |                 ^

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use waypost_config::{COMPLEXITY_LABELS, Classifier, Policy, Snapshot, TASK_LABELS, load_str};
+use waypost_config::{Classifier, Policy, Snapshot, load_str};
+use waypost_wire::labels::{COMPLEXITY_LABELS, TASK_LABELS};
 
 fn fixture(name: &str) -> String {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

@@ -15,6 +15,10 @@ const FAST_BUCKETS: [f64; 12] =
 const TTFT_BUCKETS: [f64; 14] =
     [0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
 
+/// Buckets around the encoder's milliseconds and its deadline, in seconds.
+const ENCODER_BUCKETS: [f64; 12] =
+    [0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.032, 0.05, 0.1, 0.25];
+
 /// See the module. Fields are named after their metrics.
 #[derive(Debug)]
 pub struct Metrics {
@@ -48,8 +52,14 @@ pub struct Metrics {
     pub ttft_seconds: HistogramVec,
     /// By `model`, `endpoint`, `result`.
     pub upstream_attempts: IntCounterVec,
-    /// By `classifier`.
+    /// By `classifier`, whose value is the tier that answered.
     pub classifier_seconds: HistogramVec,
+    /// By `classifier`, `because`, `outcome`: every time tier 0 wanted the encoder.
+    pub encoder: IntCounterVec,
+    /// From the question to the encoder's answer, waiting included; only where it answered.
+    pub encoder_seconds: Histogram,
+    /// Prompts that wait for the encoder.
+    pub encoder_queue_depth: IntGauge,
     /// By `policy`, `label`, `tier`.
     pub classifications: IntCounterVec,
     /// By `policy`, `reason`: every time something other than the label's model was taken.
@@ -184,6 +194,17 @@ impl Metrics {
                 "classifier",
                 &FAST_BUCKETS,
             )?,
+            encoder: b.counters(
+                "waypost_encoder_total",
+                "Prompts for which tier 0 wanted the encoder, by reason and by what came of it",
+                &["classifier", "because", "outcome"],
+            )?,
+            encoder_seconds: {
+                let opts = HistogramOpts::new("waypost_encoder_seconds", "Time to the encoder's answer");
+                b.add(Histogram::with_opts(opts.buckets(ENCODER_BUCKETS.to_vec())))?
+            },
+            encoder_queue_depth: b
+                .gauge("waypost_encoder_queue_depth", "Prompts that wait for the encoder")?,
             classifications: b.counters(
                 "waypost_classifications_total",
                 "Prompts by label and the tier that answered",

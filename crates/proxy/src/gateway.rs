@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use waypost_config::Snapshot;
 use waypost_ledger::{DecisionLog, Metrics};
 use waypost_picker::Endpoint;
-use waypost_router::{Brain, Decision};
+use waypost_router::{Asked, Brain, Classifiers, Decision, Escalation};
 
 /// See the module.
 #[derive(Debug)]
@@ -67,11 +67,11 @@ impl Gateway {
         self.brain.load_full()
     }
 
-    /// Takes over a new configuration. Endpoints it shares with the old one keep their state.
-    pub fn apply(&self, snapshot: Snapshot) {
+    /// Takes over a new configuration and the classifiers loaded for it. Endpoints it shares with the old one keep their
+    /// state.
+    pub fn apply(&self, snapshot: Snapshot, classifiers: Classifiers) {
         let old = self.brain();
-        let classifier = Arc::clone(old.classifiers().embedded());
-        self.brain.store(Arc::new(Brain::new(snapshot, classifier, Some(&old))));
+        self.brain.store(Arc::new(Brain::new(snapshot, classifiers, Some(&old))));
         self.metrics.config_reloads.with_label_values(&["applied"]).inc();
         self.note_applied();
     }
@@ -89,7 +89,17 @@ impl Gateway {
     /// All metrics as text.
     pub(crate) fn metrics_text(&self) -> Result<Vec<u8>, String> {
         self.metrics.log_lines_dropped.set((self.log_lines_dropped.0)() as i64);
+        self.metrics.encoder_queue_depth.set(self.brain().classifiers().encoder_queue_depth() as i64);
         self.metrics.encode().map_err(|e| e.to_string())
+    }
+
+    /// Tier 0 of this classifier wanted the encoder.
+    pub(crate) fn note_escalation(&self, classifier: &str, escalation: &Escalation) {
+        let (because, asked) = (escalation.because.name(), escalation.asked.as_str());
+        self.metrics.encoder.with_label_values(&[classifier, because, asked]).inc();
+        if escalation.asked == Asked::Answered {
+            self.metrics.encoder_seconds.observe(escalation.ms / 1e3);
+        }
     }
 
     pub(crate) fn note_health(&self, model: &str, endpoint: &Endpoint) {

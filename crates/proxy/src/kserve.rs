@@ -1,7 +1,7 @@
 //! A KServe v2 server: an existing v1 controller can use Waypost in place of Triton.
 //!
-//! Two models, `task_router_ensemble` and `complexity_router_ensemble`, answered by the embedded
-//! classifier: one-hot like v1's, probabilities when asked for. Errors are KServe's `{"error": …}`.
+//! Two models, `task_router_ensemble` and `complexity_router_ensemble`, answered by the built-in
+//! classifiers: one-hot like v1's, probabilities when asked for. Errors are KServe's `{"error": …}`.
 
 use crate::answer::{self, Answer};
 use crate::body;
@@ -9,7 +9,9 @@ use crate::gateway::Gateway;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
-use waypost_classify::{Head, Prompt};
+use std::time::Instant;
+use waypost_classify::Builtin;
+use waypost_router::PromptText;
 use waypost_wire::kserve::{InferRequest, InferResponse, Output, SequenceParameters};
 
 /// Serves a path below `/v2`.
@@ -22,29 +24,31 @@ pub(crate) async fn handle(gateway: &Gateway, path: &[&str], request: Request<In
             let server = json!({"name": "waypost", "version": env!("CARGO_PKG_VERSION"), "extensions": []});
             answer::json(StatusCode::OK, server.to_string())
         }
-        ["models", name, rest @ ..] => match (head_of(name), rest) {
+        ["models", name, rest @ ..] => match (builtin(name), rest) {
             (None, _) => {
                 fail(StatusCode::NOT_FOUND, &format!("Request for unknown model: '{name}' is not found"))
             }
             (Some(_), ["ready"] | ["versions", "1", "ready"]) => empty(StatusCode::OK),
-            (Some(head), [] | ["versions", "1"]) => answer::json(StatusCode::OK, metadata(name, head)),
-            (Some(head), ["infer"] | ["versions", "1", "infer"]) => infer(gateway, name, head, request).await,
+            (Some(builtin), [] | ["versions", "1"]) => answer::json(StatusCode::OK, metadata(name, builtin)),
+            (Some(builtin), ["infer"] | ["versions", "1", "infer"]) => {
+                infer(gateway, name, builtin, request).await
+            }
             _ => fail(StatusCode::NOT_FOUND, "Not Found"),
         },
         _ => fail(StatusCode::NOT_FOUND, "Not Found"),
     }
 }
 
-fn head_of(name: &str) -> Option<Head> {
+fn builtin(name: &str) -> Option<Builtin> {
     match name {
-        "task_router_ensemble" => Some(Head::Task),
-        "complexity_router_ensemble" => Some(Head::Complexity),
+        "task_router_ensemble" => Some(Builtin::Task),
+        "complexity_router_ensemble" => Some(Builtin::Complexity),
         _ => None,
     }
 }
 
-fn metadata(name: &str, head: Head) -> String {
-    let classes = head.labels().len();
+fn metadata(name: &str, builtin: Builtin) -> String {
+    let classes = builtin.labels().len();
     json!({
         "name": name, "versions": ["1"], "platform": "ensemble",
         "inputs": [{"name": "INPUT", "datatype": "BYTES", "shape": [1]}],
@@ -53,12 +57,17 @@ fn metadata(name: &str, head: Head) -> String {
             {"name": "PROBABILITIES", "datatype": "FP32", "shape": [classes]},
         ],
         // Not in the standard: what v1 users had to look up in the source.
-        "parameters": {"labels": head.labels()},
+        "parameters": {"labels": builtin.labels()},
     })
     .to_string()
 }
 
-async fn infer(gateway: &Gateway, name: &str, head: Head, request: Request<Incoming>) -> Response<Answer> {
+async fn infer(
+    gateway: &Gateway,
+    name: &str,
+    builtin: Builtin,
+    request: Request<Incoming>,
+) -> Response<Answer> {
     let brain = gateway.brain();
     let (parts, incoming) = request.into_parts();
     let body = match body::read(&parts.headers, incoming, &brain.snapshot().limits).await {
@@ -72,12 +81,20 @@ async fn infer(gateway: &Gateway, name: &str, head: Head, request: Request<Incom
         Ok(request) => request,
         Err(message) => return fail(StatusCode::BAD_REQUEST, &message),
     };
-    let verdicts: Vec<_> = request
-        .texts
-        .iter()
-        .map(|text| brain.classifiers().embedded().classify(head, &Prompt { focus: text, context: "" }))
-        .collect();
-    let classes = head.labels().len();
+    // However many texts there are, together they wait for the encoder no longer than one would.
+    let waited = Instant::now();
+    let patience = brain.snapshot().encoder.deadline;
+    let mut verdicts = Vec::with_capacity(request.texts.len());
+    for focus in request.texts {
+        let text = PromptText { focus, context: String::new() };
+        let timeout = patience.saturating_sub(waited.elapsed());
+        let (verdict, escalation) = brain.classifiers().ask(builtin, &text, timeout).await;
+        if let Some(escalation) = &escalation {
+            gateway.note_escalation(builtin.name(), escalation);
+        }
+        verdicts.push(verdict);
+    }
+    let classes = builtin.labels().len();
     let shape = || if verdicts.len() == 1 { vec![classes] } else { vec![verdicts.len(), classes] };
     let output = |name, data| Output { name, datatype: "FP32", shape: shape(), data };
     let mut outputs = Vec::new();

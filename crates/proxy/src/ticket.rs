@@ -226,6 +226,9 @@ impl Ticket {
         };
         metrics.classifier_seconds.with_label_values(&[tier.as_str()]).observe(decision.classify_ms / 1e3);
         metrics.classifications.with_label_values(&[policy, label, tier.as_str()]).inc();
+        if let (Some(classifier), Some(escalation)) = (&decision.classifier, &decision.escalation) {
+            self.gateway.note_escalation(classifier, escalation);
+        }
     }
 }
 
@@ -245,6 +248,9 @@ fn write_log(d: &Decision) {
         policy = d.policy.as_deref(),
         label = d.label.as_deref(),
         confidence = d.confidence.map(|c| round(f64::from(c))),
+        tier = d.tier.map(Tier::as_str),
+        rule = d.rule,
+        encoder = d.escalation.map(|e| e.asked.as_str()),
         model = d.model.as_deref(),
         endpoint = d.endpoint.as_deref(),
         fallback = d.fallback,

@@ -35,15 +35,13 @@ pub struct Brain {
 }
 
 impl Brain {
-    /// Makes `snapshot` ready. `previous` lends its endpoints' state and its retry budget.
+    /// Makes `snapshot` ready, for which `classifiers` were loaded. `previous` lends its endpoints' state and its retry
+    /// budget.
     #[must_use]
-    pub fn new(
-        snapshot: Snapshot,
-        classifier: Arc<waypost_classify::Classifier>,
-        previous: Option<&Self>,
-    ) -> Self {
-        // So that the first request does not wait for it.
+    pub fn new(snapshot: Snapshot, classifiers: Classifiers, previous: Option<&Self>) -> Self {
+        // So that the first request does not wait for either.
         drop(client::tls_config());
+        classifiers.warm_up();
         let started = previous.map_or_else(Instant::now, |p| p.started);
         let same_budget = |p: &&Self| {
             let (a, b) = (&p.snapshot.retry, &snapshot.retry);
@@ -60,7 +58,7 @@ impl Brain {
         Self {
             names: names(&snapshot),
             pools: pools(&snapshot, previous),
-            classifiers: Classifiers::new(classifier),
+            classifiers,
             budget,
             started,
             snapshot: Arc::new(snapshot),
@@ -144,16 +142,23 @@ impl Brain {
         view: &RequestView<'_>,
         decision: &mut Decision,
     ) -> Result<(), ApiError> {
-        let policy = &self.snapshot.policies[policy];
-        decision.tier = Some(Classifiers::tier(policy));
+        let text = PromptText::of(view, self.snapshot.policies[policy].compat_v1);
         let start = Instant::now();
-        let classified = self.classifiers.classify(policy, PromptText::of(view, policy.compat_v1)).await;
+        let classified = self.classifiers.classify(&self.snapshot, policy, text).await;
         decision.classify_ms = millis(start.elapsed());
-        let classified =
-            classified.inspect_err(|error| decision.classifier_error = Some(error.code.as_str()))?;
+        let classified = classified.inspect_err(|error| {
+            // Nothing else can fail.
+            decision.tier = Some(Tier::Kserve);
+            decision.classifier_error = Some(error.code.as_str());
+        })?;
+        decision.tier = Some(classified.tier);
+        decision.classifier = classified.rule.is_none().then(|| Arc::clone(self.classifiers.name(policy)));
+        decision.rule = classified.rule;
+        decision.escalation = classified.escalation;
         decision.label = Some(classified.label);
         decision.confidence = classified.confidence;
         decision.difficulty = classified.difficulty;
+        decision.dimensions = classified.dimensions;
         decision.probabilities = classified.probabilities;
         Ok(())
     }

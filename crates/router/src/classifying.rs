@@ -1,133 +1,219 @@
-//! From prompt text to a label: the embedded classifier in process, or a KServe server over HTTP.
+//! From prompt text to a label: rules first, then the policy's classifier, tier by tier.
 //!
-//! A KServe answer has a deadline and a size limit; whatever goes wrong is told, with v1's status and
-//! words, so that the brain can take the policy's default or say no. Called by the brain.
+//! Rules and tier 0 run where the request is, in microseconds. Only where tier 0 is in doubt the encoder is asked, on
+//! threads of its own and for no longer than its deadline; without it tier 0's answer stands. Called by the brain.
 
-use crate::client;
-use crate::decision::{Probabilities, Tier};
+use crate::decision::{Asked, Dimensions, Escalation, Probabilities, Tier, millis};
+use crate::encoding::Encoders;
+use crate::error::Error;
+use crate::kserve;
 use crate::prompt::PromptText;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use crate::ready::{Judge, Preparing, Ready};
 use std::sync::Arc;
-use std::time::Duration;
-use waypost_classify::{Classifier as Embedded, Head, Prompt};
-use waypost_config::{Classifier, Policy};
-use waypost_wire::{ApiError, Code, kserve};
+use std::time::{Duration, Instant};
+use waypost_classify::{Builtin, Engine, Tier as Answered, Verdict};
+use waypost_config::{Classifier, PolicyIndex, Snapshot};
+use waypost_wire::{ApiError, kserve::Scores};
 
-/// Connect timeout to a KServe server; the policy's own deadline covers the rest.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Largest KServe answer read, in bytes.
-const MAX_ANSWER_BYTES: usize = 256 * 1024;
-/// Most of a KServe error body repeated to the client, in characters.
-const MAX_ECHO_CHARS: usize = 300;
-
-/// What a classifier said.
+/// What was found out about a prompt.
 #[derive(Debug, Clone)]
 pub struct Classified {
     /// The label with the highest probability; `#12` for an index that has no name.
     pub label: Arc<str>,
     /// Its probability; absent when the answer was one-hot.
     pub confidence: Option<f32>,
-    /// All labels.
+    /// All labels; none when a rule applied.
     pub probabilities: Probabilities,
-    /// 0 to 1.
+    /// 0 to 1. Complexity only.
     pub difficulty: Option<f32>,
+    /// Complexity only.
+    pub dimensions: Option<Dimensions>,
+    /// What answered.
+    pub tier: Tier,
+    /// The rule that applied, counted from 1.
+    pub rule: Option<usize>,
+    /// Where tier 0 was in doubt.
+    pub escalation: Option<Escalation>,
 }
 
-/// Everything that can label a prompt.
-#[derive(Debug, Clone)]
+/// Everything that can label a prompt under one configuration.
+#[derive(Debug)]
 pub struct Classifiers {
-    embedded: Arc<Embedded>,
-    task: Arc<[Arc<str>]>,
-    complexity: Arc<[Arc<str>]>,
+    engine: Arc<Engine>,
+    encoders: Arc<Encoders>,
+    /// In step with the snapshot's policies.
+    policies: Vec<Ready>,
+    warnings: Vec<String>,
 }
 
 impl Classifiers {
-    /// The embedded classifier; KServe servers need no preparation.
-    #[must_use]
-    pub fn new(embedded: Arc<Embedded>) -> Self {
-        let names = |head: Head| head.labels().iter().map(|l| Arc::from(*l)).collect();
-        Self { embedded, task: names(Head::Task), complexity: names(Head::Complexity) }
+    /// Makes the classifiers of all policies ready. `previous` lends its encoder threads and examples, as far as they are
+    /// still right.
+    ///
+    /// # Errors
+    /// When a trained folder cannot be used, a rule cannot be built, or a route has a label that its trained classifier
+    /// does not know; the error names policy and file.
+    pub fn load(engine: Arc<Engine>, snapshot: &Snapshot, previous: Option<&Self>) -> Result<Self, Error> {
+        let mut preparing = Preparing {
+            engine: &engine,
+            previous: previous.map_or(&[], |previous| &previous.policies),
+            folders: Vec::new(),
+        };
+        let policies: Vec<Ready> =
+            snapshot.policies.iter().map(|policy| preparing.policy(policy)).collect::<Result<_, _>>()?;
+        let trained = snapshot.policies.iter().zip(&policies);
+        let warnings = trained
+            .filter(|(policy, _)| matches!(policy.classifier, Classifier::Trained { .. }))
+            .filter_map(|(policy, ready)| {
+                policy.dead_end(&ready.labels.iter().map(|label| &**label).collect::<Vec<_>>())
+            })
+            .collect();
+        let encoders = match previous.filter(|previous| previous.encoders.settings() == snapshot.encoder) {
+            Some(previous) => Arc::clone(&previous.encoders),
+            None => Arc::new(Encoders::new(Arc::clone(engine.encoder()), snapshot.encoder)),
+        };
+        Ok(Self { engine, encoders, policies, warnings })
     }
 
-    /// The embedded classifier itself.
+    /// What is odd about the trained folders but not wrong.
     #[must_use]
-    pub fn embedded(&self) -> &Arc<Embedded> {
-        &self.embedded
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
-    /// Which tier answers for a policy.
+    /// The labels of a policy's classifier, in order.
     #[must_use]
-    pub fn tier(policy: &Policy) -> Tier {
-        match policy.classifier {
-            Classifier::Task | Classifier::Complexity => Tier::Embedded,
-            Classifier::Kserve { .. } => Tier::Kserve,
+    pub fn labels(&self, policy: PolicyIndex) -> &[Arc<str>] {
+        &self.policies[policy].labels
+    }
+
+    /// The name of a policy's classifier in Decisions and metrics.
+    #[must_use]
+    pub fn name(&self, policy: PolicyIndex) -> &Arc<str> {
+        &self.policies[policy].name
+    }
+
+    /// Base and built-in classifiers.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Prompts that wait for the encoder.
+    #[must_use]
+    pub fn encoder_queue_depth(&self) -> usize {
+        self.encoders.depth()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shares_encoder_and_examples_with(&self, other: &Self) -> bool {
+        let examples = |ready: &Ready| match &ready.judge {
+            Some(Judge::Examples { model, .. }) => Some(Arc::as_ptr(model)),
+            _ => None,
+        };
+        Arc::ptr_eq(&self.encoders, &other.encoders)
+            && self.policies.iter().map(examples).eq(other.policies.iter().map(examples))
+    }
+
+    /// Starts the encoder's threads if a policy may want them, so that the first prompt need not wait for it.
+    pub(crate) fn warm_up(&self) {
+        if self.policies.iter().filter_map(|ready| ready.judge.as_ref()).any(|judge| judge.branch().is_some())
+        {
+            self.encoders.start();
         }
     }
 
-    /// Labels a prompt as `policy` wants it.
+    /// Labels a prompt as `policy`, one of `snapshot`, wants it.
     ///
     /// # Errors
     /// When a KServe server is late, down or talks nonsense.
-    pub async fn classify(&self, policy: &Policy, text: PromptText) -> Result<Classified, ApiError> {
-        match &policy.classifier {
-            Classifier::Task => Ok(self.read(Head::Task, &self.task, &text)),
-            Classifier::Complexity => Ok(self.read(Head::Complexity, &self.complexity, &text)),
-            Classifier::Kserve { url, labels } => {
-                let ask = self.ask_kserve(url, text.joined());
-                match tokio::time::timeout(policy.classify_timeout, ask).await {
-                    Ok(scores) => Ok(name_scores(scores?, labels)),
-                    Err(_) => Err(late(policy.classify_timeout)),
-                }
+    pub(crate) async fn classify(
+        &self,
+        snapshot: &Snapshot,
+        policy: PolicyIndex,
+        text: PromptText,
+    ) -> Result<Classified, ApiError> {
+        let (policy, ready) = (&snapshot.policies[policy], &self.policies[policy]);
+        if let Some(rule) = ready.rules.as_ref().and_then(|rules| rules.find(&text.focus)) {
+            return Ok(by_rule(Arc::clone(&policy.rules[rule].label), rule));
+        }
+        match (&ready.judge, &policy.classifier) {
+            (None, Classifier::Kserve { url, labels }) => {
+                let scores = kserve::ask(url, &text.joined(), policy.classify_timeout).await?;
+                Ok(by_server(scores, labels))
+            }
+            (None, _) => Err(ApiError::new(waypost_wire::Code::Internal, "The policy has no classifier.")),
+            (Some(judge), _) => {
+                let (verdict, escalation) = self.cascade(judge, &text, policy.classify_timeout).await;
+                Ok(by_cascade(verdict, escalation, &ready.labels))
             }
         }
     }
 
-    fn read(&self, head: Head, labels: &Arc<[Arc<str>]>, text: &PromptText) -> Classified {
-        let verdict = self.embedded.classify(head, &Prompt { focus: &text.focus, context: &text.context });
-        Classified {
-            label: name(labels, verdict.label),
-            confidence: Some(verdict.confidence),
-            probabilities: Probabilities { labels: Arc::clone(labels), values: verdict.probabilities },
-            difficulty: verdict.difficulty,
-        }
+    /// The verdict of a built-in classifier, its encoder awaited for `timeout` at most.
+    pub async fn ask(
+        &self,
+        builtin: Builtin,
+        text: &PromptText,
+        timeout: Duration,
+    ) -> (Verdict, Option<Escalation>) {
+        let judge = Judge::Model { model: Arc::clone(self.engine.builtin(builtin)), false_alarms: None };
+        self.cascade(&judge, text, timeout).await
     }
 
-    async fn ask_kserve(&self, url: &str, text: String) -> Result<kserve::Scores, ApiError> {
-        let body = Bytes::from(kserve::request_body(&text));
-        let request = http::Request::post(url)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(body.into())
-            .map_err(|e| ApiError::new(Code::Internal, format!("The classifier URL cannot be used: {e}")))?;
-        let unreachable = |_| ApiError::new(Code::ClassifierUnavailable, "Triton server is unreachable");
-        let answer = client::local(CONNECT_TIMEOUT).request(request).await.map_err(unreachable)?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(|_| {
-            ApiError::new(
-                Code::ClassifierInvalid,
-                "Invalid Triton response: the body broke off or is too large",
-            )
-        })?;
-        let body = body.to_bytes();
-        if !status.is_success() {
-            let text: String = String::from_utf8_lossy(&body).chars().take(MAX_ECHO_CHARS).collect();
-            // A redirect or an informational status would make no sense to the client.
-            let status = if status.as_u16() >= 400 { status.as_u16() } else { 502 };
-            return Err(ApiError::new(
-                Code::ClassifierFailed(status),
-                format!("Triton service error: {text}"),
-            ));
+    /// Tier 0, and tier 1 where it is wanted and can be had.
+    async fn cascade(
+        &self,
+        judge: &Judge,
+        text: &PromptText,
+        timeout: Duration,
+    ) -> (Verdict, Option<Escalation>) {
+        let first = self.engine.read(&text.prompt(), |reading| judge.first(&reading));
+        let Some((because, branch)) = first.doubt.zip(judge.branch()) else { return (first, None) };
+        let begun = Instant::now();
+        let encoded = self.encoders.encode(&text.focus, branch, timeout).await;
+        let ms = millis(begun.elapsed());
+        match encoded {
+            // Reading once more costs microseconds; keeping what was read would cost every waiting prompt its memory.
+            Ok(encoding) => {
+                let second = self.engine.read(&text.prompt(), |reading| judge.second(&reading, &encoding));
+                (second, Some(Escalation { because, asked: Asked::Answered, ms }))
+            }
+            Err(asked) => (first, Some(Escalation { because, asked, ms })),
         }
-        kserve::read_scores(&body).map_err(|message| ApiError::new(Code::ClassifierInvalid, message))
     }
 }
 
-fn late(timeout: Duration) -> ApiError {
-    let message = format!("Triton server did not answer within {} ms", timeout.as_millis());
-    ApiError::new(Code::ClassifierUnavailable, message)
+fn by_rule(label: Arc<str>, rule: usize) -> Classified {
+    Classified {
+        label,
+        confidence: Some(1.0),
+        probabilities: Probabilities::default(),
+        difficulty: None,
+        dimensions: None,
+        tier: Tier::Rule,
+        rule: Some(rule + 1),
+        escalation: None,
+    }
 }
 
-fn name_scores(scores: kserve::Scores, labels: &[Arc<str>]) -> Classified {
+fn by_cascade(verdict: Verdict, escalation: Option<Escalation>, labels: &Arc<[Arc<str>]>) -> Classified {
+    Classified {
+        label: name(labels, verdict.label),
+        confidence: Some(verdict.confidence),
+        dimensions: Dimensions::of(&verdict),
+        probabilities: Probabilities { labels: Arc::clone(labels), values: verdict.probabilities },
+        difficulty: verdict.difficulty,
+        tier: match verdict.tier {
+            Answered::Ngram => Tier::Ngram,
+            Answered::Encoder => Tier::Encoder,
+        },
+        rule: None,
+        escalation,
+    }
+}
+
+fn by_server(scores: Scores, labels: &[Arc<str>]) -> Classified {
     Classified {
         label: name(labels, scores.best),
         confidence: (!scores.one_hot).then(|| scores.probabilities[scores.best]),
@@ -136,6 +222,10 @@ fn name_scores(scores: kserve::Scores, labels: &[Arc<str>]) -> Classified {
             values: scores.probabilities,
         },
         difficulty: None,
+        dimensions: None,
+        tier: Tier::Kserve,
+        rule: None,
+        escalation: None,
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
+use waypost_classify::{Doubt, Verdict};
 use waypost_policy::{Reason, Unfit};
 
 use crate::ask::Via;
@@ -18,8 +19,12 @@ use crate::ask::Via;
 pub enum Tier {
     /// Nothing was classified.
     None,
-    /// The embedded classifier.
-    Embedded,
+    /// A keyword or regular expression of the policy.
+    Rule,
+    /// Tier 0: n-grams and static embeddings, in process.
+    Ngram,
+    /// Tier 1: averaged with the encoder, in process.
+    Encoder,
     /// A KServe server.
     Kserve,
 }
@@ -30,9 +35,98 @@ impl Tier {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
-            Self::Embedded => "embedded",
+            Self::Rule => "rule",
+            Self::Ngram => "ngram",
+            Self::Encoder => "encoder",
             Self::Kserve => "kserve",
         }
+    }
+}
+
+/// What came of asking the encoder. Unless it answered, tier 0's answer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    /// It took part.
+    Answered,
+    /// Not within its deadline.
+    Late,
+    /// Too many were waiting.
+    Busy,
+    /// It is switched off, or its threads could not be started.
+    Off,
+    /// It broke, which is a defect.
+    Failed,
+}
+
+impl Asked {
+    /// The word used in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Late => "late",
+            Self::Busy => "busy",
+            Self::Off => "off",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Tier 0 was in doubt: why, and what came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Escalation {
+    /// Why the encoder was wanted.
+    #[serde(rename = "escalated_because", serialize_with = "word")]
+    pub because: Doubt,
+    /// What it said.
+    #[serde(rename = "encoder")]
+    pub asked: Asked,
+    /// From the question to the answer, or to giving up.
+    #[serde(rename = "encoder_ms")]
+    pub ms: f64,
+}
+
+/// What makes a prompt hard, each for itself: what `complexity` sees beside its label.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Dimensions {
+    /// Probability that invention is asked for, 0 to 1.
+    #[serde(serialize_with = "share")]
+    pub creativity: f32,
+    /// Probability that steps of thought are needed, 0 to 1.
+    #[serde(serialize_with = "share")]
+    pub reasoning: f32,
+    /// Probability that the answer depends on text in the prompt, 0 to 1.
+    #[serde(serialize_with = "share")]
+    pub contextual_knowledge: f32,
+    /// Probability that knowledge of a field is needed, 0 to 1.
+    #[serde(serialize_with = "share")]
+    pub domain_knowledge: f32,
+    /// Worked examples in the prompt.
+    pub few_shots: u32,
+    /// Explicit constraints on the answer.
+    pub constraints: u32,
+}
+
+/// Where the dimensions stand among the complexity classifier's labels.
+const CREATIVITY: usize = 0;
+const REASONING: usize = 1;
+const CONTEXTUAL_KNOWLEDGE: usize = 2;
+const DOMAIN_KNOWLEDGE: usize = 4;
+
+impl Dimensions {
+    /// What a verdict of `complexity` tells of them; `None` for any other classifier's.
+    #[must_use]
+    pub fn of(verdict: &Verdict) -> Option<Self> {
+        let (few_shots, constraints) = verdict.few_shots.zip(verdict.constraints)?;
+        Some(Self {
+            creativity: verdict.probabilities[CREATIVITY],
+            reasoning: verdict.probabilities[REASONING],
+            contextual_knowledge: verdict.probabilities[CONTEXTUAL_KNOWLEDGE],
+            domain_knowledge: verdict.probabilities[DOMAIN_KNOWLEDGE],
+            few_shots,
+            constraints,
+        })
     }
 }
 
@@ -134,8 +228,20 @@ pub struct Decision {
     /// Scalar difficulty, 0 to 1, where the classifier gives one.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rounded")]
     pub difficulty: Option<f32>,
+    /// What difficulty is made of, where the classifier tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dimensions: Option<Dimensions>,
     /// What classified.
     pub tier: Option<Tier>,
+    /// The classifier asked: a built-in one's name, a trained folder's, `examples` or `kserve`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classifier: Option<Arc<str>>,
+    /// The rule that applied, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<usize>,
+    /// Whether the encoder was wanted, and what came of it.
+    #[serde(flatten)]
+    pub escalation: Option<Escalation>,
     /// Why the classifier gave no label: the error's code. Its message may repeat the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classifier_error: Option<&'static str>,
@@ -191,6 +297,16 @@ pub fn millis(duration: Duration) -> f64 {
 
 fn rounded<S: Serializer>(value: &Option<f32>, serializer: S) -> Result<S::Ok, S::Error> {
     value.map(|v| round(f64::from(v))).serialize(serializer)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn word<S: Serializer>(doubt: &Doubt, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(doubt.name())
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn share<S: Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    round(f64::from(*value)).serialize(serializer)
 }
 
 /// A share to four decimals: plenty for a person.

@@ -9,10 +9,21 @@ mod brain;
 mod classifying;
 pub mod client;
 mod decision;
+mod encoding;
+mod error;
+mod kserve;
 mod prompt;
+mod ready;
 
 pub use ask::{Ask, Via};
 pub use brain::Brain;
 pub use classifying::{Classified, Classifiers};
-pub use decision::{Attempt, Considered, Decision, Outcome, Tier, millis, round};
+pub use decision::{
+    Asked, Attempt, Considered, Decision, Dimensions, Escalation, Outcome, Probabilities, Tier, millis, round,
+};
+pub use error::Error;
+pub use kserve::ask as ask_kserve;
 pub use prompt::PromptText;
+
+#[cfg(test)]
+mod tests;

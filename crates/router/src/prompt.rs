@@ -5,6 +5,7 @@
 //! little ("now in French"). Both are bounded, head and tail kept. Under `compat: v1` the focus is the
 //! last message, whatever its role, and there is no context. Called by the brain.
 
+use waypost_classify::Prompt;
 use waypost_wire::{Content, Message, RawStr, RequestView, Role};
 
 /// Most bytes of the focus: about 8,000 tokens.
@@ -54,6 +55,11 @@ impl PromptText {
         for message in earlier.into_iter().rev() {
             push(message.content, EARLIER_MAX_BYTES, &mut self.context);
         }
+    }
+
+    /// As classifiers in this process take it.
+    pub(crate) fn prompt(&self) -> Prompt<'_> {
+        Prompt { focus: &self.focus, context: &self.context }
     }
 
     /// One string for a classifier that takes no other: the focus first, because such models read the

@@ -1,78 +1,129 @@
-//! `waypost classify`: what the embedded classifiers think of a prompt.
+//! `waypost classify`: what a classifier thinks of one prompt, or of each line of standard input.
+//!
+//! Lines are answered one by one as they come and never gathered. A bad line is answered with its error. Called by `main`.
 
-use crate::cli::{Classify, HeadName};
-use crate::error::Error;
-use crate::print;
-use serde_json::{Map, Value, json};
-use std::fmt::Write;
-use std::io::Read;
+mod answer;
+mod stream;
+
+use std::fmt::Write as _;
+use std::io::Read as _;
 use std::time::Instant;
-use waypost_classify::{Classifier, Head, Prompt, Verdict};
 
-/// Most text read from standard input, in bytes.
-const MAX_INPUT_BYTES: u64 = 10 * 1024 * 1024;
+use serde_json::{Map, Value, json};
+use waypost_classify::encoder::Session;
+use waypost_classify::{Base, Builtin, Cascade, Engine, Model, Prompt, Tier, Verdict};
+
+use crate::cli::Classify;
+use crate::error::Error;
+use crate::opened::Opened;
+use crate::print;
+use answer::Answer;
+
+/// Most text read from standard input, in bytes; also the longest line of `--jsonl`.
+const MAX_INPUT_BYTES: usize = 10 * 1024 * 1024;
 /// Runner-up labels shown to a person.
 const SHOWN: usize = 3;
 
 pub(crate) fn run(options: &Classify) -> Result<(), Error> {
+    if options.jsonl {
+        return match &options.classifier {
+            Some(name) => stream::one(&Opened::named(name)?),
+            None => stream::all(&Engine::embedded()?),
+        };
+    }
     let text = match &options.text {
         Some(text) => text.clone(),
         None => read_stdin()?,
     };
-    let classifier = Classifier::embedded()?;
-    let heads = match options.classifier {
-        Some(HeadName::Task) => vec![Head::Task],
-        Some(HeadName::Complexity) => vec![Head::Complexity],
-        None => vec![Head::Task, Head::Complexity],
-    };
     let prompt = Prompt { focus: &text, context: "" };
     let mut object = Map::new();
     let mut lines = String::new();
-    for head in heads {
-        let begun = Instant::now();
-        let verdict = classifier.classify(head, &prompt);
-        let micros = begun.elapsed().as_secs_f64() * 1e6;
-        object.insert(head.name().to_owned(), to_json(head, &verdict, micros));
-        describe(head, &verdict, micros, &mut lines);
+    let mut tell = |name: &str, model: &Model, verdict: &Verdict, micros: f64| {
+        let mut value = json!(Answer::new(model, verdict));
+        value["micros"] = json!(micros);
+        object.insert(name.to_owned(), value);
+        describe(name, model, verdict, micros, &mut lines);
+    };
+    match &options.classifier {
+        Some(name) => {
+            let opened = Opened::named(name)?;
+            let begun = Instant::now();
+            let verdict = Cascade::new(opened.base()).classify(opened.model(), &prompt)?;
+            tell(opened.model().name(), opened.model(), &verdict, micros(begun));
+        }
+        None => {
+            let engine = Engine::embedded()?;
+            let begun = Instant::now();
+            let verdicts = AllBuiltin::new(&engine).classify(&prompt)?;
+            let each = micros(begun) / verdicts.len() as f64;
+            for (builtin, verdict) in Builtin::ALL.into_iter().zip(verdicts) {
+                tell(builtin.name(), engine.builtin(builtin), &verdict, each);
+            }
+        }
     }
     if options.json { print(&format!("{}\n", Value::Object(object))) } else { print(&lines) }
 }
 
+fn micros(begun: Instant) -> f64 {
+    begun.elapsed().as_secs_f64() * 1e6
+}
+
+/// All built-in classifiers over one reading and at most one encoding.
+struct AllBuiltin<'a> {
+    engine: &'a Engine,
+    session: Option<Session>,
+}
+
+impl<'a> AllBuiltin<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        Self { engine, session: None }
+    }
+
+    /// One verdict per built-in classifier, in their order.
+    fn classify(&mut self, prompt: &Prompt<'_>) -> Result<Vec<Verdict>, Error> {
+        let Self { engine, session } = self;
+        let base: &Base = engine;
+        base.read(prompt, |reading| {
+            let mut encoding = None;
+            let mut verdicts = Vec::with_capacity(Builtin::ALL.len());
+            for builtin in Builtin::ALL {
+                let model = engine.builtin(builtin);
+                let mut verdict = model.judge(&reading);
+                if let Some(branch) = model.branch().filter(|_| verdict.doubt.is_some()) {
+                    // They are all trained on the same branch: what one asked for serves the others.
+                    let encoded = match encoding.take() {
+                        Some(encoded) => encoded,
+                        None => {
+                            let session = match session {
+                                Some(session) => session,
+                                None => session.insert(Session::new(base.encoder().clone())?),
+                            };
+                            session.encode(prompt.focus, branch)?
+                        }
+                    };
+                    verdict = model.judge_with(&reading, &encoded);
+                    encoding = Some(encoded);
+                }
+                verdicts.push(verdict);
+            }
+            Ok(verdicts)
+        })
+    }
+}
+
 fn read_stdin() -> Result<String, Error> {
     let mut bytes = Vec::new();
-    std::io::stdin().take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_INPUT_BYTES {
+    std::io::stdin().take(MAX_INPUT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_INPUT_BYTES {
         return Err(Error::Usage(format!("standard input holds more than {MAX_INPUT_BYTES} bytes")));
     }
     String::from_utf8(bytes).map_err(|_| Error::Usage("standard input is not UTF-8".to_owned()))
 }
 
-fn to_json(head: Head, verdict: &Verdict, micros: f64) -> Value {
-    let probabilities: Map<String, Value> =
-        head.labels().iter().zip(&verdict.probabilities).map(|(l, p)| ((*l).to_owned(), json!(p))).collect();
-    let mut object = json!({
-        "label": head.labels()[verdict.label],
-        "confidence": verdict.confidence,
-        "probabilities": probabilities,
-        "tier": "embedded",
-        "micros": micros,
-    });
-    for (name, value) in [
-        ("difficulty", verdict.difficulty.map(Value::from)),
-        ("few_shots", verdict.few_shots.map(Value::from)),
-        ("constraints", verdict.constraints.map(Value::from)),
-    ] {
-        if let Some(value) = value {
-            object[name] = value;
-        }
-    }
-    object
-}
-
 /// Writing to a string cannot fail.
-fn describe(head: Head, verdict: &Verdict, micros: f64, out: &mut String) {
-    let labels = head.labels();
-    let _ = write!(out, "{:<11} {}  {:.2}", head.name(), labels[verdict.label], verdict.confidence);
+fn describe(name: &str, model: &Model, verdict: &Verdict, micros: f64, out: &mut String) {
+    let labels = model.labels();
+    let _ = write!(out, "{name:<11} {}  {:.2}", labels[verdict.label], verdict.confidence);
     if let Some(difficulty) = verdict.difficulty {
         let _ = write!(out, "   difficulty {difficulty:.2}");
     }
@@ -83,5 +134,9 @@ fn describe(head: Head, verdict: &Verdict, micros: f64, out: &mut String) {
         .take(SHOWN)
         .map(|i| format!("{} {:.2}", labels[*i], verdict.probabilities[*i]))
         .collect();
-    let _ = writeln!(out, "   then {}   ({micros:.0} us)", others.join(", "));
+    let asked = match (verdict.tier, verdict.doubt) {
+        (Tier::Encoder, Some(doubt)) => format!("encoder asked, {}: ", doubt.name()),
+        _ => String::new(),
+    };
+    let _ = writeln!(out, "   then {}   ({asked}{micros:.0} us)", others.join(", "));
 }

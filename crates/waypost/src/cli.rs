@@ -11,7 +11,7 @@ use std::path::PathBuf;
     name = "waypost",
     version,
     arg_required_else_help = true,
-    after_help = "Start here:\n  waypost serve                       finds local engines, or simulates some\n  waypost classify \"Write a haiku\"    shows what the classifier thinks\n  waypost check waypost.yaml          explains what is wrong with a config"
+    after_help = "Start here:\n  waypost serve                       finds local engines, or simulates some\n  waypost classify \"Write a haiku\"    shows what the classifier thinks\n  waypost check waypost.yaml          explains what is wrong with a config\n  waypost train --data FILE --out DIR trains a classifier on your own labels"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -27,8 +27,12 @@ pub(crate) enum Command {
         /// The YAML file; both Waypost's own form and NVIDIA LLM Router v1's
         file: PathBuf,
     },
-    /// Classify a prompt with the embedded classifiers
+    /// Classify a prompt, or one a line, with a built-in or a trained classifier
     Classify(Classify),
+    /// Train a classifier of your own from labelled rows
+    Train(Train),
+    /// Measure a classifier on labelled rows, or compare two
+    Eval(Eval),
     /// Run a simulated engine, to try configurations without a GPU
     Sim(Sim),
     /// Print the JSON schema of the configuration, for editors
@@ -84,25 +88,83 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  waypost classify \"Help me write a python function\"\n  echo \"Summarize this: ...\" | waypost classify --json"
+    after_help = "The built-in classifiers:\n  task        what kind of work is wanted, 12 labels\n  complexity  what makes it hard, 7 labels, and how hard, 0 to 1\n  domain      what it is about, 14 labels\n  safety      benign, jailbreak or injection\nA trained folder of one of these names is given as ./NAME.\n\nWith --jsonl every line of standard input is an object with \"text\", or the body of a chat request with\n\"messages\"; every line of the answer has label, confidence, probabilities and tier (ngram or encoder),\nand escalated_because where the encoder was asked. A line that cannot be read is answered with\n{\"error\": ..., \"line\": n}; the others are answered all the same and the exit status is 1.\n\nExamples:\n  waypost classify \"Help me write a python function\"\n  echo \"Summarize this: ...\" | waypost classify --json\n  waypost classify --classifier domain --jsonl < prompts.jsonl\n  waypost classify --classifier ./my-intents \"where is my card\""
 )]
 pub(crate) struct Classify {
     /// The prompt; read from standard input when absent
+    #[arg(conflicts_with = "jsonl")]
     pub(crate) text: Option<String>,
-    /// Only this classifier
-    #[arg(long, value_enum)]
-    pub(crate) classifier: Option<HeadName>,
+    /// Only this classifier: task, complexity, domain, safety, or a folder written by `waypost train`
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) classifier: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Read an object a line from standard input, print an object a line
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) jsonl: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum HeadName {
-    /// 12 kinds of task
-    Task,
-    /// 7 kinds of complexity, and a difficulty from 0 to 1
-    Complexity,
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The data: JSON Lines, or CSV with a header line; either may be gzipped. From 20 rows to a million, any set of\n2 to 2,000 labels.\n\nA part of the rows is held out to measure and to calibrate: whole sources where the rows have a source field\nwith three values or more, because random splits flatter; at random otherwise. The folder is trained on all\nrows. The same data and seed give the same bytes.\n\nThe folder: model.safetensors (what Waypost loads), labels.json (thresholds), metrics.json, README.md (the\nmodel card), reliability.svg, confusion.svg. It replaces an earlier trained folder of the name, and nothing else.\n\nExamples:\n  waypost train --data tickets.csv --text-field message --label-field queue --out tickets\n  waypost train --data intents.jsonl.gz --out intents --no-encoder\n  waypost classify --classifier ./intents \"where is my card\""
+)]
+pub(crate) struct Train {
+    /// Labelled rows: JSON Lines or CSV, also gzipped
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
+    /// The field that holds the label
+    #[arg(long, value_name = "FIELD", default_value = "label")]
+    pub(crate) label_field: String,
+    /// The field that holds the text
+    #[arg(long, value_name = "FIELD", default_value = "text")]
+    pub(crate) text_field: String,
+    /// The field that says where a row comes from [default: source, where rows have it]
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) source_field: Option<String>,
+    /// The folder to write
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// The classifier's name [default: that of the folder]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Of splits and of training
+    #[arg(long, value_name = "N", default_value_t = 2026)]
+    pub(crate) seed: u64,
+    /// N-grams only: trains in seconds, answers in microseconds, and is wrong more often
+    #[arg(long)]
+    pub(crate) no_encoder: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Every row is classified on its own and timed, warm, on one core; a server is asked by eight connections at\nonce and timed from request to answer. A label in the data that the classifier does not know is counted as\nwrong and named.\n\nWith --json one object: n, accuracy, macro_f1, ece, p50_us, p99_us, escalated, and labels, confusions, skipped.\nWith --compare: {\"a\": ..., \"b\": ..., \"only_a_right\": n, \"only_b_right\": n}.\n\nExamples:\n  waypost eval --classifier task --data prompts.jsonl\n  waypost eval --classifier ./intents --data test.csv --out report\n  waypost eval --classifier http://127.0.0.1:8000/v2/models/task_router_ensemble/infer --labels task --data prompts.jsonl\n  waypost eval --compare task ./my-task --data prompts.jsonl --json"
+)]
+pub(crate) struct Eval {
+    /// task, complexity, domain, safety, a trained folder, or the infer URL of a KServe v2 server
+    #[arg(long, value_name = "NAME|DIR|URL", required_unless_present = "compare", conflicts_with = "compare")]
+    pub(crate) classifier: Option<String>,
+    /// Two classifiers on the same rows, side by side
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    pub(crate) compare: Vec<String>,
+    /// Labelled rows: JSON Lines or CSV, also gzipped; several files are read as one
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub(crate) data: Vec<PathBuf>,
+    /// The field that holds the right label
+    #[arg(long, value_name = "FIELD", default_value = "label")]
+    pub(crate) label_field: String,
+    /// The field that holds the text
+    #[arg(long, value_name = "FIELD", default_value = "text")]
+    pub(crate) text_field: String,
+    /// Labels of a server's outputs, in order: a built-in classifier's name, or a file with one a line
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) labels: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write reliability.svg and confusion.svg into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,8 @@ pub(crate) enum Error {
     #[error("{0}")]
     Classifier(#[from] waypost_classify::Error),
     #[error("{0}")]
+    Router(#[from] waypost_router::Error),
+    #[error("{0}")]
     Sim(#[from] waypost_sim::Error),
     #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
@@ -17,6 +19,10 @@ pub(crate) enum Error {
     Output(#[from] std::io::Error),
     #[error("cannot watch {}: {source}", path.display())]
     Watch { path: PathBuf, source: notify::Error },
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Data(String),
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]

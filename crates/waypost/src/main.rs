@@ -3,13 +3,18 @@
 mod check;
 mod classify;
 mod cli;
+mod data;
 mod discover;
 mod error;
+mod eval;
+mod lines;
 mod listen;
+mod opened;
 mod reload;
 mod roles;
 mod serve;
 mod sim;
+mod train;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
@@ -39,6 +44,8 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Serve(options) => serve::run(options),
         Command::Check { file } => check::run(&file),
         Command::Classify(options) => classify::run(&options),
+        Command::Train(options) => train::run(&options),
+        Command::Eval(options) => eval::run(&options),
         Command::Sim(options) => sim::run(options),
         Command::Schema => print(&format!("{:#}\n", waypost_config::json_schema())),
         Command::Version => print(&format!("waypost {}\n", env!("CARGO_PKG_VERSION"))),

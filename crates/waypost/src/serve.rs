@@ -1,10 +1,11 @@
 //! `waypost serve`: configuration in, gateway up, signals obeyed.
 
-use crate::check::{describe, summary};
+use crate::check::{summary, warnings};
 use crate::cli::{LogFormat, Serve};
 use crate::discover::{Discovery, discover};
 use crate::error::Error;
-use crate::{listen, print, reload, roles};
+use crate::reload::Reload;
+use crate::{listen, print, roles};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,10 +13,10 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use waypost_classify::Classifier;
+use waypost_classify::Engine;
 use waypost_config::{Shutdown, Snapshot};
 use waypost_proxy::{Gateway, LogLinesDropped, Server};
-use waypost_router::Brain;
+use waypost_router::{Brain, Classifiers};
 
 /// The printed addresses end with the command that printed them.
 const SIMULATED_NOTE: &str = "# Nothing was found. The endpoints below were simulated and are gone: start your own with\n# `waypost sim --listen 127.0.0.1:9000 --model sim-small` and put their addresses here.\n";
@@ -53,23 +54,24 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
     if let Some(address) = options.listen {
         snapshot.listen = address;
     }
+    let reload = match &options.config {
+        Some(file) => Some(Reload::new(file.clone(), text, &snapshot)?),
+        None => None,
+    };
+    let classifiers = Classifiers::load(Arc::new(Engine::embedded()?), &snapshot, None)?;
     if let Some(file) = &options.config {
-        for warning in &snapshot.warnings {
-            tracing::warn!("{}", describe(file, warning));
+        for warning in warnings(file, &snapshot, &classifiers) {
+            tracing::warn!("{warning}");
         }
     }
     let listener = listen::listen(snapshot.listen)?;
     let address = listener.local_addr()?;
-    greet(&snapshot, found.as_ref(), address)?;
+    greet(&snapshot, &classifiers, found.as_ref(), address)?;
 
-    let brain = Brain::new(snapshot, Arc::new(Classifier::embedded()?), None);
-    let gateway = Gateway::new(brain, dropped).map_err(Error::Internal)?;
-    let _watcher = match options.config {
-        Some(file) => {
-            Some(reload::watch(file, text, address, options.listen.is_some(), Arc::clone(&gateway))?)
-        }
-        None => None,
-    };
+    let gateway = Gateway::new(Brain::new(snapshot, classifiers, None), dropped).map_err(Error::Internal)?;
+    if let Some(reload) = reload {
+        reload.start(address, options.listen.is_some(), Arc::clone(&gateway))?;
+    }
     let stop = stop_signals(Arc::clone(&gateway))?;
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(Server::new(listener, gateway, threads).run(stop).await?)
@@ -84,12 +86,17 @@ async fn make_config(listen: Option<SocketAddr>) -> Result<(String, Discovery), 
 }
 
 /// What was found, and a line to try.
-fn greet(snapshot: &Snapshot, found: Option<&Discovery>, address: SocketAddr) -> Result<(), Error> {
+fn greet(
+    snapshot: &Snapshot,
+    classifiers: &Classifiers,
+    found: Option<&Discovery>,
+    address: SocketAddr,
+) -> Result<(), Error> {
     let mut text = format!("waypost {} on http://{address}\n", env!("CARGO_PKG_VERSION"));
     for note in found.iter().flat_map(|f| &f.notes) {
         text.push_str(&format!("  {note}\n"));
     }
-    text.push_str(&summary(snapshot));
+    text.push_str(&summary(snapshot, classifiers));
     let name = if snapshot.default_policy.is_some() { "auto" } else { &*snapshot.models[0].name };
     let name = serde_json::Value::from(name);
     let port = address.port();

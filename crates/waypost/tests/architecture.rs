@@ -11,7 +11,7 @@ use std::process::Command;
 
 /// From the top down; a crate may use those in lower layers only, never its neighbours.
 const LAYERS: [&[&str]; 6] = [
-    &["waypost"],
+    &["waypost", "training"],
     &["proxy", "extproc", "console", "sim"],
     &["router", "ledger", "feeds"],
     &["classify", "policy", "picker"],
@@ -20,8 +20,8 @@ const LAYERS: [&[&str]; 6] = [
 ];
 
 /// Crates that may use even less than their layer allows: they are useful on their own.
-const ONLY: [(&str, &[&str]); 3] =
-    [("ledger", &["config", "wire"]), ("classify", &["wire"]), ("sim", &["wire"])];
+const ONLY: [(&str, &[&str]); 4] =
+    [("ledger", &["config", "wire"]), ("classify", &["wire"]), ("sim", &["wire"]), ("training", &["classify"])];
 
 /// Crates that decide, and do nothing else: `waypost replay` and the tests run the same code.
 const PURE: [&str; 2] = ["policy", "picker"];

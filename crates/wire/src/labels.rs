@@ -30,3 +30,25 @@ pub const COMPLEXITY_LABELS: [&str; 7] = [
     "No-Label-Reason",
     "Constraint",
 ];
+
+/// Labels of the domain classifier, in the order of its outputs: the 14 categories of MMLU-Pro that vLLM Semantic Router
+/// uses too.
+pub const DOMAIN_LABELS: [&str; 14] = [
+    "biology",
+    "business",
+    "chemistry",
+    "computer science",
+    "economics",
+    "engineering",
+    "health",
+    "history",
+    "law",
+    "math",
+    "other",
+    "philosophy",
+    "physics",
+    "psychology",
+];
+
+/// Labels of the safety classifier, in the order of its outputs.
+pub const SAFETY_LABELS: [&str; 3] = ["benign", "jailbreak", "injection"];

@@ -1,0 +1,60 @@
+//! Trained heads to the bytes of a classifier file; the same heads give the same bytes.
+//!
+//! N-gram rows are quantised to int8 with one scale per output, and only rows that training touched are kept. Called by
+//! `Trained::to_file`.
+
+use std::collections::BTreeMap;
+
+use super::Trained;
+use crate::encoder::Branch;
+use crate::features::{BUCKETS, DENSE, GRAMS};
+use crate::model::{FORMAT, Gates};
+use crate::model_file::{self, Tensor};
+
+pub(super) fn file(
+    trained: &Trained,
+    encoder: &str,
+    name: &str,
+    labels: &[&str],
+    gates: &Gates,
+    notes: &[(&str, String)],
+) -> Vec<u8> {
+    let linear = &trained.linear;
+    let outputs = linear.outputs;
+    let mut scales = vec![f32::MIN_POSITIVE; outputs];
+    for row in linear.ngrams.chunks_exact(outputs) {
+        for (scale, weight) in scales.iter_mut().zip(row) {
+            *scale = scale.max(weight.abs() / 127.0);
+        }
+    }
+    let mut buckets = Vec::new();
+    let mut ngrams = Vec::new();
+    for bucket in (0..BUCKETS).filter(|&bucket| linear.touched[bucket]) {
+        buckets.push(bucket as u16);
+        let row = &linear.ngrams[bucket * outputs..(bucket + 1) * outputs];
+        ngrams.extend(row.iter().zip(&scales).map(|(weight, scale)| (weight / scale).round() as i8));
+    }
+    let mut metadata: BTreeMap<String, String> = BTreeMap::from([
+        ("format".into(), FORMAT.into()),
+        ("name".into(), name.into()),
+        ("labels".into(), serde_json::json!(labels).to_string()),
+        ("gates".into(), serde_json::json!(gates).to_string()),
+    ]);
+    metadata.extend(notes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    let known: Vec<i8> = linear.known.iter().map(|&bits| bits as i8).collect();
+    let mut tensors = vec![
+        Tensor::floats("bias", &[outputs], &linear.bias),
+        Tensor::floats("dense", &[DENSE, outputs], &linear.dense),
+        Tensor::floats("ngram_scales", &[outputs], &scales),
+        Tensor::int8("ngrams", &[buckets.len(), outputs], &ngrams),
+        Tensor::int8("known_grams", &[GRAMS / 8], &known),
+        Tensor::u16s("ngram_buckets", &buckets),
+    ];
+    if let Some((branch, dense)) = &trained.dense {
+        metadata.insert("branch".into(), Branch::name(*branch).into());
+        metadata.insert("encoder".into(), encoder.into());
+        tensors.push(Tensor::floats("encoder_bias", &[outputs], &dense.bias));
+        tensors.push(Tensor::floats("encoder_weights", &[branch.width(), outputs], &dense.weights));
+    }
+    model_file::write(metadata, &tensors)
+}

@@ -1,0 +1,199 @@
+//! What a policy's classifier needs before the first request: folders read, examples encoded, rules compiled.
+//!
+//! A trained folder is read whole and bounded, once for all policies that name it; examples that did not change are kept
+//! over a reload. Called by `classifying` when a configuration is loaded.
+
+use crate::error::Error;
+
+use bytes::Bytes;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use waypost_classify::encoder::{Branch, Encoding, Session};
+use waypost_classify::examples::ExampleModel;
+use waypost_classify::rules::{Rule, Rules};
+use waypost_classify::{Base, Builtin, Engine, FILE_NAME, Model, Reading, Verdict};
+use waypost_config::{Classifier, Labelled, Policy};
+
+/// Largest trained model that is read, in bytes.
+const MAX_MODEL_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A policy's way to a label.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// The classifier's name in Decisions and metrics.
+    pub(crate) name: Arc<str>,
+    pub(crate) labels: Arc<[Arc<str>]>,
+    pub(crate) rules: Option<Rules>,
+    /// Absent for a KServe server, which needs no preparation.
+    pub(crate) judge: Option<Judge>,
+}
+
+/// A classifier in this process.
+#[derive(Debug, Clone)]
+pub(crate) enum Judge {
+    /// Built in or trained.
+    Model { model: Arc<Model>, false_alarms: Option<f32> },
+    /// Similarity to texts.
+    Examples { texts: Arc<[Labelled]>, model: Arc<ExampleModel> },
+}
+
+impl Judge {
+    /// Tier 0's verdict.
+    pub(crate) fn first(&self, reading: &Reading<'_>) -> Verdict {
+        match self {
+            Self::Model { model, false_alarms } => alarmed(model.judge(reading), model, *false_alarms),
+            Self::Examples { model, .. } => model.judge(reading),
+        }
+    }
+
+    /// Both tiers' verdict.
+    pub(crate) fn second(&self, reading: &Reading<'_>, encoding: &Encoding) -> Verdict {
+        match self {
+            Self::Model { model, false_alarms } => {
+                alarmed(model.judge_with(reading, encoding), model, *false_alarms)
+            }
+            Self::Examples { model, .. } => model.judge_with(reading, encoding),
+        }
+    }
+
+    /// The layers of the encoder that it may want; `None` for a model without tier 1.
+    pub(crate) fn branch(&self) -> Option<Branch> {
+        match self {
+            Self::Model { model, .. } => model.branch(),
+            Self::Examples { .. } => Some(Branch::Sentence),
+        }
+    }
+
+    fn labels(&self) -> Arc<[Arc<str>]> {
+        match self {
+            Self::Model { model, .. } => model.labels().into(),
+            Self::Examples { model, .. } => model.labels().into(),
+        }
+    }
+}
+
+fn alarmed(verdict: Verdict, model: &Model, rate: Option<f32>) -> Verdict {
+    match rate {
+        Some(rate) => verdict.at_rate(rate, model.gates()),
+        None => verdict,
+    }
+}
+
+/// Makes policies ready, one after another.
+#[derive(Debug)]
+pub(crate) struct Preparing<'a> {
+    pub(crate) engine: &'a Engine,
+    /// Those in force, whose examples may be kept.
+    pub(crate) previous: &'a [Ready],
+    /// What is read already.
+    pub(crate) folders: Vec<(Arc<Path>, Arc<Model>)>,
+}
+
+impl Preparing<'_> {
+    pub(crate) fn policy(&mut self, policy: &Policy) -> Result<Ready, Error> {
+        let fail = |source| Error::Classifier { policy: Arc::clone(&policy.name), source };
+        let judge = self.judge(&policy.classifier).map_err(fail)?;
+        let labels = match (&judge, &policy.classifier) {
+            (Some(judge), _) => judge.labels(),
+            (None, classifier) => classifier.labels().into_iter().map(Arc::from).collect(),
+        };
+        if let Classifier::Trained { folder } = &policy.classifier {
+            let known: Vec<&str> = labels.iter().map(|label| &**label).collect();
+            policy.check_labels(&known).map_err(|problem| Error::Label {
+                policy: Arc::clone(&policy.name),
+                folder: folder.display().to_string(),
+                problem,
+            })?;
+        }
+        let rules = (!policy.rules.is_empty()).then(|| rules(policy)).transpose().map_err(fail)?;
+        Ok(Ready { name: policy.classifier.name().into(), labels, rules, judge })
+    }
+
+    fn judge(&mut self, classifier: &Classifier) -> Result<Option<Judge>, waypost_classify::Error> {
+        let builtin = |builtin, false_alarms| {
+            let model = Arc::clone(self.engine.builtin(builtin));
+            Ok(Some(Judge::Model { model, false_alarms }))
+        };
+        match classifier {
+            Classifier::Task => builtin(Builtin::Task, None),
+            Classifier::Complexity => builtin(Builtin::Complexity, None),
+            Classifier::Domain => builtin(Builtin::Domain, None),
+            Classifier::Safety { false_alarms } => {
+                if false_alarms.is_some() && self.engine.builtin(Builtin::Safety).gates().alarms.is_empty() {
+                    let reason = "was never measured for a rate of false alarms".to_owned();
+                    return Err(waypost_classify::Error::Model {
+                        file: "safety.safetensors".to_owned(),
+                        reason,
+                    });
+                }
+                builtin(Builtin::Safety, *false_alarms)
+            }
+            Classifier::Trained { folder } => {
+                let model = self.trained(folder)?;
+                Ok(Some(Judge::Model { model, false_alarms: None }))
+            }
+            Classifier::Examples { texts } => self.examples(texts).map(Some),
+            Classifier::Kserve { .. } => Ok(None),
+        }
+    }
+
+    fn trained(&mut self, folder: &Arc<Path>) -> Result<Arc<Model>, waypost_classify::Error> {
+        if let Some((_, model)) = self.folders.iter().find(|(known, _)| known == folder) {
+            return Ok(Arc::clone(model));
+        }
+        let model = Arc::new(read_model(self.engine, folder)?);
+        self.folders.push((Arc::clone(folder), Arc::clone(&model)));
+        Ok(model)
+    }
+
+    fn examples(&self, texts: &Arc<[Labelled]>) -> Result<Judge, waypost_classify::Error> {
+        let kept = self.previous.iter().find_map(|ready| match &ready.judge {
+            Some(Judge::Examples { texts: known, model }) if known == texts => Some(model),
+            _ => None,
+        });
+        if let Some(model) = kept {
+            return Ok(Judge::Examples { texts: Arc::clone(texts), model: Arc::clone(model) });
+        }
+        // A session takes its thread over for the kernels, and this one is the caller's.
+        let built = std::thread::scope(|scope| {
+            let build = || {
+                let mut session = Session::new(Arc::clone(self.engine.encoder()))?;
+                ExampleModel::build(self.engine, &mut session, texts)
+            };
+            scope.spawn(build).join()
+        });
+        let broke = |_| Err(waypost_classify::Error::Kernel("broke on the examples".to_owned()));
+        let model = Arc::new(built.unwrap_or_else(broke)?);
+        Ok(Judge::Examples { texts: Arc::clone(texts), model })
+    }
+}
+
+fn rules(policy: &Policy) -> Result<Rules, waypost_classify::Error> {
+    let rule = |rule: &waypost_config::Rule| Rule {
+        label: rule.label.to_string(),
+        keywords: rule.keywords.clone(),
+        regex: rule.regex.clone(),
+    };
+    Rules::build(&policy.rules.iter().map(rule).collect::<Vec<_>>())
+}
+
+/// Reads the classifier that `waypost train` wrote into `folder`.
+///
+/// # Errors
+/// When the file cannot be read, is larger than [`MAX_MODEL_BYTES`], damaged, foreign or made for another encoder; the
+/// error names it.
+fn read_model(base: &Base, folder: &Path) -> Result<Model, waypost_classify::Error> {
+    let path = folder.join(FILE_NAME);
+    let shown = path.display().to_string();
+    let failed = |source| waypost_classify::Error::Io { path: shown.clone(), source };
+    let mut bytes = Vec::new();
+    // One byte over the limit tells "too large" from "just fits" without trusting file metadata.
+    let file = std::fs::File::open(&path).map_err(failed)?;
+    file.take(MAX_MODEL_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_MODEL_BYTES {
+        let reason = format!("larger than {MAX_MODEL_BYTES} bytes");
+        return Err(waypost_classify::Error::Model { file: shown, reason });
+    }
+    base.model(&shown, &Bytes::from(bytes))
+}

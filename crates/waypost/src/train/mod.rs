@@ -1,0 +1,216 @@
+//! `waypost train`: labelled rows in, a trained folder out.
+//!
+//! Measured on rows held out, calibrated on others, then trained again on all. Each text is encoded once. The same rows
+//! and seed give the same bytes, whatever the machine is called or the clock says. Called by `main`.
+
+mod card;
+mod checks;
+mod folder;
+mod progress;
+mod split;
+mod thresholds;
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
+
+use waypost_classify::encoder::Branch;
+use waypost_classify::train::{
+    DenseOptions, GateOptions, Metrics, Options, Prepared, Recipe, Target, Trained, fit_gates, train,
+};
+use waypost_classify::{Base, FILE_NAME, Gates};
+
+use crate::cli::Train;
+use crate::data::{Fields, Row, Table};
+use crate::error::Error;
+use crate::eval::plot;
+use card::Findings;
+use checks::Labelled;
+use folder::Folder;
+use progress::Progress;
+use split::Split;
+
+/// Most labels of one classifier.
+const MAX_LABELS: usize = 2000;
+/// Most texts the encoder may be asked for: intents lie closer together than the built-in labels, which allow half.
+const MAX_ESCALATED: f32 = 0.3;
+/// Up to so many labels both trainings run at once; n-gram weights and their state take half a megabyte a label.
+const MAX_LABELS_AT_ONCE: usize = 500;
+/// Where a row comes from, unless the user says otherwise.
+const SOURCE_FIELD: &str = "source";
+
+pub(crate) fn run(options: &Train) -> Result<(), Error> {
+    let progress = Progress::start();
+    let folder = Folder::begin(&options.out)?;
+    progress.phase(format!("reading {}", options.data.display()), 0);
+    let mut table = Table::default();
+    table.read(
+        &options.data,
+        Fields {
+            text: &options.text_field,
+            label: &options.label_field,
+            source: Some(options.source_field.as_deref().unwrap_or(SOURCE_FIELD)),
+            source_is_wanted: options.source_field.is_some(),
+        },
+    )?;
+    let left_out = table.left_out();
+    if !left_out.is_empty() {
+        progress.note(left_out.trim_end());
+    }
+    let data = Data::of(&table.rows, &options.data)?;
+    let split = split::split(data.split_rows(), options.seed);
+    let warnings = data.warnings(&split);
+    warnings.iter().for_each(|warning| progress.note(&format!("warning: {warning}")));
+
+    let base = Base::embedded()?;
+    let prepared = prepare(&base, &table.rows, !options.no_encoder, &progress)?;
+    let recipe = Recipe {
+        labels: data.names.len(),
+        measures: false,
+        linear: Options { seed: options.seed, ..Options::default() },
+        dense: DenseOptions { seed: options.seed, ..DenseOptions::default() },
+        taught: None,
+    };
+    let targets = data.targets();
+    let all: Vec<usize> = (0..table.rows.len()).collect();
+    let passes = recipe.linear.epochs + if options.no_encoder { 0 } else { recipe.dense.epochs };
+    progress.phase(
+        format!("training on {} rows to measure, on {} to keep", split.train.len(), all.len()),
+        2 * passes,
+    );
+    let [part, whole] = train_both(&prepared, &targets, [&split.train, &all], &recipe, &progress)?;
+    progress.phase("calibrating", 0);
+    let options_of_gates = GateOptions { escalated: MAX_ESCALATED, ..GateOptions::default() };
+    let gates = fit_gates(&part, &prepared, &targets, &split.calibration, &options_of_gates);
+    let judge = |gates: &Gates| part.outcomes(&prepared, &targets, &split.test, gates);
+    let outcomes = judge(&gates);
+    let never = Gates { sure_from: 0.0, familiar_to: 1.0, ..gates.clone() };
+    let always = Gates { sure_from: 2.0, ..gates.clone() };
+    let findings = Findings {
+        name: options.name.clone().unwrap_or_else(|| folder.name()),
+        file: options.data.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        rows: table.rows.len(),
+        skipped: table.skipped,
+        names: &data.names,
+        counts: checks::counts(data.names.len(), &data.labels),
+        split: &split,
+        sources: &data.sources,
+        warnings: &warnings,
+        metrics: Metrics::of(&outcomes),
+        ngram: Metrics::of(&judge(&never)),
+        both: (!options.no_encoder).then(|| Metrics::of(&judge(&always))),
+        gates: &gates,
+        floor: thresholds::floor(&outcomes),
+        thresholds: (0..data.names.len()).map(|label| thresholds::one_vs_rest(&outcomes, label)).collect(),
+        encoder: base.encoder().fingerprint(),
+        seed: options.seed,
+    };
+    progress.phase("writing", 0);
+    write(&folder, &findings, &whole, &base)?;
+    folder.finish()?;
+    progress.finish(&findings.summary(&options.out));
+    Ok(())
+}
+
+fn write(folder: &Folder, findings: &Findings<'_>, trained: &Trained, base: &Base) -> Result<(), Error> {
+    let labels: Vec<&str> = findings.names.iter().map(String::as_str).collect();
+    let notes = [("rows", findings.rows.to_string()), ("seed", findings.seed.to_string())];
+    let file = trained.to_file(base, &findings.name, &labels, findings.gates, &notes);
+    folder.write(FILE_NAME, &file)?;
+    folder.write("labels.json", findings.labels_json().as_bytes())?;
+    folder.write("metrics.json", findings.metrics_json().as_bytes())?;
+    folder.write("README.md", findings.card().as_bytes())?;
+    folder.write("reliability.svg", plot::reliability(&findings.name, &findings.metrics).as_bytes())?;
+    folder.write("confusion.svg", plot::confusion(&findings.name, &labels, &findings.metrics).as_bytes())
+}
+
+/// Trains on a part, to measure, and on all rows, to keep: at the same time, unless the weights would fill the memory.
+fn train_both(
+    data: &Prepared,
+    targets: &[Target],
+    chosen: [&[usize]; 2],
+    recipe: &Recipe,
+    progress: &Progress,
+) -> Result<[Trained; 2], Error> {
+    let done = AtomicUsize::new(0);
+    let fit = |chosen: &[usize]| {
+        train(data, targets, chosen, recipe, &|_, _| progress.at(done.fetch_add(1, Ordering::Relaxed) + 1))
+    };
+    if recipe.labels > MAX_LABELS_AT_ONCE {
+        return Ok(chosen.map(fit));
+    }
+    std::thread::scope(|scope| {
+        let part = scope.spawn(|| fit(chosen[0]));
+        let whole = fit(chosen[1]);
+        let part = part.join().map_err(|_| Error::Internal("training failed; this is a defect".to_owned()))?;
+        Ok([part, whole])
+    })
+}
+
+/// What both tiers see of each text; the encoder is most of the time that training takes.
+fn prepare(base: &Base, rows: &[Row], encoder: bool, progress: &Progress) -> Result<Prepared, Error> {
+    let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
+    let threads = available_parallelism().map_or(1, NonZero::get);
+    progress.phase(format!("{} {} texts", if encoder { "encoding" } else { "reading" }, texts.len()), texts.len());
+    let branch = encoder.then_some(Branch::Sentence);
+    Ok(Prepared::new(base, &texts, branch, threads, &|done| progress.at(done))?)
+}
+
+/// Labels and sources as numbers.
+struct Data<'a> {
+    rows: &'a [Row],
+    /// The labels, sorted.
+    names: Vec<String>,
+    labels: Vec<u32>,
+    /// The sources, sorted; one nameless for rows without.
+    sources: Vec<String>,
+    source_of: Vec<u32>,
+    groups: Vec<u32>,
+}
+
+impl<'a> Data<'a> {
+    fn of(rows: &'a [Row], file: &Path) -> Result<Self, Error> {
+        let (names, labels) = numbered(rows.iter().map(|row| row.label.as_str()));
+        let (sources, source_of) = numbered(rows.iter().map(|row| row.source.as_deref().unwrap_or_default()));
+        let fail = |what: String| Err(Error::Data(format!("{}: {what}", file.display())));
+        if let [only] = names.as_slice() {
+            return fail(format!("all {} rows have the label '{only}'; a classifier needs two labels", rows.len()));
+        }
+        if names.len() > MAX_LABELS {
+            return fail(format!("{} labels, more than {MAX_LABELS}; is this the right field?", names.len()));
+        }
+        let groups = checks::groups(rows.iter().map(|row| row.text.as_str()));
+        Ok(Self { rows, names, labels, sources, source_of, groups })
+    }
+
+    fn split_rows(&self) -> split::Rows<'_> {
+        split::Rows { labels: &self.labels, sources: &self.source_of, groups: &self.groups }
+    }
+
+    fn warnings(&self, split: &Split) -> Vec<String> {
+        let Self { rows, names, labels, groups, .. } = self;
+        let mut out = checks::warnings(Labelled { rows, names, labels, groups });
+        if split.returned > 0 {
+            let rows = checks::count(split.returned, "row");
+            out.push(format!("{rows} of held-out sources repeat texts of other sources; they are taught, not tested on"));
+        }
+        if self.sources.len() >= split::MIN_SOURCES && split.test_sources.is_empty() {
+            out.push("no source can be held out without its labels; the split is at random, which flatters".to_owned());
+        }
+        out
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        self.labels.iter().map(|&label| Target::new(Some(label), None, 1.0)).collect()
+    }
+}
+
+/// The distinct names, sorted, and the index of each item's.
+fn numbered<'n>(items: impl Iterator<Item = &'n str> + Clone) -> (Vec<String>, Vec<u32>) {
+    let mut known: BTreeMap<&str, u32> = items.clone().map(|name| (name, 0)).collect();
+    known.values_mut().enumerate().for_each(|(at, index)| *index = at as u32);
+    let indices = items.map(|name| known[name]).collect();
+    (known.into_keys().map(str::to_owned).collect(), indices)
+}
