@@ -17,6 +17,9 @@ pub enum Error {
     /// Training data cannot be used.
     #[error("training data: {0}")]
     Data(String),
+    /// A rule or an example cannot be used.
+    #[error("{0}")]
+    Policy(String),
     /// The encoder's kernels refused to run.
     #[error("encoder: {0}")]
     Kernel(String),

@@ -134,7 +134,7 @@ fn foreground(features: &Features, background: &[f32]) -> Vec<f32> {
 }
 
 fn check(sets: &[(String, Vec<String>)]) -> Result<(), Error> {
-    let fail = |reason: String| Err(Error::Data(format!("examples: {reason}")));
+    let fail = |reason: String| Err(Error::Policy(format!("examples: {reason}")));
     if sets.is_empty() {
         return fail("there is no label".into());
     }

@@ -10,14 +10,16 @@ use crate::features::{BUCKETS, DENSE, Features, GRAMS};
 use crate::model_file::ModelFile;
 
 /// Row number of a bucket that training never touched.
-pub(crate) const UNSEEN: u16 = u16::MAX;
+const UNSEEN: u16 = u16::MAX;
+/// Most rows that are numbered; a head with more keeps a row for every bucket.
+pub(crate) const MAX_NUMBERED_ROWS: usize = UNSEEN as usize;
 
 /// The trained weights of tier 0.
 #[derive(Debug)]
 pub(crate) struct LinearHead {
     outputs: usize,
-    /// Bucket to row.
-    rows: Vec<u16>,
+    /// Bucket to row; absent where every bucket has one.
+    rows: Option<Vec<u16>>,
     /// One bit per slot of words and pairs that training saw.
     known: Bytes,
     ngrams: Bytes,
@@ -30,16 +32,19 @@ impl LinearHead {
     /// Reads the head's tensors for `outputs` outputs.
     pub(crate) fn open(file: &ModelFile<'_>, name: &str, outputs: usize) -> Result<Self, Error> {
         let taught = file.u16s("ngram_buckets")?;
-        let mut rows = vec![UNSEEN; BUCKETS];
-        for (row, &bucket) in taught.iter().enumerate() {
-            rows[usize::from(bucket)] = row as u16;
-        }
-        if taught.len() >= usize::from(UNSEEN) {
-            return Err(Error::model(name, "more n-gram rows than there can be"));
+        let numbered = || {
+            let mut rows = vec![UNSEEN; BUCKETS];
+            for (row, &bucket) in taught.iter().enumerate() {
+                rows[usize::from(bucket)] = row as u16;
+            }
+            rows
+        };
+        if taught.len() > MAX_NUMBERED_ROWS && taught.len() != BUCKETS {
+            return Err(Error::model(name, format!("{} n-gram rows", taught.len())));
         }
         Ok(Self {
             outputs,
-            rows,
+            rows: (taught.len() < BUCKETS).then(numbered),
             known: file.int8("known_grams", &[GRAMS / 8])?,
             ngrams: file.int8("ngrams", &[taught.len(), outputs])?,
             ngram_scales: file.floats("ngram_scales", &[outputs])?,
@@ -52,10 +57,11 @@ impl LinearHead {
     pub(crate) fn logits(&self, features: &Features) -> (Vec<f32>, f32) {
         let mut counts = vec![0_i32; self.outputs];
         for &bucket in &features.sparse {
-            let row = usize::from(self.rows[bucket as usize]);
-            if row == usize::from(UNSEEN) {
-                continue;
-            }
+            let row = match &self.rows {
+                Some(rows) if rows[bucket as usize] == UNSEEN => continue,
+                Some(rows) => usize::from(rows[bucket as usize]),
+                None => bucket as usize,
+            };
             for (count, &weight) in counts.iter_mut().zip(&self.ngrams[row * self.outputs..][..self.outputs]) {
                 *count += i32::from(weight as i8);
             }

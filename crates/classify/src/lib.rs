@@ -1,7 +1,7 @@
 //! Prompt to label, with calibrated probabilities, in process and in microseconds.
 //!
-//! Hashed n-grams and a static token-embedding table feed linear heads; both travel inside the binary. Never touches the
-//! network and, outside training, never a file. The router calls [`Classifier::classify`].
+//! Tier 0, hashed n-grams and static embeddings under linear heads, always answers; tier 1, an int8 encoder, is asked where
+//! tier 0 is in doubt. All models travel inside the binary. Never touches the network or a file. Start at [`Engine`].
 
 mod alarm;
 mod calibrate;

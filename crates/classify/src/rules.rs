@@ -53,7 +53,7 @@ impl Rules {
     /// number, from 1, and says where the expression is wrong.
     pub fn build(rules: &[Rule]) -> Result<Self, Error> {
         if rules.len() > MAX_RULES {
-            return Err(Error::Data(format!("{} rules, at most {MAX_RULES} are allowed", rules.len())));
+            return Err(Error::Policy(format!("{} rules, at most {MAX_RULES} are allowed", rules.len())));
         }
         let mut regexes = Vec::new();
         let mut regex_rules = Vec::new();
@@ -68,7 +68,7 @@ impl Rules {
         }
         let regexes = RegexSetBuilder::new(regexes).size_limit(MAX_REGEXES_BYTES).build().map_err(|_| {
             let limit = MAX_REGEXES_BYTES / 1024;
-            Error::Data(format!("rules: the regular expressions together are over {limit} KiB once compiled"))
+            Error::Policy(format!("rules: the regular expressions together are over {limit} KiB once compiled"))
         })?;
         Ok(Self { keywords: Keywords::build(rules)?, regexes, regex_rules })
     }
@@ -87,7 +87,7 @@ impl Rules {
 }
 
 fn fault(rule: usize, reason: &str) -> Error {
-    Error::Data(format!("rule {}: {reason}", rule + 1))
+    Error::Policy(format!("rule {}: {reason}", rule + 1))
 }
 
 fn check_regex(regex: &str) -> Result<(), String> {
@@ -148,7 +148,7 @@ impl Keywords {
         if patterns.is_empty() {
             return Ok(None);
         }
-        let fail = |error: String| Error::Data(format!("rules: the keywords cannot be compiled: {error}"));
+        let fail = |error: String| Error::Policy(format!("rules: the keywords cannot be compiled: {error}"));
         let automaton = DFA::new(&patterns).map_err(|e| fail(e.to_string()))?;
         let start = automaton.start_state(Anchored::No).map_err(|e| fail(e.to_string()))?;
         Ok(Some(Self { automaton, start, rules: owners }))

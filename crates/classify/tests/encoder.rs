@@ -1,5 +1,4 @@
 //! The encoder against the published model run in float by PyTorch.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use waypost_classify::Base;
 use waypost_classify::encoder::{Branch, MAX_TOKENS, Session};

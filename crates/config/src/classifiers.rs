@@ -23,7 +23,7 @@ const MAX_FALSE_ALARMS: f32 = 0.2;
 /// Most example texts of a policy: each is encoded when the configuration is loaded, a few milliseconds apiece.
 const MAX_EXAMPLES: usize = 500;
 /// Similarity (0 to 1) below which a prompt resembles no example.
-const EXAMPLES_THRESHOLD: f32 = 0.5;
+const EXAMPLES_THRESHOLD: f32 = 0.4;
 
 /// The classifier, with every route found among its labels where they are known.
 pub(crate) fn bind(

@@ -80,7 +80,7 @@ fn examples_keep_their_order_and_their_similarity_is_the_floor() {
     let Classifier::Examples { texts } = policy.classifier else { panic!("examples") };
     assert_eq!(texts[0].1, ["I want my money back", "give it\nback"]);
     let one = load("    classifier: {examples: {a: [x]}}\n    routes: {a: large}\n    default: small\n");
-    assert_eq!(one.confidence_floor, 0.5);
+    assert_eq!(one.confidence_floor, 0.4);
 }
 
 #[test]

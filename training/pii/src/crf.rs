@@ -51,7 +51,10 @@ pub(crate) fn fit(examples: &[Example], lexicon: &Lexicon, seed: u64) -> Learned
     let runs: Vec<RunOf> = raw
         .into_iter()
         .map(|(features, labels)| RunOf {
-            features: features.iter().map(|f| f.iter().filter_map(|f| index.get(f).copied()).collect()).collect(),
+            features: features
+                .iter()
+                .map(|f| f.iter().filter_map(|f| index.get(f).copied()).collect())
+                .collect(),
             labels,
         })
         .collect();
@@ -65,7 +68,12 @@ pub(crate) fn fit(examples: &[Example], lexicon: &Lexicon, seed: u64) -> Learned
     for epoch in 0..EPOCHS {
         rng.shuffle(&mut order);
         let loss: f64 = order.iter().map(|&at| f64::from(model.step(&runs[at]))).sum();
-        println!("  epoch {epoch}: loss {:.4} a run, {} features, {} runs", loss / runs.len() as f64, kept.len(), runs.len());
+        println!(
+            "  epoch {epoch}: loss {:.4} a run, {} features, {} runs",
+            loss / runs.len() as f64,
+            kept.len(),
+            runs.len()
+        );
     }
     Learned { rows: kept.into_iter().zip(model.rows).collect(), transitions: model.transitions }
 }
@@ -170,7 +178,8 @@ impl Model {
                 let from = if at == 0 { 0.0 } else { forward[at - 1][p] };
                 for l in 0..LABELS {
                     if may_follow(p, l) {
-                        let mass = (from + self.transitions[p][l] + scores[at][l] + backward[at][l] - total).exp();
+                        let mass =
+                            (from + self.transitions[p][l] + scores[at][l] + backward[at][l] - total).exp();
                         pairs[p][l] += mass;
                     }
                 }
@@ -193,12 +202,10 @@ impl Model {
                 }
             }
         }
-        for p in 0..LABELS {
-            for l in 0..LABELS {
-                if pairs[p][l] != 0.0 {
-                    self.transition_squares[p][l] += pairs[p][l] * pairs[p][l];
-                    self.transitions[p][l] -= RATE * pairs[p][l] / (self.transition_squares[p][l].sqrt() + 0.3);
-                }
+        for (p, row) in pairs.iter().enumerate() {
+            for (l, &slope) in row.iter().enumerate().filter(|(_, slope)| **slope != 0.0) {
+                self.transition_squares[p][l] += slope * slope;
+                self.transitions[p][l] -= RATE * slope / (self.transition_squares[p][l].sqrt() + 0.3);
             }
         }
         total - gold

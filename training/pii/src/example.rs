@@ -18,6 +18,6 @@ pub(crate) struct Example {
 impl Example {
     /// Whether its template is held out for measurement: one in five.
     pub(crate) fn is_held_out(&self) -> bool {
-        crate::hash::bytes(2026, self.group.as_bytes()) % 5 == 0
+        crate::hash::bytes(2026, self.group.as_bytes()).is_multiple_of(5)
     }
 }

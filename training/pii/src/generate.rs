@@ -14,8 +14,8 @@ use crate::values::{Values, capitalise};
 /// Fills each template of `file` `times` times.
 pub(crate) fn fill(file: &str, times: usize, lists: &Lists, rng: &mut Rng) -> Result<Vec<Example>, Error> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(file);
-    let text =
-        std::fs::read_to_string(&path).map_err(|source| Error::Io { path: path.display().to_string(), source })?;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| Error::Io { path: path.display().to_string(), source })?;
     let mut examples = Vec::new();
     for line in text.lines().filter(|line| !line.starts_with("# ") && !line.is_empty()) {
         for _ in 0..times {
@@ -37,7 +37,9 @@ fn one(template: &str, file: &str, lists: &Lists, rng: &mut Rng) -> Example {
         if let Some(kind) = kind {
             match example.gold.last_mut() {
                 // "{first} {last}" is one name.
-                Some(last) if kind == Kind::Person && last.2 == kind && before == " " => last.1 = example.text.len(),
+                Some(last) if kind == Kind::Person && last.2 == kind && before == " " => {
+                    last.1 = example.text.len()
+                }
                 _ => example.gold.push((start, example.text.len(), kind)),
             }
         }
@@ -97,18 +99,42 @@ fn value(slot: &str, values: &Values<'_>, lists: &Lists, rng: &mut Rng) -> (Stri
         "iban" => ("DE89 3704 0044 0532 0130 00".into(), Some(Kind::IbanCode)),
         "jobx" => (values.job(rng), None),
         "year" => (rng.between(1500, 2026).to_string(), None),
-        "num" => { let length = rng.between(1, 5); (rng.digits(length), None) }
+        "num" => {
+            let length = rng.between(1, 5);
+            (rng.digits(length), None)
+        }
         "digit" => (rng.between(1, 9).to_string(), None),
-        "price" => (format!("{}{}.{}", rng.pick::<str>(&["$", "€", "£", "USD "]), rng.between(1, 9999), rng.digits(2)), None),
+        "price" => (
+            format!(
+                "{}{}.{}",
+                rng.pick::<str>(&["$", "€", "£", "USD "]),
+                rng.between(1, 9999),
+                rng.digits(2)
+            ),
+            None,
+        ),
         "version" => (format!("{}.{}.{}", rng.between(0, 20), rng.between(0, 30), rng.between(0, 9)), None),
-        "part" => (format!("{}{}-{}", char::from(b'A' + rng.below(26) as u8), char::from(b'A' + rng.below(26) as u8), rng.digits(4)), None),
+        "part" => (
+            format!(
+                "{}{}-{}",
+                char::from(b'A' + rng.below(26) as u8),
+                char::from(b'A' + rng.below(26) as u8),
+                rng.digits(4)
+            ),
+            None,
+        ),
         "hex" => ((0..16).map(|_| char::from(b"0123456789abcdef"[rng.below(16)])).collect(), None),
         "roman" => (rng.pick::<str>(&["I", "II"]).to_owned(), None),
         "lang" => (rng.pick::<str>(&["German", "French", "Spanish", "Polish"]).to_owned(), None),
-        "term" => { let term = rng.pick::<String>(lists.get("term")).clone(); (if term.len() < 5 { term.to_uppercase() } else { capitalise(&term) }, None) }
+        "term" => {
+            let term = rng.pick::<String>(lists.get("term")).clone();
+            (if term.len() < 5 { term.to_uppercase() } else { capitalise(&term) }, None)
+        }
         "word" => (common(rng), None),
         "cap" => (capitalise(&common(rng)), None),
-        "heading" => ((0..rng.between(2, 5)).map(|_| capitalise(&common(rng))).collect::<Vec<_>>().join(" "), None),
+        "heading" => {
+            ((0..rng.between(2, 5)).map(|_| capitalise(&common(rng))).collect::<Vec<_>>().join(" "), None)
+        }
         literal if literal.starts_with('=') => tagged(literal[1..].to_owned(), Kind::Title),
         other => (format!("{{{other}}}"), None),
     }
@@ -119,17 +145,17 @@ fn roughen(example: &mut Example, rng: &mut Rng) {
     let same_length = |c: char, to: char| if to.len_utf8() == c.len_utf8() { to } else { c };
     match rng.below(100) {
         0..20 => {
-            example.text = example.text.chars().map(|c| same_length(c, c.to_lowercase().next().unwrap_or(c))).collect();
+            example.text =
+                example.text.chars().map(|c| same_length(c, c.to_lowercase().next().unwrap_or(c))).collect();
         }
         20..22 => {
-            example.text = example.text.chars().map(|c| same_length(c, c.to_uppercase().next().unwrap_or(c))).collect();
+            example.text =
+                example.text.chars().map(|c| same_length(c, c.to_uppercase().next().unwrap_or(c))).collect();
         }
-        22..30 => {
-            if example.text.ends_with(['.', '?', '!']) {
-                let end = example.text.len() - 1;
-                if example.gold.iter().all(|gold| gold.1 <= end) {
-                    example.text.truncate(end);
-                }
+        22..30 if example.text.ends_with(['.', '?', '!']) => {
+            let end = example.text.len() - 1;
+            if example.gold.iter().all(|gold| gold.1 <= end) {
+                example.text.truncate(end);
             }
         }
         _ => {}

@@ -77,7 +77,10 @@ impl Lists {
                 *entries.entry(Lexicon::key(word_hash(&folded))).or_default() |= list.bit();
             }
         }
-        entries.iter().flat_map(|(key, lists)| [&key.to_le_bytes()[..], &lists.to_le_bytes()].concat()).collect()
+        entries
+            .iter()
+            .flat_map(|(key, lists)| [&key.to_le_bytes()[..], &lists.to_le_bytes()].concat())
+            .collect()
     }
 }
 

@@ -6,7 +6,11 @@
 
 mod crf;
 #[path = "../../../crates/classify/src/error.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the classifier's own sources, of which only a part is used here")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the classifier's own sources, of which only a part is used here"
+)]
 mod error;
 mod evaluate;
 mod example;
@@ -18,8 +22,13 @@ mod lists;
 #[allow(dead_code, reason = "the classifier's own sources, of which only a part is used here")]
 mod model_file;
 #[path = "../../../crates/classify/src/pii/mod.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the classifier's own sources, of which only a part is used here")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the classifier's own sources, of which only a part is used here"
+)]
 mod pii;
+mod places;
 mod public;
 mod rng;
 mod values;
@@ -51,7 +60,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
     let command = words.next().unwrap_or_default();
     let words: Vec<String> = words.collect();
-    let option = |name: &str| words.iter().position(|w| w == name).and_then(|at| words.get(at + 1)).map(PathBuf::from);
+    let option =
+        |name: &str| words.iter().position(|w| w == name).and_then(|at| words.get(at + 1)).map(PathBuf::from);
     let needed = |name: &str| option(name).ok_or_else(|| Error::Data(USAGE.into()));
     match command.as_str() {
         "train" => {
@@ -93,7 +103,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let line = line.replace("\\n", "\n");
                 println!("{line}");
                 for span in detector.find_above(&line, 0.2) {
-                    println!("    {:<18}{:.2}  {}", span.kind.name(), span.confidence, &line[span.start..span.end]);
+                    println!(
+                        "    {:<18}{:.2}  {}",
+                        span.kind.name(),
+                        span.confidence,
+                        &line[span.start..span.end]
+                    );
                 }
             }
         }
@@ -108,11 +123,20 @@ fn open(bytes: &[u8]) -> Result<Detector, Error> {
 
 fn packed(examples: &[Example], lexicon: &Lexicon, records: &[u8]) -> Result<Vec<u8>, Error> {
     let learned = crf::fit(examples, lexicon, SEED);
-    Ok(write::pack(&learned, records, "presidio-research train rows (MIT), generated sentences, public prompts"))
+    Ok(write::pack(
+        &learned,
+        records,
+        "presidio-research train rows (MIT), generated sentences, public prompts",
+    ))
 }
 
 /// All training texts; those of one template share a group.
-fn examples(data: &Path, prompts: &[String], lists: &Lists, lexicon: &Lexicon) -> Result<Vec<Example>, Error> {
+fn examples(
+    data: &Path,
+    prompts: &[String],
+    lists: &Lists,
+    lexicon: &Lexicon,
+) -> Result<Vec<Example>, Error> {
     let mut rng = Rng::new(SEED);
     let mut examples = Vec::new();
     for file in ["chat.txt", "prose.txt", "forms.txt", "neg.txt"] {
@@ -131,23 +155,27 @@ fn measure(detector: &Detector, examples: &[Example], dev: Option<&Path>) -> Res
         examples.iter().filter(|e| e.is_held_out() && e.group.starts_with(prefix)).collect()
     };
     for prefix in ["public:", "chat.txt:", "prose.txt:", "forms.txt:"] {
-        evaluate::report(prefix, detector, &held_out(prefix));
+        evaluate::report(prefix, detector, pii::MIN_CONFIDENCE, &held_out(prefix));
     }
-    let texts = |examples: Vec<&Example>| -> Vec<String> { examples.iter().map(|e| e.text.clone()).collect() };
+    let texts =
+        |examples: Vec<&Example>| -> Vec<String> { examples.iter().map(|e| e.text.clone()).collect() };
     evaluate::alarms("generated without spans, held out", detector, &texts(held_out("neg.txt:")));
     evaluate::alarms("public prompts, held out", detector, &texts(held_out("prompt:")));
     let Some(dev) = dev else { return Ok(()) };
-    for name in ["typed", "pasted", "domain", "safety"] {
-        let path = dev.join(format!("{name}.txt"));
+    let fail = |source| Error::Io { path: dev.display().to_string(), source };
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(dev).map_err(fail)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    for path in paths.iter().filter(|path| path.extension().is_some_and(|e| e == "txt")) {
         let fail = |source| Error::Io { path: path.display().to_string(), source };
-        let text = std::fs::read_to_string(&path).map_err(fail)?;
+        let text = std::fs::read_to_string(path).map_err(fail)?;
         // "eng D2 prompt": the first two words are labels.
         let prompts: Vec<String> = text
             .lines()
             .filter(|line| !line.is_empty() && !line.starts_with(['#', '[']))
             .map(|line| line.splitn(3, ' ').nth(2).unwrap_or(line).replace("\\n", "\n"))
             .collect();
-        evaluate::alarms(&format!("dev/{name}.txt"), detector, &prompts);
+        evaluate::alarms(&path.display().to_string(), detector, &prompts);
     }
     Ok(())
 }
@@ -159,7 +187,9 @@ fn speed(detector: &Detector) {
     let digits = "4111111111111111 030 1234567 10.0.0.1 2024-01-02 12:00:00 555-123-4567 88,12 99 ";
     let code = "fn main() { let total_count = items.iter().map(|item| item.price * 3).sum::<u32>(); println!(\"{}\", total_count); }\n";
     let lower = "hey can you help me write a short note to my landlord about the boiler that has been broken since last week thanks ";
-    for (name, text) in [("prose", prose), ("names", names), ("digits", digits), ("code", code), ("lower case", lower)] {
+    for (name, text) in
+        [("prose", prose), ("names", names), ("digits", digits), ("code", code), ("lower case", lower)]
+    {
         for (bytes, label) in [(1 << 10, "1 KiB"), (24 << 10, "24 KiB"), (32_000, "32 kB")] {
             let long: String = text.chars().cycle().take(bytes).collect();
             // The best of many short batches: other work on the machine must not count.

@@ -35,7 +35,8 @@ pub(crate) fn labelled(data: &Path) -> Result<Vec<Example>, Error> {
         }
         let text = row["text"].as_str().unwrap_or_default().to_owned();
         let offsets: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
-        let byte = |value: &Value| value.as_u64().and_then(|at| offsets.get(at as usize)).copied().unwrap_or(0);
+        let byte =
+            |value: &Value| value.as_u64().and_then(|at| offsets.get(at as usize)).copied().unwrap_or(0);
         let mut gold: Vec<(usize, usize, Kind)> = row["spans"]
             .as_array()
             .into_iter()
@@ -65,7 +66,11 @@ fn join_addresses(text: &str, gold: Vec<(usize, usize, Kind)>) -> Vec<(usize, us
         let part = matches!(span.2, Kind::StreetAddress | Kind::Location | Kind::ZipCode);
         if let Some(last) = joined.last_mut() {
             let between = &text[last.1.min(span.0)..span.0];
-            if part && last.2 == Kind::StreetAddress && between.len() < 12 && between.chars().all(|c| c.is_whitespace() || c == ',') {
+            if part
+                && last.2 == Kind::StreetAddress
+                && between.len() < 12
+                && between.chars().all(|c| c.is_whitespace() || c == ',')
+            {
                 last.1 = span.1;
                 continue;
             }
@@ -90,17 +95,38 @@ pub(crate) fn prompts(data: &Path) -> Result<Vec<String>, Error> {
 
 /// Those prompts that hold no name by any list and no unknown capital inside a sentence: sure to have no span.
 pub(crate) fn harmless(prompts: &[String], lexicon: &Lexicon, most: usize) -> Vec<Example> {
-    let names = [List::First, List::Last, List::Place, List::Country, List::Nrp, List::Org, List::Title, List::Street, List::Job];
+    let names = [
+        List::First,
+        List::Last,
+        List::Place,
+        List::Country,
+        List::Nrp,
+        List::Org,
+        List::Title,
+        List::Street,
+        List::Job,
+    ];
     let names = names.iter().fold(0, |bits, list| bits | list.bit());
     let fits = |text: &&String| {
         let mut tokens = Vec::new();
         tokenise(text, lexicon, &mut tokens);
         (4..200).contains(&tokens.len())
             && tokens.iter().enumerate().all(|(at, token)| {
-                let inner = at > 0 && tokens[at - 1].shape != Shape::Newline && !matches!(&text[tokens[at - 1].range()], "." | "?" | "!" | ":" | "\"");
-                let capital = !matches!(token.shape, Shape::Lower | Shape::Punct | Shape::Newline | Shape::Digits | Shape::Digits4 | Shape::Initial);
+                let inner = at > 0
+                    && tokens[at - 1].shape != Shape::Newline
+                    && !matches!(&text[tokens[at - 1].range()], "." | "?" | "!" | ":" | "\"");
+                let capital = !matches!(
+                    token.shape,
+                    Shape::Lower
+                        | Shape::Punct
+                        | Shape::Newline
+                        | Shape::Digits
+                        | Shape::Digits4
+                        | Shape::Initial
+                );
                 let known = token.entry.on(List::Common.bit() | List::Term.bit());
-                (known || !token.entry.on(names)) && (!capital || known || !inner && token.shape == Shape::Capital)
+                (known || !token.entry.on(names))
+                    && (!capital || known || !inner && token.shape == Shape::Capital)
             })
     };
     // Every fifth or so, spread over all files.

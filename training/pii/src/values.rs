@@ -1,4 +1,4 @@
-//! Made-up values for template slots: names of many cultures, addresses of many countries, valid and plausible numbers.
+//! Made-up values for template slots: names of many cultures, organisations, plausible numbers. Addresses: `places`.
 //!
 //! Nothing is copied from a data set. A third of the names is invented from syllables, so that the tagger learns to read the
 //! sentence and not only its lists.
@@ -12,17 +12,13 @@ pub(crate) struct Values<'l> {
     lists: &'l Lists,
 }
 
-const STATES: &[&str] = &["CA", "NY", "TX", "FL", "WA", "IL", "OH", "GA", "MA", "AZ", "OR", "CO", "PA", "MI", "NJ", "VA"];
-const DOMAINS: &[&str] = &["gmail.com", "example.org", "web.de", "mail.co.uk", "outlook.com", "firma.de", "uni.edu", "orange.fr"];
+const DOMAINS: &[&str] =
+    &["gmail.com", "example.org", "web.de", "mail.co.uk", "outlook.com", "firma.de", "uni.edu", "orange.fr"];
 const LINKS: &[&str] = &["van", "van der", "de", "von", "de la", "bin", "al", "dos", "di", "Mc", "O'", "el"];
-const WORD_NAMES: &[&str] = &[
-    "Oak", "Maple", "Cedar", "Pine", "Elm", "Main", "High", "Church", "Park", "Mill", "Station", "School", "Queen", "King",
-    "Victoria", "Green", "North", "South", "West", "Lake", "River", "Spring", "Sunset", "Meadow", "Forest", "Market", "Bridge",
-    "First", "Second", "Third", "5th", "42nd", "Garten", "Linden", "Haupt", "Bahnhof", "Schiller", "Goethe", "Berg", "Wald",
-];
 const FIRM_WORDS: &[&str] = &[
-    "Blue", "North", "Silver", "Global", "United", "First", "Green", "Bright", "Quantum", "Summit", "Pioneer", "Atlas", "Delta",
-    "Nova", "Vertex", "Harbor", "Golden", "Rapid", "Urban", "Solar", "Stone", "Cloud", "Data", "Iron", "Crystal", "Alpine",
+    "Blue", "North", "Silver", "Global", "United", "First", "Green", "Bright", "Quantum", "Summit",
+    "Pioneer", "Atlas", "Delta", "Nova", "Vertex", "Harbor", "Golden", "Rapid", "Urban", "Solar", "Stone",
+    "Cloud", "Data", "Iron", "Crystal", "Alpine",
 ];
 
 impl<'l> Values<'l> {
@@ -32,12 +28,17 @@ impl<'l> Values<'l> {
     }
 
     fn listed(&self, rng: &mut Rng, list: &str) -> String {
-        capitalise(rng.pick::<str>(self.lists.get(list).iter().map(String::as_str).collect::<Vec<_>>().as_slice()))
+        capitalise(
+            rng.pick::<str>(self.lists.get(list).iter().map(String::as_str).collect::<Vec<_>>().as_slice()),
+        )
     }
 
     /// A word of syllables.
-    fn invented(rng: &mut Rng, endings: &[&str]) -> String {
-        let onset = ["b", "br", "ch", "d", "dr", "f", "g", "gr", "h", "j", "k", "kr", "l", "m", "n", "p", "r", "s", "sh", "st", "t", "th", "tr", "v", "w", "y", "z", "", "ø", "š"];
+    pub(crate) fn invented(rng: &mut Rng, endings: &[&str]) -> String {
+        let onset = [
+            "b", "br", "ch", "d", "dr", "f", "g", "gr", "h", "j", "k", "kr", "l", "m", "n", "p", "r", "s",
+            "sh", "st", "t", "th", "tr", "v", "w", "y", "z", "", "ø", "š",
+        ];
         let vowel = ["a", "e", "i", "o", "u", "ai", "ei", "ou", "á", "ö", "é", "ü", "a", "o", "e", "i"];
         let coda = ["", "", "l", "n", "r", "s", "m", "k", "t", "nd", "rt", "v", "d"];
         let mut word = String::new();
@@ -55,7 +56,13 @@ impl<'l> Values<'l> {
         match rng.below(100) {
             0..70 => self.listed(rng, "first"),
             70..74 => format!("{}-{}", self.listed(rng, "first"), self.listed(rng, "first")),
-            _ => Self::invented(rng, &["a", "o", "ie", "us", "in", "ella", "ka", "en", "is", "iya", "eth", "an", "el", "io", "y", "ur"]),
+            _ => Self::invented(
+                rng,
+                &[
+                    "a", "o", "ie", "us", "in", "ella", "ka", "en", "is", "iya", "eth", "an", "el", "io",
+                    "y", "ur",
+                ],
+            ),
         }
     }
 
@@ -69,10 +76,14 @@ impl<'l> Values<'l> {
                 let space = if link.ends_with(['c', '\'']) { "" } else { " " };
                 format!("{link}{space}{}", self.listed(rng, "last"))
             }
-            _ => Self::invented(rng, &[
-                "son", "sen", "ski", "ska", "ova", "ov", "ić", "escu", "idis", "opoulos", "ez", "ini", "elli", "berg", "mann", "ström",
-                "nen", "oğlu", "yan", "dze", "wala", "moto", "ado", "eira", "ham", "ton", "field", "ley", "er", "ek", "uk", "ak", "i",
-            ]),
+            _ => Self::invented(
+                rng,
+                &[
+                    "son", "sen", "ski", "ska", "ova", "ov", "ić", "escu", "idis", "opoulos", "ez", "ini",
+                    "elli", "berg", "mann", "ström", "nen", "oğlu", "yan", "dze", "wala", "moto", "ado",
+                    "eira", "ham", "ton", "field", "ley", "er", "ek", "uk", "ak", "i",
+                ],
+            ),
         }
     }
 
@@ -93,15 +104,51 @@ impl<'l> Values<'l> {
     pub(crate) fn city(&self, rng: &mut Rng) -> String {
         match rng.below(100) {
             0..60 => self.listed(rng, "place"),
-            60..66 => rng.pick::<str>(&["New York", "San Francisco", "Los Angeles", "Hong Kong", "São Paulo", "Rio de Janeiro", "Tel Aviv", "Cape Town", "Buenos Aires", "Frankfurt am Main", "St. Louis", "Den Haag"]).to_owned(),
-            _ => Self::invented(rng, &["ville", "burg", "stad", "ton", "ford", "dorf", "ow", "ice", "vik", "by", "ham", "o", "ia", "sk", "bury", "heim", "port", "ingen", "a", "mouth"]),
+            60..66 => rng
+                .pick::<str>(&[
+                    "New York",
+                    "San Francisco",
+                    "Los Angeles",
+                    "Hong Kong",
+                    "São Paulo",
+                    "Rio de Janeiro",
+                    "Tel Aviv",
+                    "Cape Town",
+                    "Buenos Aires",
+                    "Frankfurt am Main",
+                    "St. Louis",
+                    "Den Haag",
+                ])
+                .to_owned(),
+            _ => Self::invented(
+                rng,
+                &[
+                    "ville", "burg", "stad", "ton", "ford", "dorf", "ow", "ice", "vik", "by", "ham", "o",
+                    "ia", "sk", "bury", "heim", "port", "ingen", "a", "mouth",
+                ],
+            ),
         }
     }
 
     /// A country.
     pub(crate) fn country(&self, rng: &mut Rng) -> String {
         match rng.below(10) {
-            0 => rng.pick::<str>(&["United States", "United Kingdom", "South Africa", "New Zealand", "Czech Republic", "Saudi Arabia", "Sri Lanka", "Costa Rica", "South Korea", "the Netherlands", "USA", "UK"]).to_owned(),
+            0 => rng
+                .pick::<str>(&[
+                    "United States",
+                    "United Kingdom",
+                    "South Africa",
+                    "New Zealand",
+                    "Czech Republic",
+                    "Saudi Arabia",
+                    "Sri Lanka",
+                    "Costa Rica",
+                    "South Korea",
+                    "the Netherlands",
+                    "USA",
+                    "UK",
+                ])
+                .to_owned(),
             _ => self.listed(rng, "country"),
         }
     }
@@ -111,17 +158,31 @@ impl<'l> Values<'l> {
         let name = |rng: &mut Rng| match rng.below(3) {
             0 => self.last(rng),
             1 => rng.pick::<str>(FIRM_WORDS).to_owned(),
-            _ => Self::invented(rng, &["ex", "ia", "on", "tech", "soft", "io", "ix", "um", "line", "hub", "ly", "a"]),
+            _ => Self::invented(
+                rng,
+                &["ex", "ia", "on", "tech", "soft", "io", "ix", "um", "line", "hub", "ly", "a"],
+            ),
         };
-        let end = ["Inc", "Inc.", "Ltd", "Ltd.", "LLC", "GmbH", "AG", "S.A.", "AB", "Oy", "B.V.", "PLC", "Group", "Corp", "& Co", "Partners", "Holdings"];
+        let end = [
+            "Inc", "Inc.", "Ltd", "Ltd.", "LLC", "GmbH", "AG", "S.A.", "AB", "Oy", "B.V.", "PLC", "Group",
+            "Corp", "& Co", "Partners", "Holdings",
+        ];
         match rng.below(12) {
-            0 | 1 => { let org = self.listed(rng, "org"); if org.len() < 5 { org.to_uppercase() } else { org } }
+            0 | 1 => {
+                let org = self.listed(rng, "org");
+                if org.len() < 5 { org.to_uppercase() } else { org }
+            }
             2 | 3 => format!("{} {}", name(rng), rng.pick::<str>(&end)),
             4 => format!("{}, {} and {}", self.last(rng), self.last(rng), self.last(rng)),
             5 => format!("{}-{}", self.last(rng), self.last(rng)),
             6 | 7 => format!("{} {}", name(rng), self.listed(rng, "orgword")),
             8 => format!("University of {}", self.city(rng)),
-            9 => format!("{} {} {}", rng.pick::<str>(FIRM_WORDS), self.listed(rng, "orgword"), rng.pick::<str>(&end)),
+            9 => format!(
+                "{} {} {}",
+                rng.pick::<str>(FIRM_WORDS),
+                self.listed(rng, "orgword"),
+                rng.pick::<str>(&end)
+            ),
             10 => format!("{} & {}", self.last(rng), self.last(rng)),
             _ => name(rng),
         }
@@ -129,109 +190,63 @@ impl<'l> Values<'l> {
 
     /// A form of address.
     pub(crate) fn title(&self, rng: &mut Rng) -> String {
-        rng.pick::<str>(&["Mr.", "Mrs.", "Ms.", "Dr.", "Mr", "Mrs", "Ms", "Dr", "Prof.", "Professor", "Miss", "Sir", "Captain", "Rev.", "Madame", "Señora", "Herr", "Frau"]).to_owned()
+        rng.pick::<str>(&[
+            "Mr.",
+            "Mrs.",
+            "Ms.",
+            "Dr.",
+            "Mr",
+            "Mrs",
+            "Ms",
+            "Dr",
+            "Prof.",
+            "Professor",
+            "Miss",
+            "Sir",
+            "Captain",
+            "Rev.",
+            "Madame",
+            "Señora",
+            "Herr",
+            "Frau",
+        ])
+        .to_owned()
     }
 
     /// A job, by itself in lower or title case.
     pub(crate) fn job(&self, rng: &mut Rng) -> String {
         let job = rng.pick::<String>(self.lists.get("job")).clone();
         let long = match rng.below(4) {
-            0 => format!("{} {job}", rng.pick::<str>(&["senior", "chief", "assistant", "software", "civil", "school", "sales", "project", "forensic", "primary school", "marine"])),
+            0 => format!(
+                "{} {job}",
+                rng.pick::<str>(&[
+                    "senior",
+                    "chief",
+                    "assistant",
+                    "software",
+                    "civil",
+                    "school",
+                    "sales",
+                    "project",
+                    "forensic",
+                    "primary school",
+                    "marine"
+                ])
+            ),
             _ => job,
         };
-        if long.len() <= 3 { long.to_uppercase() } else if rng.chance(50) { capitalise(&long) } else { long }
+        if long.len() <= 3 {
+            long.to_uppercase()
+        } else if rng.chance(50) {
+            capitalise(&long)
+        } else {
+            long
+        }
     }
 
     /// A nationality or religion.
     pub(crate) fn nrp(&self, rng: &mut Rng) -> String {
         self.listed(rng, "nrp")
-    }
-
-    /// Street and number, as a country writes it.
-    pub(crate) fn street(&self, rng: &mut Rng) -> String {
-        let number = format!("{}{}", rng.between(1, 2400).min(rng.between(1, 2400)), if rng.chance(8) { "a" } else { "" });
-        let short = rng.between(1, 220);
-        let name = self.street_word(rng);
-        let unit = match rng.below(5) {
-            0 => format!(" {} {}", rng.pick::<str>(&["Apt.", "Apt", "Suite", "Unit", "Flat"]), rng.between(1, 999)),
-            1 => format!(", {} {}", rng.pick::<str>(&["Apt.", "apt", "Suite", "Flat", "Floor"]), rng.between(1, 99)),
-            _ => String::new(),
-        };
-        match rng.below(14) {
-            0..=4 => format!("{number} {name} {}{unit}", rng.pick::<str>(&["Street", "St", "St.", "Road", "Rd", "Avenue", "Ave", "Ave.", "Lane", "Drive", "Dr", "Court", "Close", "Way", "Boulevard", "Blvd", "Terrace", "Crescent", "Place", "Hill", "Gardens", "Parkway"])),
-            5 => format!("{}{} {short}", capitalise(&name.to_lowercase()), rng.pick::<str>(&["straße", "strasse", "str.", "weg", "gasse", "allee", "platz"])),
-            6 => format!("{short} {} {}{name}", rng.pick::<str>(&["rue", "avenue", "boulevard", "Rue", "Avenue", "chemin"]), rng.pick::<str>(&["de ", "du ", "", "de la ", "des "])),
-            7 => format!("{} {name}{} {short}", rng.pick::<str>(&["Calle", "Avenida", "Av.", "C/", "Rua", "Plaza", "Travessa"]), rng.pick::<str>(&["", ",", " n.º"])),
-            8 => format!("{} {name}{} {short}", rng.pick::<str>(&["Via", "Viale", "Piazza", "Corso", "Largo"]), rng.pick::<str>(&["", ","])),
-            9 => format!("{}{} {short}", name, rng.pick::<str>(&["straat", "laan", "gatan", "vägen", "vej", "gata", "veien", "katu", "tie", "kade", "gade", "tänav"])),
-            10 => format!("{} {name}{} {short}", rng.pick::<str>(&["ul.", "ulica", "al.", "Ulica"]), rng.pick::<str>(&["a", "ska", "owa", ""])),
-            11 => format!("{name} {} {short}", rng.pick::<str>(&["utca", "út", "cesta", "ulica", "náměstí", "caddesi", "tér", "ulice"])),
-            12 => format!("{} {number} {name} {}", rng.pick::<str>(&["Unit 3,", "Flat 2B,", "Apt 14,", "Level 2,"]), rng.pick::<str>(&["Road", "Street", "Avenue", "Rd"])),
-            _ => format!("{name} {short}"),
-        }
-    }
-
-    fn street_word(&self, rng: &mut Rng) -> String {
-        match rng.below(4) {
-            0 => rng.pick::<str>(WORD_NAMES).to_owned(),
-            1 => self.last(rng),
-            2 => self.first(rng),
-            _ => Self::invented(rng, &["a", "er", "y", "en", "ton", "wood", "o", "i", "ova", "al"]),
-        }
-    }
-
-    /// The name of a street without a number.
-    pub(crate) fn street_name(&self, rng: &mut Rng) -> String {
-        match rng.below(5) {
-            0 => format!("{}straße", capitalise(&self.street_word(rng).to_lowercase())),
-            1 => format!("rue {}", self.street_word(rng)),
-            _ => format!("{} {}", self.street_word(rng), rng.pick::<str>(&["Street", "Road", "Avenue", "Lane", "Drive", "Close", "Way", "Square", "Hill"])),
-        }
-    }
-
-    /// A whole address, its parts joined by `joint`.
-    pub(crate) fn address(&self, rng: &mut Rng, joint: &str) -> String {
-        let (street, city) = (self.street(rng), self.city(rng));
-        let country = if rng.chance(30) { format!("{joint}{}", self.country(rng).trim_start_matches("the ")) } else { String::new() };
-        let place = match rng.below(8) {
-            0 | 1 => format!("{city}, {} {}", rng.pick::<str>(STATES), rng.digits(5)),
-            2 => format!("{city} {}", Self::postcode(rng)),
-            3 => format!("{} {city}", rng.digits(5)),
-            4 => format!("{} {city}", rng.digits(4)),
-            5 => format!("{city} {}", rng.digits(5)),
-            6 => format!("{} {} {city}", rng.digits(3), rng.digits(2)),
-            _ => city,
-        };
-        if rng.chance(6) {
-            return format!("P.O. Box {}{joint}{place}", rng.between(10, 9999));
-        }
-        format!("{street}{joint}{place}{country}")
-    }
-
-    /// An address of armed forces.
-    pub(crate) fn military(&self, rng: &mut Rng) -> String {
-        let end = format!("{} {} {}", rng.pick::<str>(&["APO", "FPO", "DPO"]), rng.pick::<str>(&["AA", "AE", "AP"]), rng.digits(5));
-        match rng.below(3) {
-            0 => format!("PSC {}, Box {}\n{end}", rng.digits(4), rng.digits(4)),
-            1 => format!("Unit {} Box {}\n{end}", rng.digits(4), rng.digits(4)),
-            _ => format!("{} {}\n{end}", rng.pick::<str>(&["USS", "USNS", "USNV"]), self.last(rng)),
-        }
-    }
-
-    /// A British postcode.
-    fn postcode(rng: &mut Rng) -> String {
-        format!("{}{} {}{}", rng.pick::<str>(&["SW", "M", "LS", "EH", "BS", "CF", "B", "N", "SE", "OX"]), rng.between(1, 20), rng.below(10), rng.pick::<str>(&["AB", "QT", "JH", "XY", "LN"]))
-    }
-
-    /// A postal code of some country.
-    pub(crate) fn zip(&self, rng: &mut Rng) -> String {
-        match rng.below(6) {
-            0 => Self::postcode(rng),
-            1 => rng.digits(4),
-            2 => format!("{}-{}", rng.digits(5), rng.digits(4)),
-            3 => format!("{} {}", rng.digits(3), rng.digits(2)),
-            _ => rng.digits(5),
-        }
     }
 
     /// A telephone number.
@@ -251,7 +266,9 @@ impl<'l> Values<'l> {
 
     /// An e-mail address.
     pub(crate) fn email(&self, rng: &mut Rng) -> String {
-        let plain = |name: String| name.to_lowercase().chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+        let plain = |name: String| {
+            name.to_lowercase().chars().filter(char::is_ascii_alphanumeric).collect::<String>()
+        };
         let (first, last) = (plain(self.first(rng)), plain(self.last(rng)));
         format!("{first}{}{last}@{}", rng.pick::<str>(&[".", "", "_"]), rng.pick::<str>(DOMAINS))
     }
@@ -259,7 +276,20 @@ impl<'l> Values<'l> {
     /// A date.
     pub(crate) fn date(&self, rng: &mut Rng) -> String {
         let (day, month, year) = (rng.between(1, 28), rng.between(1, 12), rng.between(1930, 2024));
-        let name = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"][month - 1];
+        let name = [
+            "January",
+            "February",
+            "March",
+            "April",
+            "May",
+            "June",
+            "July",
+            "August",
+            "September",
+            "October",
+            "November",
+            "December",
+        ][month - 1];
         match rng.below(6) {
             0 => format!("{year}-{month:02}-{day:02}"),
             1 => format!("{month}/{day}/{year}"),

@@ -26,7 +26,8 @@ pub(crate) fn pack(learned: &Learned, lexicon: &[u8], trained_on: &str) -> Vec<u
     let scale = top / 127.0;
     features.sort_by_key(|f| Weights::key(f.0));
     features.dedup_by_key(|f| Weights::key(f.0));
-    let keys: Vec<i8> = features.iter().flat_map(|f| Weights::key(f.0).to_le_bytes()).map(|b| b as i8).collect();
+    let keys: Vec<i8> =
+        features.iter().flat_map(|f| Weights::key(f.0).to_le_bytes()).map(|b| b as i8).collect();
     let rows: Vec<i8> = features.iter().flat_map(|f| f.1.map(|w| (w / scale).round() as i8)).collect();
     println!("  {} of {} features kept, largest weight {top:.2}", features.len(), learned.rows.len());
     let transitions: Vec<f32> = learned.transitions.iter().flatten().copied().collect();

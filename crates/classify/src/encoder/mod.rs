@@ -48,7 +48,7 @@ impl Branch {
     }
 
     /// Length of the pooled output.
-    pub(crate) fn width(self) -> usize {
+    pub fn width(self) -> usize {
         match self {
             Self::Prompt => HIDDEN,
             Self::Sentence => BRANCH_LAYERS * HIDDEN,

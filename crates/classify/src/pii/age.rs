@@ -19,7 +19,9 @@ pub(crate) fn find(spot: &Spot<'_>) -> Option<Span> {
     let age: u32 = word[..digits].parse().ok().filter(|&age| age <= MAX_AGE && digits > 0 && digits <= 3)?;
     let end = spot.start() + digits;
     let before = spot.byte_before(spot.start());
-    if matches!(before, b'$' | b'.' | b'/' | b'#' | b'+') || matches!(spot.byte(end), b'%' | b'/') && suffix.is_empty() && !said_year(spot) {
+    if matches!(before, b'$' | b'.' | b'/' | b'#' | b'+')
+        || matches!(spot.byte(end), b'%' | b'/') && suffix.is_empty() && !said_year(spot)
+    {
         return None;
     }
     let confidence = match suffix {
@@ -50,17 +52,24 @@ fn plain(spot: &Spot<'_>, age: u32) -> Option<f32> {
     let quoted = spot.near_word(-1) == "\"" || spot.near_word(-1) == ":" && spot.near_word(-2) == "\"";
     let key = spot.near(-3).map(|t| t.entry.context).unwrap_or_default();
     let labelled = previous.has(Context::AGE)
-        || colon && earlier.has(Context::AGE) && !(spot.near_word(-1) == "of" && spot.near_word(-2).ends_with('s'))
+        || colon
+            && earlier.has(Context::AGE)
+            && !(spot.near_word(-1) == "of" && spot.near_word(-2).ends_with('s'))
         || quoted && key.has(Context::AGE);
     if labelled {
         return Some(0.9);
     }
     let next = spot.near(1).map(|t| t.entry.context).unwrap_or_default();
     let ends = spot.near(1).is_none_or(|t| t.shape == Shape::Newline)
-        || matches!(spot.near_word(1), "." | "," | "!" | "?" | ";" | ")" | "and" | "now" | "today" | "next" | "years" | "this")
+        || matches!(
+            spot.near_word(1),
+            "." | "," | "!" | "?" | ";" | ")" | "and" | "now" | "today" | "next" | "years" | "this"
+        )
         || next.has(Context::HUMAN);
     // "turned 54", "turns 40 in May", but not "turned 3 pages".
-    if previous.has(Context::TURNED) || matches!(spot.near_word(-1), "just" | "be") && earlier.has(Context::TURNED) {
+    if previous.has(Context::TURNED)
+        || matches!(spot.near_word(-1), "just" | "be") && earlier.has(Context::TURNED)
+    {
         return (ends && age > 0).then_some(0.85);
     }
     if ends && spot.near_word(-1) == "at" && matches!(spot.near_word(-2), "retired" | "died" | "married") {
@@ -69,7 +78,9 @@ fn plain(spot: &Spot<'_>, age: u32) -> Option<f32> {
     // Maria (34): as newspapers do.
     let marks = (spot.near_word(-1), spot.near_word(1));
     let named = spot.near(-2).is_some_and(|t| {
-        t.shape == Shape::Capital && t.entry.on(List::First.bit() | List::Last.bit()) && !t.entry.on(List::Common.bit())
+        t.shape == Shape::Capital
+            && t.entry.on(List::First.bit() | List::Last.bit())
+            && !t.entry.on(List::Common.bit())
     });
     if named && (10..=105).contains(&age) {
         match marks {
@@ -80,10 +91,15 @@ fn plain(spot: &Spot<'_>, age: u32) -> Option<f32> {
         }
     }
     // I'm 34, im 34: without a unit behind.
-    let i_am = matches!(spot.near_word(-1), "m" | "am") && matches!(spot.near_word(-2), "'" | "’" | "I" | "i")
+    let i_am = matches!(spot.near_word(-1), "m" | "am")
+        && matches!(spot.near_word(-2), "'" | "’" | "I" | "i")
         || matches!(spot.near_word(-1), "im" | "Im" | "she" | "he");
     let is = matches!(spot.near_word(-1), "is" | "s") && spot.near(-2).is_some_and(is_relative);
-    if (i_am && ends || is && ends && spot.near_word(-1) == "is") && (10..=110).contains(&age) && spot.near_word(-1) != "she" && spot.near_word(-1) != "he" {
+    if (i_am && ends || is && ends && spot.near_word(-1) == "is")
+        && (10..=110).contains(&age)
+        && spot.near_word(-1) != "she"
+        && spot.near_word(-1) != "he"
+    {
         return Some(0.65);
     }
     None
@@ -113,7 +129,11 @@ fn years_old(spot: &Spot<'_>) -> Option<Option<f32>> {
     match () {
         () if unit == "yo" && !is_object(spot, at) => Some(Some(0.8)),
         () if of_age => Some(Some(0.9)),
-        () if old => Some((!is_object(spot, at + 1)).then_some(if spot.near_word(at + 1) == "." { 0.75 } else { 0.85 })),
+        () if old => Some((!is_object(spot, at + 1)).then_some(if spot.near_word(at + 1) == "." {
+            0.75
+        } else {
+            0.85
+        })),
         () => Some(None),
     }
 }

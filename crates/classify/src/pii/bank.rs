@@ -36,7 +36,10 @@ pub(crate) fn iban(spot: &Spot<'_>) -> Option<Span> {
         at += 1;
     }
     let end = spot.start() + at;
-    if spot.byte(end).is_ascii_alphanumeric() || spot.byte(end) == b'_' || spot.byte_before(spot.start()) == b'_' {
+    if spot.byte(end).is_ascii_alphanumeric()
+        || spot.byte(end) == b'_'
+        || spot.byte_before(spot.start()) == b'_'
+    {
         return None;
     }
     let digits = packed[..length].iter().filter(|b| b.is_ascii_digit()).count();
@@ -48,5 +51,8 @@ pub(crate) fn iban(spot: &Spot<'_>) -> Option<Span> {
 }
 
 fn length(country: &[u8; 2]) -> Option<usize> {
-    LENGTHS.split(' ').find(|entry| entry.as_bytes().starts_with(country)).and_then(|entry| entry[2..].parse().ok())
+    LENGTHS
+        .split(' ')
+        .find(|entry| entry.as_bytes().starts_with(country))
+        .and_then(|entry| entry[2..].parse().ok())
 }

@@ -24,7 +24,9 @@ pub(crate) fn iban(characters: &[u8]) -> bool {
     let (front, rest) = characters.split_at(4);
     let remainder = rest.iter().chain(front).try_fold(0_u32, |remainder, &byte| match byte {
         b'0'..=b'9' => Some((remainder * 10 + u32::from(byte - b'0')) % 97),
-        b'A'..=b'Z' | b'a'..=b'z' => Some((remainder * 100 + u32::from(byte.to_ascii_uppercase() - b'A') + 10) % 97),
+        b'A'..=b'Z' | b'a'..=b'z' => {
+            Some((remainder * 100 + u32::from(byte.to_ascii_uppercase() - b'A') + 10) % 97)
+        }
         _ => None,
     });
     remainder == Some(1)
@@ -46,9 +48,11 @@ pub(crate) fn verhoeff(digits: &[u8]) -> bool {
     ];
     const SWAP: [u8; 10] = [1, 5, 7, 6, 2, 8, 3, 0, 9, 4];
     let permuted = |digit: u8, times: usize| (0..times % 8).fold(digit, |d, _| SWAP[usize::from(d)]);
-    let sum = digits.iter().rev().enumerate().fold(0_u8, |sum, (at, &digit)| {
-        TIMES[usize::from(sum)][usize::from(permuted(digit, at))]
-    });
+    let sum = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .fold(0_u8, |sum, (at, &digit)| TIMES[usize::from(sum)][usize::from(permuted(digit, at))]);
     sum == 0
 }
 
@@ -68,13 +72,15 @@ pub(crate) fn cpf(d: &[u8]) -> bool {
 
 /// Poland's PESEL.
 pub(crate) fn pesel(d: &[u8]) -> bool {
-    d.len() == 11 && (weighted(&d[..10], &[1, 3, 7, 9, 1, 3, 7, 9, 1, 3]) + u32::from(d[10])).is_multiple_of(10)
+    d.len() == 11
+        && (weighted(&d[..10], &[1, 3, 7, 9, 1, 3, 7, 9, 1, 3]) + u32::from(d[10])).is_multiple_of(10)
 }
 
 /// England's NHS number.
 pub(crate) fn nhs(d: &[u8]) -> bool {
     d.len() == 10
-        && 11 - weighted(&d[..9], &[10, 9, 8, 7, 6, 5, 4, 3, 2]) % 11 == if d[9] == 0 { 11 } else { u32::from(d[9]) }
+        && 11 - weighted(&d[..9], &[10, 9, 8, 7, 6, 5, 4, 3, 2]) % 11
+            == if d[9] == 0 { 11 } else { u32::from(d[9]) }
 }
 
 /// Spain's DNI and NIE: eight digits (X, Y, Z stand for 0, 1, 2) and a letter mod 23.
@@ -82,11 +88,12 @@ pub(crate) fn dni(word: &[u8]) -> bool {
     if word.len() != 9 {
         return false;
     }
-    let number = word[..8].iter().enumerate().try_fold(0_u32, |number, (at, &byte)| match byte.to_ascii_uppercase() {
-        digit @ b'0'..=b'9' => Some(number * 10 + u32::from(digit - b'0')),
-        letter @ b'X'..=b'Z' if at == 0 => Some(u32::from(letter - b'X')),
-        _ => None,
-    });
+    let number =
+        word[..8].iter().enumerate().try_fold(0_u32, |number, (at, &byte)| match byte.to_ascii_uppercase() {
+            digit @ b'0'..=b'9' => Some(number * 10 + u32::from(digit - b'0')),
+            letter @ b'X'..=b'Z' if at == 0 => Some(u32::from(letter - b'X')),
+            _ => None,
+        });
     number.is_some_and(|n| b"TRWAGMYFPDXBNJZSQVHLCKE"[(n % 23) as usize] == word[8].to_ascii_uppercase())
 }
 
@@ -98,15 +105,18 @@ pub(crate) fn codice_fiscale(word: &[u8]) -> bool {
     if word.len() != 16 {
         return false;
     }
-    let fits = word.iter().zip(SHAPE).all(|(byte, shape)| {
-        if *shape == b'A' { byte.is_ascii_alphabetic() } else { byte.is_ascii_digit() }
-    });
+    let fits = word
+        .iter()
+        .zip(SHAPE)
+        .all(|(byte, shape)| if *shape == b'A' { byte.is_ascii_alphabetic() } else { byte.is_ascii_digit() });
     let value = |byte: u8| if byte.is_ascii_digit() { byte - b'0' } else { byte.to_ascii_uppercase() - b'A' };
     fits && {
         let sum: u32 = word[..15]
             .iter()
             .enumerate()
-            .map(|(at, &byte)| u32::from(if at % 2 == 0 { ODD[usize::from(value(byte))] } else { value(byte) }))
+            .map(|(at, &byte)| {
+                u32::from(if at % 2 == 0 { ODD[usize::from(value(byte))] } else { value(byte) })
+            })
             .sum();
         (sum % 26) as u8 == value(word[15])
     }

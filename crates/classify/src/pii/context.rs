@@ -121,55 +121,97 @@ impl Recent {
 
 /// The words, folded as [`super::fold`] does, several to a line.
 pub(crate) const WORDS: &[(&str, Context)] = &[
-    ("phone phones telephone tel cell cellphone mobile fax telefax call calling called whatsapp sms text texted dial \
+    (
+        "phone phones telephone tel cell cellphone mobile fax telefax call calling called whatsapp sms text texted dial \
       reach hotline landline handy telefon telefono telefone movil celular portable tlf tlfn mob ph puhelin numero \
       telefonnummer rufnummer mobil komorka office gsm viber signal ring answering contact callback desk ext extension \
-      전화 電話 电话 手机 тел телефон هاتف", Context::PHONE),
-    ("card cards cc visa mastercard amex maestro discover jcb creditcard debit kreditkarte karte tarjeta carte cartao \
-      carta kort kaart pan", Context::CARD),
+      전화 電話 电话 手机 тел телефон هاتف",
+        Context::PHONE,
+    ),
+    (
+        "card cards cc visa mastercard amex maestro discover jcb creditcard debit kreditkarte karte tarjeta carte cartao \
+      carta kort kaart pan",
+        Context::CARD,
+    ),
     ("ssn social ss itin", Context::SSN),
-    ("zip zipcode postal postcode postleitzahl plz cep postnummer postinumero irsz psc postnr pincode",
-      Context::ZIP),
+    (
+        "zip zipcode postal postcode postleitzahl plz cep postnummer postinumero irsz psc postnr pincode",
+        Context::ZIP,
+    ),
     ("age aged ages alter edad alder alter", Context::AGE),
-    ("born birth birthday birthdate dob bday geboren geb nacido nacida nacimiento nascimento nascita naissance fodt \
-      fodd anniversary married died wedding urodzony passed", Context::BIRTH),
-    ("license licence licences licenses lic permis fuhrerschein licencia carnet patente dl", Context::LICENSE),
+    (
+        "born birth birthday birthdate dob bday geboren geb nacido nacida nacimiento nascimento nascita naissance fodt \
+      fodd anniversary married died wedding urodzony passed",
+        Context::BIRTH,
+    ),
+    (
+        "license licence licences licenses lic permis fuhrerschein licencia carnet patente dl",
+        Context::LICENSE,
+    ),
     ("driver drivers driving dl fuhrerschein dmv dvla conducir permis", Context::DRIVER),
-    ("passport passports pasaporte passeport reisepass passaporto passaporte pass paszport", Context::PASSPORT),
-    ("account accounts acct routing aba sort konto kontonummer cuenta compte conto bsb rekening banking wire",
-      Context::ACCOUNT),
+    (
+        "passport passports pasaporte passeport reisepass passaporto passaporte pass paszport",
+        Context::PASSPORT,
+    ),
+    (
+        "account accounts acct routing aba sort konto kontonummer cuenta compte conto bsb rekening banking wire",
+        Context::ACCOUNT,
+    ),
     ("iban bic swift", Context::IBAN),
-    ("nino ni nif nie dni cpf cnpj pesel aadhaar aadhar nhs bsn ssin tin tfn sin ein tax taxpayer insurance national \
+    (
+        "nino ni nif nie dni cpf cnpj pesel aadhaar aadhar nhs bsn ssin tin tfn sin ein tax taxpayer insurance national \
       identity steuer steuernummer personnummer cpr fiscale codice curp nric hkid identification rut",
-      Context::NATIONAL),
+        Context::NATIONAL,
+    ),
     ("mrn patient medical chart record", Context::MEDICAL),
-    ("password passwd passwort pwd passphrase secret token apikey api_key key credential credentials pin pass \
-      contrasena senha clave kennwort bearer", Context::SECRET),
-    ("version versions v ver release build part sku model order invoice item ticket error code rfc isbn issn serial \
+    (
+        "password passwd passwort pwd passphrase secret token apikey api_key key credential credentials pin pass \
+      contrasena senha clave kennwort bearer",
+        Context::SECRET,
+    ),
+    (
+        "version versions v ver release build part sku model order invoice item ticket error code rfc isbn issn serial \
       commit pr issue port line page section chapter row column sequence hash doi article case ref reference \
-      tracking figure table equation step question", Context::THING),
+      tracking figure table equation step question",
+        Context::THING,
+    ),
     ("year years yr yrs yo y jahre jahr anos ano ans lat", Context::YEARS),
     ("old alt age anos vieux", Context::OLD),
     ("turned turn turning turns aged", Context::TURNED),
     ("monday tuesday wednesday thursday friday saturday sunday", Context::WEEKDAY),
     ("info warn warning error debug trace fatal", Context::LOG),
-    ("car cars house houses home building laptop computer pc company business software code codebase app system bug \
+    (
+        "car cars house houses home building laptop computer pc company business software code codebase app system bug \
       wine whisky whiskey scotch tree trees boiler fridge furnace roof bike truck van suv phone tv bridge church \
       tradition technology engine machine server database mortgage loan bond lease contract dog cat puppy kitten \
       horse carpet sofa mattress paper book song film movie game website project startup pipe plant language \
-      battery kitchen oven washing heating bread cheese cheddar", Context::OBJECT),
-    ("minutes minute mins min hours hour hrs seconds secs days day weeks week months month percent miles mile km kg \
+      battery kitchen oven washing heating bread cheese cheddar",
+        Context::OBJECT,
+    ),
+    (
+        "minutes minute mins min hours hour hrs seconds secs days day weeks week months month percent miles mile km kg \
       lbs lb meters metres feet foot ft inches inch cm mm mg ml usd dollars euros euro eur gbp pounds gb mb kb tb \
-      degrees people users items times pages points px am pm k m cents grams litres bucks", Context::UNIT),
-    ("man woman boy girl male female m f child kid son daughter guy lady patient person student men women mother \
+      degrees people users items times pages points px am pm k m cents grams litres bucks",
+        Context::UNIT,
+    ),
+    (
+        "man woman boy girl male female m f child kid son daughter guy lady patient person student men women mother \
       father teen teenager mann frau chica chico hombre mujer nurse teacher single married divorced retired widow \
-      widower and from with living years", Context::HUMAN),
+      widower and from with living years",
+        Context::HUMAN,
+    ),
     ("mrn id number num no nr nummer numero n nbr numbers digits #", Context::NUMBER),
-    ("ip ipv4 ipv6 address", Context::IP),
-    ("al ak az ar ca co ct de fl ga hi id il in ia ks ky la me md ma mi mn ms mo mt ne nv nh nj nm ny nc nd oh ok or \
-      pa ri sc sd tn tx ut vt va wa wv wi wy dc pr nsw vic qld sa tas act nt", Context::STATE),
+    ("ip ipv4 ipv6 address host hostname server dns ping subnet gateway", Context::IP),
+    (
+        "al ak az ar ca co ct de fl ga hi id il in ia ks ky la me md ma mi mn ms mo mt ne nv nh nj nm ny nc nd oh ok or \
+      pa ri sc sd tn tx ut vt va wa wv wi wy dc pr nsw vic qld sa tas act nt",
+        Context::STATE,
+    ),
     ("january jan enero januar janvier gennaio janeiro januari ocak stycznia янв января", Context::month(1)),
-    ("february feb febrero februar fevrier febbraio fevereiro februari subat lutego февраля", Context::month(2)),
+    (
+        "february feb febrero februar fevrier febbraio fevereiro februari subat lutego февраля",
+        Context::month(2),
+    ),
     ("march mar marzo marz mars marco maart mart marca марта", Context::month(3)),
     ("april apr abril avril aprile nisan kwietnia апреля", Context::month(4)),
     ("may mayo mai maggio maio mei maj mayis maja мая", Context::month(5)),
@@ -179,7 +221,10 @@ pub(crate) const WORDS: &[(&str, Context)] = &[
     ("september sep sept septiembre septembre settembre setembro eylul wrzesnia сентября", Context::month(9)),
     ("october oct octubre oktober octobre ottobre outubro ekim pazdziernika октября", Context::month(10)),
     ("november nov noviembre novembre novembro kasim listopada ноября", Context::month(11)),
-    ("december dec diciembre dezember decembre dicembre dezembro desember aralik grudnia декабря", Context::month(12)),
+    (
+        "december dec diciembre dezember decembre dicembre dezembro desember aralik grudnia декабря",
+        Context::month(12),
+    ),
 ];
 
 #[cfg(test)]

@@ -24,10 +24,15 @@ pub(crate) fn numeric(spot: &Spot<'_>, run: &Run) -> Option<Span> {
         return None;
     }
     let groups = run.groups();
-    let number = |at: usize| run.digits(spot.text, at + 1).map_or(0, |d| value(&d[d.len() - groups[at].len()..]));
+    let number =
+        |at: usize| run.digits(spot.text, at + 1).map_or(0, |d| value(&d[d.len() - groups[at].len()..]));
     let (year, month, day) = match run.lengths::<3>() {
-        [4, 1..=2, 1..=2] => (number_of(spot, &groups[0]), number_of(spot, &groups[1]), number_of(spot, &groups[2])),
-        [1..=2, 1..=2, 4] => ordered(number_of(spot, &groups[2]), number_of(spot, &groups[0]), number_of(spot, &groups[1])),
+        [4, 1..=2, 1..=2] => {
+            (number_of(spot, &groups[0]), number_of(spot, &groups[1]), number_of(spot, &groups[2]))
+        }
+        [1..=2, 1..=2, 4] => {
+            ordered(number_of(spot, &groups[2]), number_of(spot, &groups[0]), number_of(spot, &groups[1]))
+        }
         // Two-digit years are versions and fractions too, so the rest must look like a date.
         [1..=2, 1..=2, 2] if separator == b'/' || spot.said(Context::BIRTH, REACH) => {
             ordered(1900 + number(2), number(0), number(1))
@@ -54,12 +59,21 @@ fn number_of(spot: &Spot<'_>, group: &Group) -> u32 {
 
 /// Day and month come in either order.
 fn ordered(year: u32, first: u32, second: u32) -> (u32, u32, u32) {
-    if first > 12 { (year, second, first) } else if second > 12 { (year, first, second) } else { (year, second.max(1), first) }
+    if first > 12 {
+        (year, second, first)
+    } else if second > 12 {
+        (year, first, second)
+    } else {
+        (year, second.max(1), first)
+    }
 }
 
 /// ` 18:19:22`, `T10:00Z`, ` at 5:30 pm` behind a date.
 fn with_time(spot: &Spot<'_>, end: usize) -> usize {
-    let digits = |at: usize| usize::from(spot.byte(at).is_ascii_digit()) + usize::from(spot.byte(at).is_ascii_digit() && spot.byte(at + 1).is_ascii_digit());
+    let digits = |at: usize| {
+        usize::from(spot.byte(at).is_ascii_digit())
+            + usize::from(spot.byte(at).is_ascii_digit() && spot.byte(at + 1).is_ascii_digit())
+    };
     if !matches!(spot.byte(end), b' ' | b'T') {
         return end;
     }
@@ -134,14 +148,16 @@ pub(crate) fn year_or_weekday(spot: &Spot<'_>) -> Option<Span> {
         return Some(spot.span(end, Kind::DateTime, WEAK));
     }
     let year = Words { spot, at: 0 }.year(0).filter(|year| (1900..2100).contains(year))?;
-    if spot.goes_on(end) || matches!(spot.byte_before(spot.start()), b'-' | b'/' | b'.' | b'$' | b'#' | b'=') {
+    if spot.goes_on(end) || matches!(spot.byte_before(spot.start()), b'-' | b'/' | b'.' | b'$' | b'#' | b'=')
+    {
         return None;
     }
     let before = spot.near_word(-1);
     if spot.said(Context::BIRTH, 24) && year < 2030 {
         return Some(spot.span(end, Kind::DateTime, 0.7));
     }
-    matches!(before, "in" | "In" | "since" | "Since" | "during" | "During").then(|| spot.span(end, Kind::DateTime, WEAK))
+    matches!(before, "in" | "In" | "since" | "Since" | "during" | "During")
+        .then(|| spot.span(end, Kind::DateTime, WEAK))
 }
 
 /// Reads parts of a date off the tokens at and after the spot.
@@ -159,7 +175,10 @@ impl Words<'_, '_> {
     fn day(&self, at: isize) -> Option<(u32, isize)> {
         let word = self.word(at);
         let digits = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let known = matches!(&word[digits.len()..], "" | "st" | "nd" | "rd" | "th" | "er" | "ST" | "ND" | "RD" | "TH");
+        let known = matches!(
+            &word[digits.len()..],
+            "" | "st" | "nd" | "rd" | "th" | "er" | "ST" | "ND" | "RD" | "TH"
+        );
         let day = digits.parse().ok().filter(|day| (1..=31).contains(day) && known && digits.len() <= 2)?;
         Some((day, at + 1))
     }

@@ -45,7 +45,8 @@ pub(crate) fn candidates(tokens: &[Token], taken: &[bool], manner: Manner, wante
         let common = token.entry.on(List::Common.bit());
         let listed = token.entry.on(NAMES) && !(common && token.shape == Shape::Lower && cue == 0);
         let cased = matches!(token.shape, Shape::Capital | Shape::Upper | Shape::Initial | Shape::Mixed);
-        let number = matches!(token.shape, Shape::Alphanumeric | Shape::Digits | Shape::Digits4 | Shape::Digits5);
+        let number =
+            matches!(token.shape, Shape::Alphanumeric | Shape::Digits | Shape::Digits4 | Shape::Digits5);
         let cued = cue > 0 && !matches!(token.shape, Shape::Punct | Shape::Newline);
         // In "ana sindodfield" the second word is in no list at all.
         let unknown = token.shape == Shape::Lower && token.entry.lists == 0 && manner.lower;
@@ -65,7 +66,8 @@ pub(crate) fn candidates(tokens: &[Token], taken: &[bool], manner: Manner, wante
         // A dot after "Mr" belongs to it.
         let abbreviated = token.shape == Shape::Punct && at > 0 && wanted[at - 1];
         let short = abbreviated
-            && (tokens[at - 1].shape == Shape::Initial || tokens[at - 1].entry.on(List::Title.bit() | List::OrgEnd.bit()));
+            && (tokens[at - 1].shape == Shape::Initial
+                || tokens[at - 1].entry.on(List::Title.bit() | List::OrgEnd.bit()));
         if short && !taken[at] {
             wanted[at] = true;
         }
@@ -83,7 +85,11 @@ fn widen(tokens: &[Token], taken: &[bool], wanted: &mut [bool]) {
     let fits = |at: usize, lists: u16| !taken[at] && tokens[at].entry.on(lists);
     for at in (1..tokens.len()).rev() {
         if wanted[at] && !wanted[at - 1] {
-            (0..at).rev().take(MAX_GAP).take_while(|&before| fits(before, BEFORE)).for_each(|before| wanted[before] = true);
+            (0..at)
+                .rev()
+                .take(MAX_GAP)
+                .take_while(|&before| fits(before, BEFORE))
+                .for_each(|before| wanted[before] = true);
         }
     }
     for at in 1..tokens.len() {

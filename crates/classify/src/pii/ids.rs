@@ -58,7 +58,9 @@ pub(crate) fn checked(spot: &Spot<'_>, run: &Run) -> Option<Span> {
         [11, 0, ..] if said && (checks::cpf(&digits(1)?) || checks::pesel(&digits(1)?)) => (1, 0.9),
         [3, 3, 4, 0, 0] if said && checks::nhs(&digits(3)?) => (3, 0.9),
         [10, 0, ..] if said && checks::nhs(&digits(1)?) => (1, 0.8),
-        [4, 4, 4, 0, 0] if run.separator(3)? == b' ' && aadhaar(&digits(3)?) => (3, if said { 0.95 } else { 0.65 }),
+        [4, 4, 4, 0, 0] if run.separator(3)? == b' ' && aadhaar(&digits(3)?) => {
+            (3, if said { 0.95 } else { 0.65 })
+        }
         [12, 0, ..] if said && aadhaar(&digits(1)?) => (1, 0.9),
         [6 | 8, 4, 0, ..] if total == 2 && separators[0] == b'-' && personnummer(&digits(2)?) => {
             (2, if said { 0.95 } else { 0.7 })
@@ -89,11 +91,33 @@ pub(crate) fn lettered(spot: &Spot<'_>) -> Option<Span> {
         return None;
     }
     let confidence = match word.len() {
-        9 if checks::dni(word) => if said { 0.97 } else if upper { 0.85 } else { 0.4 },
-        9 if nino(word) => if said { 0.97 } else if upper { 0.8 } else { 0.4 },
+        9 if checks::dni(word) => {
+            if said {
+                0.97
+            } else if upper {
+                0.85
+            } else {
+                0.4
+            }
+        }
+        9 if nino(word) => {
+            if said {
+                0.97
+            } else if upper {
+                0.8
+            } else {
+                0.4
+            }
+        }
         16 if checks::codice_fiscale(word) => 0.97,
         // India's PAN: the fourth letter is the kind of holder.
-        10 if shape(word, b"AAAAA0000A") && b"PCFHABTLJG".contains(&word[3]) => if said { 0.9 } else { 0.6 },
+        10 if shape(word, b"AAAAA0000A") && b"PCFHABTLJG".contains(&word[3]) => {
+            if said {
+                0.9
+            } else {
+                0.6
+            }
+        }
         2 if upper => return spaced_nino(spot),
         _ => return None,
     };
@@ -102,7 +126,10 @@ pub(crate) fn lettered(spot: &Spot<'_>) -> Option<Span> {
 
 fn shape(word: &[u8], shape: &[u8]) -> bool {
     word.len() == shape.len()
-        && word.iter().zip(shape).all(|(b, s)| if *s == b'A' { b.is_ascii_uppercase() } else { b.is_ascii_digit() })
+        && word
+            .iter()
+            .zip(shape)
+            .all(|(b, s)| if *s == b'A' { b.is_ascii_uppercase() } else { b.is_ascii_digit() })
 }
 
 /// Britain's national insurance number, HMRC NIM39110.
@@ -126,7 +153,9 @@ fn spaced_nino(spot: &Spot<'_>) -> Option<Span> {
 /// A number that only the word before it explains: passport, driving licence, account, patient.
 pub(crate) fn said(spot: &Spot<'_>) -> Option<Span> {
     let start = spot.start();
-    if matches!(spot.byte_before(start), b'/' | b'.' | b'_' | b'-' | b'$' | b'=' | b'#') && !spot.near_word(-1).starts_with('#') {
+    if matches!(spot.byte_before(start), b'/' | b'.' | b'_' | b'-' | b'$' | b'=' | b'#')
+        && !spot.near_word(-1).starts_with('#')
+    {
         return None;
     }
     let bytes = spot.text.as_bytes();
@@ -142,7 +171,8 @@ pub(crate) fn said(spot: &Spot<'_>) -> Option<Span> {
         end += 1;
     }
     let length = end - start;
-    if digits < 5 || !(5..=22).contains(&length) || spot.goes_on(end) || matches!(spot.byte(end), b'@' | b'%') {
+    if digits < 5 || !(5..=22).contains(&length) || spot.goes_on(end) || matches!(spot.byte(end), b'@' | b'%')
+    {
         return None;
     }
     let said = |context: Context| spot.recent.last(context, start, REACH);
@@ -162,7 +192,6 @@ pub(crate) fn said(spot: &Spot<'_>) -> Option<Span> {
         (said(Context::NATIONAL).filter(|_| digits >= 7 && numbered && !thing), Kind::NationalId, 0.65),
     ];
     // The word said last decides.
-    let (_, kind, confidence) =
-        candidates.into_iter().filter(|c| c.0.is_some()).max_by_key(|c| c.0)?;
+    let (_, kind, confidence) = candidates.into_iter().filter(|c| c.0.is_some()).max_by_key(|c| c.0)?;
     Some(spot.span(end, kind, confidence))
 }

@@ -106,7 +106,8 @@ impl Default for Lexicon {
 impl Lexicon {
     /// Builds the table of `records` (key and lists, little-endian) and the context words.
     pub(crate) fn new(records: &[u8]) -> Self {
-        let words = context::WORDS.len() + records.len() / RECORD_BYTES;
+        let contexts: usize = context::WORDS.iter().map(|(words, _)| words.split(' ').count()).sum();
+        let words = contexts + records.len() / RECORD_BYTES;
         let slots = (words * 3).next_power_of_two();
         let mut lexicon = Self { slots: vec![(0, Entry::default()); slots], mask: slots - 1 };
         for record in records.chunks_exact(RECORD_BYTES) {

@@ -169,7 +169,11 @@ fn taken(tokens: &[Token], spans: &[Span]) -> Vec<bool> {
 fn merge(mut scanned: Vec<Span>, tagged: Vec<Span>) -> Vec<Span> {
     scanned.retain(|span| {
         span.kind != Kind::ZipCode
-            || !tagged.iter().any(|t| matches!(t.kind, Kind::StreetAddress | Kind::ZipCode) && t.start <= span.start && span.end <= t.end)
+            || !tagged.iter().any(|t| {
+                matches!(t.kind, Kind::StreetAddress | Kind::ZipCode)
+                    && t.start <= span.start
+                    && span.end <= t.end
+            })
     });
     let mut all = scanned;
     // E-mail addresses reach back before the sign they were found at.

@@ -27,7 +27,10 @@ pub(crate) fn v4(spot: &Spot<'_>) -> Option<Span> {
     let end = start + text.len();
     let address: Ipv4Addr = text.parse().ok()?;
     let next = spot.byte(end);
-    if next.is_ascii_alphabetic() || next == b'_' || next == b'-' && spot.byte(end + 1).is_ascii_alphanumeric() {
+    if next.is_ascii_alphabetic()
+        || next == b'_'
+        || next == b'-' && spot.byte(end + 1).is_ascii_alphanumeric()
+    {
         return None;
     }
     let said = spot.said(Context::IP, 32);
@@ -81,9 +84,10 @@ fn mac(spot: &Spot<'_>, text: &str) -> Option<Span> {
     let separator = *text.as_bytes().get(2)?;
     let fits = text.len() == 17
         && matches!(separator, b':' | b'-')
-        && text.bytes().enumerate().all(|(at, byte)| {
-            if at % 3 == 2 { byte == separator } else { byte.is_ascii_hexdigit() }
-        });
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if at % 3 == 2 { byte == separator } else { byte.is_ascii_hexdigit() });
     let void = text.bytes().all(|b| matches!(b, b'0' | b'f' | b'F' | b':' | b'-'));
     // 12-34-56-78-90-12 could be any number.
     let sure = separator == b':' || text.bytes().any(|b| b.is_ascii_alphabetic());

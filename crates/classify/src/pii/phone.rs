@@ -15,7 +15,9 @@ const MAX_DIGITS: usize = 15;
 /// A telephone number at the run's start.
 pub(crate) fn find(spot: &Spot<'_>, run: &Run) -> Option<Span> {
     let before = spot.byte_before(run.start);
-    if before.is_ascii_alphanumeric() || matches!(before, b'.' | b'-' | b'_' | b'/' | b'$' | b'=' | b'#' | b'^') {
+    if before.is_ascii_alphanumeric()
+        || matches!(before, b'.' | b'-' | b'_' | b'/' | b'$' | b'=' | b'#' | b'^')
+    {
         return None;
     }
     let count = (1..=run.groups().len()).rev().find(|&count| fits(spot, run, count))?;
@@ -44,6 +46,11 @@ fn confidence(run: &Run, count: usize, digits: &[u8], near: bool) -> Option<f32>
         let plausible = (8..=MAX_DIGITS).contains(&digits.len()) && is_country(digits) && !mixed;
         return plausible.then_some(if digits[0] == 1 && !is_american(&digits[1..]) { 0.7 } else { 0.95 });
     }
+    // "0.011 0.052" are decimals: dots separate all groups or none.
+    let dots = groups.iter().skip(1).filter(|g| g.separator == b'.').count();
+    if dots > 0 && dots + 1 < count && !run.paren {
+        return None;
+    }
     if let Some(confidence) = american(run, count, digits) {
         return Some(if near { 0.97 } else { confidence });
     }
@@ -57,7 +64,8 @@ fn confidence(run: &Run, count: usize, digits: &[u8], near: bool) -> Option<f32>
     // 01.23.45.67.89, 0157 548 89, (030) 123456
     let small = groups.iter().skip(1).all(|g| (2..=8).contains(&g.len()));
     let pairs = count == 5 && groups.iter().all(|g| g.len() == 2) && digits[0] == 0;
-    let national = small && digits[0] == 0 && count > 1 && (9..=11).contains(&digits.len()) && groups[0].len() > 1;
+    let national =
+        small && digits[0] == 0 && count > 1 && (9..=11).contains(&digits.len()) && groups[0].len() > 1;
     let paren = run.paren && small && count > 1 && (2..=5).contains(&groups[0].len()) && digits.len() >= 8;
     if near {
         // Groups of one digit are no number as people write it, save a trunk prefix.
@@ -101,12 +109,11 @@ fn is_american(digits: &[u8]) -> bool {
 /// Assigned country codes, ITU-T E.164.
 fn is_country(digits: &[u8]) -> bool {
     let Some(code) = digits.get(..3).map(value) else { return false };
-    match code / 10 {
-        10..=19 | 70..=79 => true,
-        20 | 27 | 30..=34 | 36 | 39..=41 | 43..=49 | 51..=58 | 60..=66 | 81 | 82 | 84 | 86 | 90..=95 | 98 => true,
-        21..=26 | 29 | 35 | 37 | 38 | 42 | 50 | 59 | 67..=69 | 80 | 85 | 87 | 88 | 96 | 97 | 99 => true,
-        _ => false,
-    }
+    // One digit (1, 7), two digits, and the blocks of three-digit codes.
+    matches!(code / 10,
+        10..=19 | 70..=79
+        | 20 | 27 | 30..=34 | 36 | 39..=41 | 43..=49 | 51..=58 | 60..=66 | 81 | 82 | 84 | 86 | 90..=95 | 98
+        | 21..=26 | 29 | 35 | 37 | 38 | 42 | 50 | 59 | 67..=69 | 80 | 85 | 87 | 88 | 96 | 97 | 99)
 }
 
 /// `x123`, ` ext. 123` behind a number belongs to it.

@@ -43,7 +43,8 @@ impl Run {
     pub(crate) fn read(text: &str, start: usize) -> Option<Self> {
         let bytes = text.as_bytes();
         let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
-        let mut run = Self { start, plus: at(start) == b'+', paren: false, groups: Default::default(), len: 0 };
+        let mut run =
+            Self { start, plus: at(start) == b'+', paren: false, groups: Default::default(), len: 0 };
         let mut here = start + usize::from(run.plus);
         let mut separator = 0;
         if at(here) == b'(' {
@@ -56,7 +57,9 @@ impl Run {
                 end += 1;
             }
             // A group that runs on into a word is no number, unless it is a phone's extension.
-            if at(end).is_ascii_alphabetic() && !(matches!(at(end), b'x' | b'X') && at(end + 1).is_ascii_digit()) {
+            if at(end).is_ascii_alphabetic()
+                && !(matches!(at(end), b'x' | b'X') && at(end + 1).is_ascii_digit())
+            {
                 break;
             }
             run.groups[run.len] = Group { start: here, end, separator };

@@ -72,7 +72,10 @@ fn number(spot: &Spot<'_>) -> Option<Span> {
     }
     // Short numbers in prose: an age, a day, or nothing.
     let next = spot.byte(spot.token().end as usize);
-    if spot.token().shape == Shape::Digits && !next.is_ascii_punctuation() && !spot.byte(spot.token().end as usize + 1).is_ascii_digit() {
+    if spot.token().shape == Shape::Digits
+        && !next.is_ascii_punctuation()
+        && !spot.byte(spot.token().end as usize + 1).is_ascii_digit()
+    {
         return date::named(spot).or_else(|| age::find(spot)).or_else(|| {
             // 7412 SL and the like need the word "zip".
             spot.said(Context::ZIP, 24).then(|| zip::numeric(spot, &Run::read(spot.text, start)?))?
@@ -95,7 +98,11 @@ fn number(spot: &Spot<'_>) -> Option<Span> {
 /// A number beside both "phone" and "account" is what stands nearer.
 fn phone_or_said(spot: &Spot<'_>, run: &Run) -> Option<Span> {
     match (phone::find(spot, run), ids::said(spot)) {
-        (Some(phone), Some(said)) if phone.confidence <= said.confidence && !spot.said(Context::PHONE, 16) => Some(said),
+        (Some(phone), Some(said))
+            if phone.confidence <= said.confidence && !spot.said(Context::PHONE, 16) =>
+        {
+            Some(said)
+        }
         (phone, said) => phone.or(said),
     }
 }
@@ -123,39 +130,16 @@ fn word(spot: &Spot<'_>) -> Option<Span> {
     let length = (token.end - token.start) as usize;
     let next = spot.byte(token.end as usize);
     let context = token.entry.context;
-    if context.as_month().is_some() {
-        if let Some(span) = date::named(spot) {
-            return Some(span);
-        }
-    }
     if context.has(Context::WEEKDAY) {
         return date::year_or_weekday(spot);
     }
-    if matches!(next, b':' | b'.') {
-        if let Some(span) = web::url(spot) {
-            return Some(span);
-        }
-        if next == b':' && length <= 4 {
-            if let Some(span) = net::hex(spot) {
-                return Some(span);
-            }
-        }
-    }
-    if matches!(next, b'-' | b'_' | b'.') || length >= 20 {
-        if let Some(span) = secret::shaped(spot) {
-            return Some(span);
-        }
-    }
-    if length >= coin::MIN_LENGTH {
-        if let Some(span) = coin::find(spot) {
-            return Some(span);
-        }
-    }
-    if context.has(Context::SECRET) {
-        if let Some(span) = secret::assigned(spot) {
-            return Some(span);
-        }
-    }
-    // QQ 12 34 56 C
-    (token.shape == Shape::Upper && length == 2).then(|| ids::lettered(spot))?
+    let when = |wanted: bool, scanner: fn(&Spot<'_>) -> Option<Span>| wanted.then(|| scanner(spot)).flatten();
+    when(context.as_month().is_some(), date::named)
+        .or_else(|| when(matches!(next, b':' | b'.'), web::url))
+        .or_else(|| when(next == b':' && length <= 4, net::hex))
+        .or_else(|| when(matches!(next, b'-' | b'_' | b'.') || length >= 20, secret::shaped))
+        .or_else(|| when(length >= coin::MIN_LENGTH, coin::find))
+        .or_else(|| when(context.has(Context::SECRET), secret::assigned))
+        // AB 12 34 56 C
+        .or_else(|| when(token.shape == Shape::Upper && length == 2, ids::lettered))
 }

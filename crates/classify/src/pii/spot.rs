@@ -75,7 +75,9 @@ impl<'t> Spot<'t> {
     /// Whether a word, number or path goes on at `at`, so that what ends here is only a part.
     pub(crate) fn goes_on(&self, at: usize) -> bool {
         let (byte, next) = (self.byte(at), self.byte(at + 1));
-        byte.is_ascii_alphanumeric() || byte == b'_' || (matches!(byte, b'.' | b'-' | b'/' | b',' | b':') && next.is_ascii_digit())
+        byte.is_ascii_alphanumeric()
+            || byte == b'_'
+            || (matches!(byte, b'.' | b'-' | b'/' | b',' | b':') && next.is_ascii_digit())
     }
 
     /// A span from the token's start to `end`.

@@ -5,8 +5,8 @@
 
 use super::features::{self, MAX_FEATURES, Manner};
 use super::kind::{Kind, Span};
-use super::lexicon::List;
 use super::label::{LABELS, OUTSIDE, TAGGED, kind};
+use super::lexicon::List;
 use super::token::{Shape, Token};
 use super::weights::{Chances, ROW, Scores, Weights};
 
@@ -159,8 +159,13 @@ fn collect(tokens: &[Token], labels: &[usize], sure: &[f32], manner: Manner, spa
         let confidence = sure[at..at + length].iter().copied().fold(1.0, f32::min);
         let piece = trim(&tokens[at..at + length]);
         if let (Some(first), Some(last)) = (piece.first(), piece.last()) {
-            let small = piece.iter().all(|t| !matches!(t.shape, Shape::Capital | Shape::Upper | Shape::Initial));
-            let confidence = if small && manner_matters(TAGGED[found]) || manner.lower { confidence * penalty(confidence) } else { confidence };
+            let small =
+                piece.iter().all(|t| !matches!(t.shape, Shape::Capital | Shape::Upper | Shape::Initial));
+            let confidence = if small && manner_matters(TAGGED[found]) || manner.lower {
+                confidence * penalty(confidence)
+            } else {
+                confidence
+            };
             spans.push(Span::new(first.start as usize, last.end as usize, TAGGED[found], confidence));
         }
         at += length;
@@ -177,7 +182,8 @@ fn trim(mut tokens: &[Token]) -> &[Token] {
     }
     while let [rest @ .., last] = tokens {
         let short = rest.last().is_some_and(|t| {
-            t.entry.on(List::Title.bit() | List::OrgEnd.bit() | List::Street.bit()) || t.shape == Shape::Initial
+            t.entry.on(List::Title.bit() | List::OrgEnd.bit() | List::Street.bit())
+                || t.shape == Shape::Initial
         });
         let closes = last.end - last.start == 1 && matches!(last.shape, Shape::Punct) && !short;
         if last.shape != Shape::Newline && !closes {
@@ -205,7 +211,9 @@ mod tests {
 
     fn transitions() -> [Scores; LABELS] {
         std::array::from_fn(|previous| {
-            std::array::from_fn(|label| if label < LABELS && may_follow(previous, label) { 0.0 } else { -1e4 })
+            std::array::from_fn(
+                |label| if label < LABELS && may_follow(previous, label) { 0.0 } else { -1e4 },
+            )
         })
     }
 

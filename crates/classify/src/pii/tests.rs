@@ -54,7 +54,14 @@ fn social_security_numbers_by_their_ranges() {
 
 #[test]
 fn telephone_numbers() {
-    for number in ["(415) 555-2671", "415-555-2671", "+44 20 7946 0958", "+46 (0)157 548 89", "0049 89 123 4567", "03.93.92.16.85"] {
+    for number in [
+        "(415) 555-2671",
+        "415-555-2671",
+        "+44 20 7946 0958",
+        "+46 (0)157 548 89",
+        "0049 89 123 4567",
+        "03.93.92.16.85",
+    ] {
         finds(&format!("try {number} first"), Kind::PhoneNumber, number);
     }
     finds("call me on 450 0840", Kind::PhoneNumber, "450 0840");
@@ -63,6 +70,7 @@ fn telephone_numbers() {
     lacks("part no 0471-993-22", Kind::PhoneNumber);
     lacks("450 0840 units", Kind::PhoneNumber);
     lacks("3.14159265358979", Kind::PhoneNumber);
+    lacks("errors 0.011 0.052 0.19", Kind::PhoneNumber);
     lacks("7c9e6679-7425-40de-944b-e07fc1f90ae7", Kind::PhoneNumber);
 }
 
@@ -71,7 +79,16 @@ fn addresses_of_machines() {
     finds("host 8.8.8.8:53", Kind::IpAddress, "8.8.8.8");
     finds("2001:db8::ff00:42:8329", Kind::IpAddress, "2001:db8::ff00:42:8329");
     finds("00:1A:2B:3C:4D:5E", Kind::MacAddress, "00:1A:2B:3C:4D:5E");
-    for text in ["127.0.0.1", "version 10.2.3.4", "1.2.3.4.5", "256.1.1.1", "std::vec<int>", "12:30:45", "a::b", "section 1.2.3.4"] {
+    for text in [
+        "127.0.0.1",
+        "version 10.2.3.4",
+        "1.2.3.4.5",
+        "256.1.1.1",
+        "std::vec<int>",
+        "12:30:45",
+        "a::b",
+        "section 1.2.3.4",
+    ] {
         lacks(text, Kind::IpAddress);
     }
 }
@@ -80,7 +97,15 @@ fn addresses_of_machines() {
 fn mail_and_web() {
     finds("<mailto:x.y+z@mail.co.uk>", Kind::EmailAddress, "x.y+z@mail.co.uk");
     finds("Mail jürgen@müller.de.", Kind::EmailAddress, "jürgen@müller.de");
-    for text in ["a@b", "git@github.com:foo/bar.git", "logo@2x.png", "@mention", "a..b@c.de", "noreply@shop.com", "pkg@1.2.3"] {
+    for text in [
+        "a@b",
+        "git@github.com:foo/bar.git",
+        "logo@2x.png",
+        "@mention",
+        "a..b@c.de",
+        "noreply@shop.com",
+        "pkg@1.2.3",
+    ] {
         lacks(text, Kind::EmailAddress);
     }
     finds("(see https://a.org/b_(c)).", Kind::Url, "https://a.org/b_(c)");
@@ -89,11 +114,19 @@ fn mail_and_web() {
 
 #[test]
 fn secrets_and_what_only_looks_like_one() {
-    finds("ghp_16C7e42F292c6912E7710c838347Ae178B4a", Kind::Secret, "ghp_16C7e42F292c6912E7710c838347Ae178B4a");
+    finds(
+        "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+        Kind::Secret,
+        "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+    );
     finds("id AKIAQ3EGRXN5PLM2KTZA", Kind::Secret, "AKIAQ3EGRXN5PLM2KTZA");
     finds("my password is Tr0ub4dor&3", Kind::Secret, "Tr0ub4dor&3");
     finds(r#"{"password": "correcthorse1"}"#, Kind::Secret, "correcthorse1");
-    finds("-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----", Kind::Secret, "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----");
+    finds(
+        "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----",
+        Kind::Secret,
+        "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----",
+    );
     for text in [
         "password=<your password>",
         "api_key = os.environ[\"KEY1\"]",
@@ -121,10 +154,19 @@ fn numbers_that_only_a_word_explains() {
 
 #[test]
 fn ages_of_people_but_not_of_things() {
-    for text in ["my mum is 67 years old", "a 67-year-old man", "she turned 67.", "age: 67", "I'm 67 and fine", r#"{"age": 67}"#] {
+    for text in [
+        "my mum is 67 years old",
+        "a 67-year-old man",
+        "she turned 67.",
+        "age: 67",
+        "I'm 67 and fine",
+        r#"{"age": 67}"#,
+    ] {
         finds(text, Kind::Age, "67");
     }
-    for text in ["a 20 year old house", "5 years of experience", "I'm 20 minutes late", "aged 300", "turn 3 pages"] {
+    for text in
+        ["a 20 year old house", "5 years of experience", "I'm 20 minutes late", "aged 300", "turn 3 pages"]
+    {
         lacks(text, Kind::Age);
     }
 }
@@ -135,7 +177,14 @@ fn dates_of_people_and_of_history() {
     finds("on May 12th, 1990 we met", Kind::DateTime, "May 12th, 1990");
     finds("2005-07-21 18:19:22", Kind::DateTime, "2005-07-21 18:19:22");
     finds("geboren am 3. März 1985", Kind::DateTime, "3. März 1985");
-    for text in ["the war of 1812", "4 July 1776", "may 5 people come", "2024-05-12 10:22:31 ERROR failed", "13/13/2020", "1/2"] {
+    for text in [
+        "the war of 1812",
+        "4 July 1776",
+        "may 5 people come",
+        "2024-05-12 10:22:31 ERROR failed",
+        "13/13/2020",
+        "1/2",
+    ] {
         lacks(text, Kind::DateTime);
     }
 }
@@ -146,7 +195,11 @@ fn names_places_and_addresses() {
     finds("my name is priya venkataraman and i live in chennai", Kind::Person, "priya venkataraman");
     finds("Hello, this is Mike from Acme Corp.", Kind::Organization, "Acme Corp");
     finds("We flew to Paris in the morning.", Kind::Location, "Paris");
-    finds("I live at 221B Baker Street, London NW1 6XE", Kind::StreetAddress, "221B Baker Street, London NW1 6XE");
+    finds(
+        "I live at 221B Baker Street, London NW1 6XE",
+        Kind::StreetAddress,
+        "221B Baker Street, London NW1 6XE",
+    );
     finds("Mr. Smith called", Kind::Title, "Mr.");
 }
 
@@ -183,9 +236,10 @@ fn spans_are_capped() {
 
 #[test]
 fn a_lower_threshold_finds_more() {
-    let kinds: BTreeSet<Kind> = DETECTOR.find_above("In 1776, at 127.0.0.1", 0.2).iter().map(|span| span.kind).collect();
+    let kinds: BTreeSet<Kind> =
+        DETECTOR.find_above("In 1976, at 127.0.0.1", 0.2).iter().map(|span| span.kind).collect();
     assert!(kinds.contains(&Kind::DateTime) && kinds.contains(&Kind::IpAddress));
-    assert_eq!(DETECTOR.find("In 1776, at 127.0.0.1"), []);
+    assert_eq!(DETECTOR.find("In 1976, at 127.0.0.1"), []);
 }
 
 #[test]
@@ -199,8 +253,14 @@ fn a_damaged_model_is_refused() {
 fn check(text: &str) -> Result<(), TestCaseError> {
     let mut end = 0;
     for span in DETECTOR.find_above(text, 0.0) {
-        prop_assert!(span.start >= end && span.start < span.end && span.end <= text.len(), "{text:?} {span:?}");
-        prop_assert!(text.is_char_boundary(span.start) && text.is_char_boundary(span.end), "{text:?} {span:?}");
+        prop_assert!(
+            span.start >= end && span.start < span.end && span.end <= text.len(),
+            "{text:?} {span:?}"
+        );
+        prop_assert!(
+            text.is_char_boundary(span.start) && text.is_char_boundary(span.end),
+            "{text:?} {span:?}"
+        );
         prop_assert!((0.0..=1.0).contains(&span.confidence), "{text:?} {span:?}");
         end = span.end;
     }

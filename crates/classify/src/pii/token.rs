@@ -206,12 +206,27 @@ mod tests {
         let shapes: Vec<Shape> = found.iter().map(|w| w.1).collect();
         assert_eq!(
             shapes,
-            [Capital, Punct, Capital, Initial, Punct, Capital, Newline, Alphanumeric, Punct, Digits5, Capital, Punct, Lower]
+            [
+                Capital,
+                Punct,
+                Capital,
+                Initial,
+                Punct,
+                Capital,
+                Newline,
+                Alphanumeric,
+                Punct,
+                Digits5,
+                Capital,
+                Punct,
+                Lower
+            ]
         );
         assert_eq!(found[6].0, "\r\n ");
-        assert_eq!(words("McDonald iPhone NATO 日本 नमस्ते").iter().map(|w| w.1).collect::<Vec<_>>(), [
-            Capital, Mixed, Upper, Caseless, Caseless
-        ]);
+        assert_eq!(
+            words("McDonald iPhone NATO 日本 नमस्ते").iter().map(|w| w.1).collect::<Vec<_>>(),
+            [Capital, Mixed, Upper, Caseless, Caseless]
+        );
     }
 
     #[test]

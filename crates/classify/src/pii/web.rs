@@ -23,7 +23,9 @@ pub(crate) fn email(spot: &Spot<'_>) -> Option<Span> {
         .take_while(|(_, c)| is_local(*c))
         .last()
         .map(|(start, _)| &before[start..])?;
-    let local = local.trim_start_matches(['.', '-', '\'', '/', '=', '*', '&', '?', '!', '#', '|', '{', '`', '~', '+', '%', '$', '^']);
+    let local = local.trim_start_matches([
+        '.', '-', '\'', '/', '=', '*', '&', '?', '!', '#', '|', '{', '`', '~', '+', '%', '$', '^',
+    ]);
     if local.is_empty() || local.len() > MAX_LOCAL || local.ends_with('.') || local.contains("..") {
         return None;
     }
@@ -35,7 +37,8 @@ pub(crate) fn email(spot: &Spot<'_>) -> Option<Span> {
     }
     // git@github.com:owner/repository is a place, and so is user@host in a path.
     let remote = local == "git" || spot.byte(end) == b':' && spot.byte(end + 1).is_ascii_alphanumeric();
-    let nobody = ["noreply", "no-reply", "donotreply", "do-not-reply"].iter().any(|n| local.eq_ignore_ascii_case(n));
+    let nobody =
+        ["noreply", "no-reply", "donotreply", "do-not-reply"].iter().any(|n| local.eq_ignore_ascii_case(n));
     // A file, not a domain: logo@2x.png.
     let file = ["png", "jpg", "svg", "gif", "webp", "js", "ts", "css", "py"].contains(&top);
     let confidence = if remote || nobody || file { 0.3 } else { 0.99 };
@@ -52,9 +55,14 @@ fn domain(text: &str) -> Option<&str> {
         .char_indices()
         .take(MAX_DOMAIN)
         .find(|(_, c)| !(c.is_alphanumeric() || matches!(c, '.' | '-')))
-        .map_or_else(|| text.char_indices().nth(MAX_DOMAIN).map_or(text.len(), |(end, _)| end), |(end, _)| end);
+        .map_or_else(
+            || text.char_indices().nth(MAX_DOMAIN).map_or(text.len(), |(end, _)| end),
+            |(end, _)| end,
+        );
     let domain = text[..end].trim_end_matches(['.', '-']);
-    let labels = domain.split('.').all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.len() <= 63);
+    let labels = domain.split('.').all(|label| {
+        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.len() <= 63
+    });
     (labels && domain.contains('.')).then_some(domain)
 }
 
@@ -65,7 +73,10 @@ pub(crate) fn url(spot: &Spot<'_>) -> Option<Span> {
     let word = spot.word();
     let host_at = if word.eq_ignore_ascii_case("www") && rest.as_bytes().get(3) == Some(&b'.') {
         0
-    } else if ["http", "https", "ftp", "ftps", "ssh", "ws", "wss"].iter().any(|s| word.eq_ignore_ascii_case(s)) {
+    } else if ["http", "https", "ftp", "ftps", "ssh", "ws", "wss"]
+        .iter()
+        .any(|s| word.eq_ignore_ascii_case(s))
+    {
         rest[word.len()..].starts_with("://").then_some(word.len() + 3)?
     } else {
         return None;

@@ -18,7 +18,8 @@ pub(crate) fn numeric(spot: &Spot<'_>, run: &Run) -> Option<Span> {
     }
     let said = spot.said(Context::ZIP, REACH);
     let state = spot.near(-1).is_some_and(|t| t.shape == Shape::Upper && t.entry.context.has(Context::STATE));
-    let dashed = run.groups().get(1).is_some_and(|g| matches!(g.separator, b'-' | b' ')) && run.groups().len() == 2;
+    let dashed =
+        run.groups().get(1).is_some_and(|g| matches!(g.separator, b'-' | b' ')) && run.groups().len() == 2;
     let mut end = match run.lengths::<2>() {
         [5, 4] | [5, 3] | [2, 3] | [3, 2] | [3, 4] if dashed && said => run.end(2),
         [5, 4] if dashed && state => run.end(2),
@@ -46,7 +47,11 @@ pub(crate) fn numeric(spot: &Spot<'_>, run: &Run) -> Option<Span> {
 pub(crate) fn lettered(spot: &Spot<'_>) -> Option<Span> {
     let (first, second) = (spot.word().as_bytes(), spot.near(1)?);
     let end = second.end as usize;
-    if first.len() > 4 || first.len() < 2 || second.end - second.start != 3 || spot.byte(spot.token().end as usize) != b' ' {
+    if first.len() > 4
+        || first.len() < 2
+        || second.end - second.start != 3
+        || spot.byte(spot.token().end as usize) != b' '
+    {
         return None;
     }
     let said = spot.said(Context::ZIP, REACH);

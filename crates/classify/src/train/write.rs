@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::Trained;
 use crate::encoder::Branch;
 use crate::features::{BUCKETS, DENSE, GRAMS};
+use crate::head::MAX_NUMBERED_ROWS;
 use crate::model::{FORMAT, Gates};
 use crate::model_file::{self, Tensor};
 
@@ -29,7 +30,8 @@ pub(super) fn file(
     }
     let mut buckets = Vec::new();
     let mut ngrams = Vec::new();
-    for bucket in (0..BUCKETS).filter(|&bucket| linear.touched[bucket]) {
+    let every = linear.touched.iter().filter(|touched| **touched).count() > MAX_NUMBERED_ROWS;
+    for bucket in (0..BUCKETS).filter(|&bucket| every || linear.touched[bucket]) {
         buckets.push(bucket as u16);
         let row = &linear.ngrams[bucket * outputs..(bucket + 1) * outputs];
         ngrams.extend(row.iter().zip(&scales).map(|(weight, scale)| (weight / scale).round() as i8));

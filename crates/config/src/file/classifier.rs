@@ -33,7 +33,7 @@ pub(crate) struct OwnSpec {
     pub(crate) safety: Option<SafetySpec>,
     /// Texts for each label, 1 to 500 in all: a prompt gets the label of those it resembles most, without training.
     pub(crate) examples: Option<Examples>,
-    /// With `examples`: below this similarity (0 to 1) `default` is taken; 0.5 if absent.
+    /// With `examples`: below this similarity (0 to 1) `default` is taken; 0.4 if absent.
     pub(crate) threshold: Option<Raw<f64>>,
     /// A KServe v2 server, such as Triton, over HTTP.
     pub(crate) kserve: Option<KserveSpec>,

@@ -51,6 +51,10 @@ impl Findings<'_> {
     /// The line a person reads at the end.
     pub(crate) fn summary(&self, out: &std::path::Path) -> String {
         let Metrics { n, accuracy, macro_f1, ece, .. } = &self.metrics;
+        if *n == 0 {
+            let labels = self.names.len();
+            return format!("{}: {labels} labels; too few rows to hold any out, nothing was measured", out.display());
+        }
         format!(
             "{}: {} labels; on {n} rows held out {}: accuracy {accuracy:.3}, macro-F1 {macro_f1:.3}, ECE {ece:.3}",
             out.display(),
@@ -70,9 +74,10 @@ impl Findings<'_> {
     }
 
     pub(crate) fn metrics_json(&self) -> String {
-        let short = |m: &Metrics| json!({"accuracy": m.accuracy, "macro_f1": m.macro_f1, "ece": m.ece});
-        let named = |sources: &[u32]| -> Vec<&str> {
-            sources.iter().map(|&source| self.sources[source as usize].as_str()).collect()
+        // Nothing measured is not the same as nothing right.
+        let known = |figure: f64| (self.metrics.n > 0).then_some(figure);
+        let short = |m: &Metrics| {
+            json!({"accuracy": known(m.accuracy), "macro_f1": known(m.macro_f1), "ece": known(m.ece)})
         };
         let split = self.split;
         pretty(&json!({
@@ -82,10 +87,10 @@ impl Findings<'_> {
                 "by": if split.test_sources.is_empty() { "random" } else { "source" },
                 "train": split.train.len(), "calibration": split.calibration.len(), "test": split.test.len(),
                 "calibration_is_test": split.shared,
-                "test_sources": named(&split.test_sources), "calibration_sources": named(&split.calibration_sources),
+                "test_sources": self.named(&split.test_sources), "calibration_sources": self.named(&split.calibration_sources),
             },
-            "n": self.metrics.n, "accuracy": self.metrics.accuracy, "macro_f1": self.metrics.macro_f1,
-            "ece": self.metrics.ece, "escalated": self.metrics.escalated, "bins": self.metrics.bins,
+            "n": self.metrics.n, "accuracy": known(self.metrics.accuracy), "macro_f1": known(self.metrics.macro_f1),
+            "ece": known(self.metrics.ece), "escalated": known(self.metrics.escalated), "bins": self.metrics.bins,
             "ngram_alone": short(&self.ngram), "encoder_always": self.both.as_ref().map(short),
             "gates": self.gates, "floor": self.floor,
             "confusions": confusions(&self.metrics, self.names, usize::MAX),
@@ -111,18 +116,27 @@ impl Findings<'_> {
     }
 
     fn data(&self, out: &mut String) {
-        let Split { train, calibration, test, shared, test_sources, calibration_sources, .. } = self.split;
         let _ = write!(out, "## Data\n\n{} of `{}`", checks::count(self.rows, "row"), line(&self.file));
-        let _ = writeln!(out, "{}.", if self.skipped > 0 { format!("; {} left out", self.skipped) } else { String::new() });
-        let named = |sources: &[u32]| {
-            let names: Vec<&str> = sources.iter().map(|&source| shown_source(&self.sources[source as usize])).collect();
-            line(&checks::list(&names))
-        };
+        let _ = writeln!(out, "{}.\n", if self.skipped > 0 { format!("; {} left out", self.skipped) } else { String::new() });
+        if self.split.test.is_empty() {
+            out.push_str("* Too few rows to hold any out: nothing was measured or calibrated.\n");
+        } else {
+            self.held_out(out);
+        }
+        self.warnings.iter().for_each(|warning| {
+            let _ = writeln!(out, "* Warning: {}.", line(warning));
+        });
+        out.push('\n');
+    }
+
+    fn held_out(&self, out: &mut String) {
+        let Split { train, calibration, test, shared, test_sources, calibration_sources, .. } = self.split;
+        let named = |sources: &[u32]| line(&checks::list(&self.named(sources)));
         let how = match test_sources.as_slice() {
             [] => "at random, every label giving its share. **Random splits flatter**: prompts of other origin will be answered worse".to_owned(),
             sources => format!("by source: {} ({})", named(sources), checks::count(sources.len(), "source")),
         };
-        let _ = writeln!(out, "\n* {} held out to test, {how}.", checks::count(test.len(), "row"));
+        let _ = writeln!(out, "* {} held out to test, {how}.", checks::count(test.len(), "row"));
         if *shared {
             out.push_str("* Too few rows for a calibration part: the gates were fitted on the test rows, so that **accuracy and ECE below flatter**.\n");
         } else {
@@ -138,10 +152,15 @@ impl Findings<'_> {
             checks::count(train.len(), "row"),
             self.rows
         );
-        self.warnings.iter().for_each(|warning| {
-            let _ = writeln!(out, "* Warning: {}.", line(warning));
-        });
-        out.push('\n');
+    }
+
+    /// The names of sources; rows without one count as one.
+    fn named(&self, sources: &[u32]) -> Vec<&str> {
+        let name = |source: &u32| match self.sources[*source as usize].as_str() {
+            "" => "(none)",
+            name => name,
+        };
+        sources.iter().map(name).collect()
     }
 
     fn figures(&self, out: &mut String) {
@@ -174,7 +193,9 @@ impl Findings<'_> {
         let gates = self.gates;
         out.push_str("## When it is believed\n\n");
         let _ = writeln!(out, "* n-gram scores are divided by {:.3} (temperature), so that confidence means what it says.", gates.temperature);
-        if self.both.is_some() {
+        if self.both.is_some() && gates.encoder_weight == 0.0 {
+            out.push_str("* The encoder is never asked: on the calibration rows it did not help.\n");
+        } else if self.both.is_some() {
             let _ = writeln!(
                 out,
                 "* The encoder is asked when the n-grams' confidence is below {:.3}, or when more than {:.1} % of a prompt's n-grams were never seen in training.\n* Then both distributions are averaged, the encoder's with weight {:.2} (temperatures: encoder {:.3}, average {:.3}).",
@@ -243,10 +264,6 @@ impl Findings<'_> {
 
 fn pretty(value: &serde_json::Value) -> String {
     format!("{value:#}\n")
-}
-
-fn shown_source(name: &str) -> &str {
-    if name.is_empty() { "(none)" } else { name }
 }
 
 /// Text that stays within its line.

@@ -82,8 +82,15 @@ pub(crate) fn run(options: &Train) -> Result<(), Error> {
     );
     let [part, whole] = train_both(&prepared, &targets, [&split.train, &all], &recipe, &progress)?;
     progress.phase("calibrating", 0);
-    let options_of_gates = GateOptions { escalated: MAX_ESCALATED, ..GateOptions::default() };
-    let gates = fit_gates(&part, &prepared, &targets, &split.calibration, &options_of_gates);
+    let budget = GateOptions { escalated: MAX_ESCALATED, ..GateOptions::default() };
+    let mut gates = fit_gates(&part, &prepared, &targets, &split.calibration, &budget);
+    if split.calibration.is_empty() {
+        // Nothing is known, but that so few rows teach the encoder more than the n-grams.
+        gates.sure_from = 1.0;
+    } else if gates.encoder_weight == 0.0 {
+        // Its word would not count: asking would only cost time.
+        (gates.sure_from, gates.familiar_to) = (0.0, 1.0);
+    }
     let judge = |gates: &Gates| part.outcomes(&prepared, &targets, &split.test, gates);
     let outcomes = judge(&gates);
     let never = Gates { sure_from: 0.0, familiar_to: 1.0, ..gates.clone() };
