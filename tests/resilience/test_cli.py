@@ -110,7 +110,7 @@ def test_version_and_help():
     assert run("version").stdout.startswith("waypost ")
     assert run("--version").stdout == run("version").stdout
     text = run("--help").stdout
-    for command in ("serve", "check", "classify", "sim", "schema", "version", "completions"):
+    for command in ("serve", "check", "classify", "train", "eval", "sim", "schema", "version", "completions"):
         assert command in text
         assert run(command, "--help").returncode == 0
     bare = run()
@@ -135,12 +135,13 @@ def test_classify_text_standard_input_and_json():
     one = json.loads(run("classify", "--json", prompt).stdout)
     assert run("classify", "--json", stdin=prompt).returncode == 0
     other = json.loads(run("classify", "--json", stdin=prompt).stdout)
-    assert set(one) == {"task", "complexity"}
-    for head, count in (("task", 12), ("complexity", 7)):
+    assert set(one) == {"task", "complexity", "domain", "safety"}
+    for head, count in (("task", 12), ("complexity", 7), ("domain", 14), ("safety", 3)):
         assert one[head]["label"] == other[head]["label"]
         chances = one[head]["probabilities"]
         assert len(chances) == count and abs(sum(chances.values()) - 1) < 1e-3
         assert one[head]["confidence"] == pytest.approx(max(chances.values()), abs=1e-6)
+        assert one[head]["tier"] in ("ngram", "encoder")
     assert one["task"]["label"] == "Code Generation"
     assert 0 <= one["complexity"]["difficulty"] <= 1
     assert set(json.loads(run("classify", "--classifier", "task", "--json", "hi").stdout)) == {"task"}

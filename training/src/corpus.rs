@@ -242,7 +242,11 @@ fn domains(set: &mut Set, data: &Path) -> Result<(), Error> {
             _ => index(Builtin::Complexity, "Domain-Knowledge"),
         };
         let group = format!("{family}:{label}");
-        set.rows.push(Row { domain: index(Builtin::Domain, label), complexity, ..Row::new(text.to_owned(), group) });
+        set.rows.push(Row {
+            domain: index(Builtin::Domain, label),
+            complexity,
+            ..Row::new(text.to_owned(), group)
+        });
     }
     Ok(())
 }

@@ -146,8 +146,13 @@ fn validate(lesson: &Lesson<'_>, builtin: Builtin, without: &[&str]) -> (Gates, 
     let trained = lesson.fit(builtin, &targets, &taught, unlabelled);
     weigh(&mut targets, &familiar, unseen.values());
     let judged: Vec<usize> = familiar.iter().chain(unseen.values().flatten()).copied().collect();
-    let escalated = if builtin == Builtin::Safety { ESCALATED_FOR_SAFETY } else { ESCALATED };
-    let options = GateOptions { escalated, ..GateOptions::default() };
+    let options = match builtin {
+        // Accuracy hardly moves with the gate where nearly all prompts are harmless: the whole budget is used.
+        Builtin::Safety => {
+            GateOptions { escalated: ESCALATED_FOR_SAFETY, slack: -1.0, ..GateOptions::default() }
+        }
+        _ => GateOptions { escalated: ESCALATED, ..GateOptions::default() },
+    };
     let mut gates = fit_gates(&trained, &lesson.data, &targets, &judged, &options);
     if builtin == Builtin::Safety {
         gates.alarms = safety_gates::alarms(&trained, &lesson.data, &targets, &judged, &gates);
@@ -173,7 +178,11 @@ fn validate(lesson: &Lesson<'_>, builtin: Builtin, without: &[&str]) -> (Gates, 
 }
 
 /// Familiar and unseen rows count half each in the gates; families among the unseen by the root of their size.
-fn weigh<'a>(targets: &mut [Target], familiar: &[usize], unseen: impl Iterator<Item = &'a Vec<usize>> + Clone) {
+fn weigh<'a>(
+    targets: &mut [Target],
+    familiar: &[usize],
+    unseen: impl Iterator<Item = &'a Vec<usize>> + Clone,
+) {
     for &at in familiar {
         targets[at].weight = 1.0 / familiar.len() as f32;
     }

@@ -227,7 +227,9 @@ fn section(line: &str) -> Option<&str> {
 
 fn label(builtin: Builtin, name: &str) -> Result<u32, Error> {
     let found = builtin.labels().iter().position(|l| *l == name);
-    found.map(|at| at as u32).ok_or_else(|| Error::Data(format!("no {} label is called {name:?}", builtin.name())))
+    found
+        .map(|at| at as u32)
+        .ok_or_else(|| Error::Data(format!("no {} label is called {name:?}", builtin.name())))
 }
 
 fn unescape(text: &str) -> String {

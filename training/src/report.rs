@@ -107,7 +107,9 @@ impl Report {
     }
 
     fn recall(&self, metrics: &Metrics) -> BTreeMap<&'static str, f64> {
-        let occurs = |label: &usize| metrics.confusion.counts.get(*label).is_some_and(|row| row.iter().sum::<usize>() > 0);
+        let occurs = |label: &usize| {
+            metrics.confusion.counts.get(*label).is_some_and(|row| row.iter().sum::<usize>() > 0)
+        };
         let labels = self.builtin.labels().iter().enumerate();
         labels
             .filter(|(label, _)| occurs(label))
@@ -120,7 +122,9 @@ impl Report {
         let labels = self.builtin.labels();
         let mut mistakes: Vec<(usize, String)> = Vec::new();
         for (right, row) in metrics.confusion.counts.iter().enumerate() {
-            for (given, &count) in row.iter().enumerate().filter(|(given, count)| *given != right && **count > 0) {
+            for (given, &count) in
+                row.iter().enumerate().filter(|(given, count)| *given != right && **count > 0)
+            {
                 mistakes.push((count, format!("{} as {} {count}", labels[right], labels[given])));
             }
         }

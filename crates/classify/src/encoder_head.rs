@@ -17,11 +17,19 @@ pub(crate) struct EncoderHead {
 
 impl EncoderHead {
     /// Reads the head's tensors; `encoder` is the fingerprint of the encoder it will run on.
-    pub(crate) fn open(file: &ModelFile<'_>, name: &str, outputs: usize, encoder: &str) -> Result<Self, Error> {
+    pub(crate) fn open(
+        file: &ModelFile<'_>,
+        name: &str,
+        outputs: usize,
+        encoder: &str,
+    ) -> Result<Self, Error> {
         let branch = Branch::named(file.text("branch")?)
             .ok_or_else(|| Error::model(name, "names an encoder branch that this build does not have"))?;
         if file.text("encoder")? != encoder {
-            return Err(Error::model(name, "was trained on another encoder; train it again with this version"));
+            return Err(Error::model(
+                name,
+                "was trained on another encoder; train it again with this version",
+            ));
         }
         Ok(Self {
             branch,

@@ -115,7 +115,8 @@ impl Featuriser {
     /// Opens the shared files.
     pub(crate) fn open(vocab: &'static [u8], table: &'static [u8]) -> Result<Self, Error> {
         let wordpiece = Arc::new(WordPiece::new("vocab.txt", vocab)?);
-        let table = StaticTable::open("static.safetensors", &Bytes::from_static(table), vocab, wordpiece.len())?;
+        let table =
+            StaticTable::open("static.safetensors", &Bytes::from_static(table), vocab, wordpiece.len())?;
         Ok(Self { wordpiece, table, cues: Cues::new() })
     }
 

@@ -62,7 +62,8 @@ impl LinearHead {
                 Some(rows) => usize::from(rows[bucket as usize]),
                 None => bucket as usize,
             };
-            for (count, &weight) in counts.iter_mut().zip(&self.ngrams[row * self.outputs..][..self.outputs]) {
+            for (count, &weight) in counts.iter_mut().zip(&self.ngrams[row * self.outputs..][..self.outputs])
+            {
                 *count += i32::from(weight as i8);
             }
         }

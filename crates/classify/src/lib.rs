@@ -20,6 +20,7 @@ mod head;
 mod model;
 mod model_file;
 mod noise;
+pub mod pii;
 mod prompt;
 pub mod rules;
 mod table;

@@ -102,7 +102,8 @@ impl Model {
         if labels.len() < 2 || !gates.sound() {
             return Err(Error::model(shown, "fewer than two labels, or gates out of range"));
         }
-        let builtin = Builtin::ALL.into_iter().find(|b| labels.iter().map(|l| &**l).eq(b.labels().iter().copied()));
+        let builtin =
+            Builtin::ALL.into_iter().find(|b| labels.iter().map(|l| &**l).eq(b.labels().iter().copied()));
         let measures = builtin == Some(Builtin::Complexity);
         let outputs = labels.len() + usize::from(measures);
         let ngram = LinearHead::open(&file, shown, outputs)?;

@@ -68,7 +68,9 @@ impl Rules {
         }
         let regexes = RegexSetBuilder::new(regexes).size_limit(MAX_REGEXES_BYTES).build().map_err(|_| {
             let limit = MAX_REGEXES_BYTES / 1024;
-            Error::Policy(format!("rules: the regular expressions together are over {limit} KiB once compiled"))
+            Error::Policy(format!(
+                "rules: the regular expressions together are over {limit} KiB once compiled"
+            ))
         })?;
         Ok(Self { keywords: Keywords::build(rules)?, regexes, regex_rules })
     }

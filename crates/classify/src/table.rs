@@ -21,12 +21,7 @@ pub(crate) struct StaticTable {
 
 impl StaticTable {
     /// Opens the table made for `vocab`, whose pieces number `entries`.
-    pub(crate) fn open(
-        name: &str,
-        bytes: &Bytes,
-        vocab: &[u8],
-        entries: usize,
-    ) -> Result<Self, Error> {
+    pub(crate) fn open(name: &str, bytes: &Bytes, vocab: &[u8], entries: usize) -> Result<Self, Error> {
         let file = ModelFile::open(name, bytes, FORMAT)?;
         // The vocabulary is a plain text file without a checksum of its own.
         if file.text("vocab_crc32")? != format!("{:08x}", crc32fast::hash(vocab)) {

@@ -32,7 +32,8 @@ fn agrees_with_the_published_model() {
 fn any_text_fits_and_the_same_text_gives_the_same_numbers() {
     let base = Base::embedded().unwrap();
     let mut session = Session::new(base.encoder().clone()).unwrap();
-    for text in ["", " ", "\u{0}", "🙂", &"word ".repeat(100_000), &"x".repeat(1 << 20), &"é".repeat(9000)] {
+    for text in ["", " ", "\u{0}", "🙂", &"word ".repeat(100_000), &"x".repeat(1 << 20), &"é".repeat(9000)]
+    {
         let encoding = session.encode(text, Branch::Prompt).unwrap();
         assert!(session.tokens() <= MAX_TOKENS);
         assert!(encoding.values().iter().all(|v| v.is_finite()));

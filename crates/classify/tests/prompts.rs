@@ -85,19 +85,12 @@ fn the_examples_of_the_blueprint_are_right() {
 fn a_focus_that_points_back_leans_on_the_context_and_a_full_question_does_not() {
     let code = "Write a Python function that parses a CSV file and loads it into Postgres";
     for focus in ["continue", "yes please", "now the same again"] {
-        assert_eq!(
-            label(Builtin::Task, Prompt { focus, context: code }),
-            "Code Generation",
-            "{focus}"
-        );
+        assert_eq!(label(Builtin::Task, Prompt { focus, context: code }), "Code Generation", "{focus}");
     }
     let focus = "What is the capital of Australia?";
     assert_eq!(label(Builtin::Task, Prompt { focus, context: code }), "Open QA");
     let assistant = "You are a helpful assistant.";
-    assert_eq!(
-        label(Builtin::Task, Prompt { focus: "Hello! How are you?", context: assistant }),
-        "Chatbot"
-    );
+    assert_eq!(label(Builtin::Task, Prompt { focus: "Hello! How are you?", context: assistant }), "Chatbot");
 }
 
 #[test]
@@ -123,10 +116,10 @@ fn counts_and_difficulty_come_with_complexity_only() {
 fn a_prompt_in_doubt_is_answered_by_both_tiers_and_says_why() {
     let verdict = classify(Builtin::Domain, "zyx qvw frobnicated the gronk, so what now");
     assert!(verdict.doubt.is_some() && verdict.tier == Tier::Encoder, "{verdict:?}");
-    let plain = ENGINE.classify(ENGINE.builtin(Builtin::Domain), &Prompt {
-        focus: "zyx qvw frobnicated the gronk, so what now",
-        context: "",
-    });
+    let plain = ENGINE.classify(
+        ENGINE.builtin(Builtin::Domain),
+        &Prompt { focus: "zyx qvw frobnicated the gronk, so what now", context: "" },
+    );
     assert_eq!((plain.tier, plain.doubt), (Tier::Ngram, verdict.doubt));
 }
 

@@ -39,6 +39,7 @@ pub(crate) fn bind(
                 Builtin::Complexity => (Classifier::Complexity, Known::Complexity),
                 Builtin::Domain => (Classifier::Domain, Known::Domain),
                 Builtin::Safety => (Classifier::Safety { false_alarms: None }, Known::Safety),
+                Builtin::Pii => (Classifier::Pii, Known::Pii),
             };
             only_known(routes, bound, known.labels())?;
             return Ok(classifier);

@@ -2,7 +2,7 @@
 //!
 //! Never guesses: a single unknown name makes a set custom. Used by `v1`, `classifiers` and the snapshot.
 
-use waypost_wire::labels::{COMPLEXITY_LABELS, DOMAIN_LABELS, SAFETY_LABELS, TASK_LABELS};
+use waypost_wire::labels::{COMPLEXITY_LABELS, DOMAIN_LABELS, PII_LABELS, SAFETY_LABELS, TASK_LABELS};
 
 /// A label order that is known by heart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,7 @@ pub(crate) enum Known {
     Complexity,
     Domain,
     Safety,
+    Pii,
 }
 
 impl Known {
@@ -29,6 +30,7 @@ impl Known {
             Self::Complexity => &COMPLEXITY_LABELS,
             Self::Domain => &DOMAIN_LABELS,
             Self::Safety => &SAFETY_LABELS,
+            Self::Pii => &PII_LABELS,
         }
     }
 }

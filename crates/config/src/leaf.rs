@@ -83,20 +83,22 @@ pub(crate) enum Builtin {
     Complexity,
     Domain,
     Safety,
+    Pii,
 }
 
 impl Builtin {
     /// All of them, by the name in the file.
-    pub(crate) const NAMES: [(&'static str, Self); 4] = [
+    pub(crate) const NAMES: [(&'static str, Self); 5] = [
         ("task", Self::Task),
         ("complexity", Self::Complexity),
         ("domain", Self::Domain),
         ("safety", Self::Safety),
+        ("pii", Self::Pii),
     ];
 }
 
 impl Leaf for Builtin {
-    const KIND: &'static str = "`task`, `complexity`, `domain` or `safety`";
+    const KIND: &'static str = "`task`, `complexity`, `domain`, `safety` or `pii`";
 
     fn parse(text: &str) -> Result<Self, String> {
         named(&Self::NAMES, text, "a built-in classifier")

@@ -199,6 +199,8 @@ pub enum Classifier {
         /// Share of harmless prompts that may be flagged; absent, the likeliest label is taken.
         false_alarms: Option<f32>,
     },
+    /// The built-in detector of personal data: `pii` where a prompt identifies somebody or holds a secret, else `none`.
+    Pii,
     /// A folder that `waypost train` wrote; its labels are known when it is read.
     Trained {
         /// Where it is; relative to the working directory, or absolute.
@@ -242,6 +244,7 @@ impl Classifier {
             Self::Complexity => "complexity".into(),
             Self::Domain => "domain".into(),
             Self::Safety { .. } => "safety".into(),
+            Self::Pii => "pii".into(),
             Self::Trained { folder } => {
                 folder.file_name().map_or("trained".into(), |name| name.to_string_lossy())
             }
@@ -258,6 +261,7 @@ impl Classifier {
             Self::Complexity => Known::Complexity.labels().to_vec(),
             Self::Domain => Known::Domain.labels().to_vec(),
             Self::Safety { .. } => Known::Safety.labels().to_vec(),
+            Self::Pii => Known::Pii.labels().to_vec(),
             Self::Trained { .. } => Vec::new(),
             Self::Examples { texts } => texts.iter().map(|(label, _)| label.as_str()).collect(),
             Self::Kserve { labels, .. } => labels.iter().map(|label| &**label).collect(),

@@ -122,7 +122,7 @@ fn what_is_wrong_is_said_with_its_line() {
     let cases = [
         (
             "    classifier: poetry\n",
-            "4: `poetry` is not a built-in classifier: `task`, `complexity`, `domain` or `safety`",
+            "4: `poetry` is not a built-in classifier: `task`, `complexity`, `domain`, `safety` or `pii`",
         ),
         (
             "    classifier: {path: a, safety: {false_alarms: 0.1}}\n",

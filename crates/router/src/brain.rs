@@ -159,6 +159,7 @@ impl Brain {
         decision.confidence = classified.confidence;
         decision.difficulty = classified.difficulty;
         decision.dimensions = classified.dimensions;
+        decision.personal = classified.personal;
         decision.probabilities = classified.probabilities;
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::decision::{Asked, Dimensions, Escalation, Probabilities, Tier, millis
 use crate::encoding::Encoders;
 use crate::error::Error;
 use crate::kserve;
+use crate::personal::{self, Personal};
 use crate::prompt::PromptText;
 use crate::ready::{Judge, Preparing, Ready};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Classified {
     pub difficulty: Option<f32>,
     /// Complexity only.
     pub dimensions: Option<Dimensions>,
+    /// What the detector of personal data found.
+    pub personal: Option<Personal>,
     /// What answered.
     pub tier: Tier,
     /// The rule that applied, counted from 1.
@@ -137,6 +140,9 @@ impl Classifiers {
         if let Some(rule) = ready.rules.as_ref().and_then(|rules| rules.find(&text.focus)) {
             return Ok(by_rule(Arc::clone(&policy.rules[rule].label), rule));
         }
+        if let Some(detector) = &ready.detector {
+            return Ok(personal::classified(detector, &text, &ready.labels));
+        }
         match (&ready.judge, &policy.classifier) {
             (None, Classifier::Kserve { url, labels }) => {
                 let scores = kserve::ask(url, &text.joined(), policy.classify_timeout).await?;
@@ -191,6 +197,7 @@ fn by_rule(label: Arc<str>, rule: usize) -> Classified {
         probabilities: Probabilities::default(),
         difficulty: None,
         dimensions: None,
+        personal: None,
         tier: Tier::Rule,
         rule: Some(rule + 1),
         escalation: None,
@@ -202,6 +209,7 @@ fn by_cascade(verdict: Verdict, escalation: Option<Escalation>, labels: &Arc<[Ar
         label: name(labels, verdict.label),
         confidence: Some(verdict.confidence),
         dimensions: Dimensions::of(&verdict),
+        personal: None,
         probabilities: Probabilities { labels: Arc::clone(labels), values: verdict.probabilities },
         difficulty: verdict.difficulty,
         tier: match verdict.tier {
@@ -223,6 +231,7 @@ fn by_server(scores: Scores, labels: &[Arc<str>]) -> Classified {
         },
         difficulty: None,
         dimensions: None,
+        personal: None,
         tier: Tier::Kserve,
         rule: None,
         escalation: None,

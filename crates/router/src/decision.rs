@@ -12,6 +12,7 @@ use waypost_classify::{Doubt, Verdict};
 use waypost_policy::{Reason, Unfit};
 
 use crate::ask::Via;
+use crate::personal::Personal;
 
 /// What answered when a label was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -25,6 +26,8 @@ pub enum Tier {
     Ngram,
     /// Tier 1: averaged with the encoder, in process.
     Encoder,
+    /// The detector of personal data, in process.
+    Detector,
     /// A KServe server.
     Kserve,
 }
@@ -38,6 +41,7 @@ impl Tier {
             Self::Rule => "rule",
             Self::Ngram => "ngram",
             Self::Encoder => "encoder",
+            Self::Detector => "detector",
             Self::Kserve => "kserve",
         }
     }
@@ -231,6 +235,9 @@ pub struct Decision {
     /// What difficulty is made of, where the classifier tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dimensions: Option<Dimensions>,
+    /// Spans of personal data by kind, where the classifier looks for them; never a value.
+    #[serde(rename = "pii", skip_serializing_if = "Option::is_none")]
+    pub personal: Option<Personal>,
     /// What classified.
     pub tier: Option<Tier>,
     /// The classifier asked: a built-in one's name, a trained folder's, `examples` or `kserve`.

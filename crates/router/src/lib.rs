@@ -12,6 +12,7 @@ mod decision;
 mod encoding;
 mod error;
 mod kserve;
+mod personal;
 mod prompt;
 mod ready;
 
@@ -23,6 +24,7 @@ pub use decision::{
 };
 pub use error::Error;
 pub use kserve::ask as ask_kserve;
+pub use personal::Personal;
 pub use prompt::PromptText;
 
 #[cfg(test)]

@@ -11,12 +11,13 @@ use std::path::Path;
 use std::sync::Arc;
 use waypost_classify::encoder::{Branch, Encoding, Session};
 use waypost_classify::examples::ExampleModel;
+use waypost_classify::pii::Detector;
 use waypost_classify::rules::{Rule, Rules};
 use waypost_classify::{Base, Builtin, Engine, FILE_NAME, Model, Reading, Verdict};
 use waypost_config::{Classifier, Labelled, Policy};
 
 /// Largest trained model that is read, in bytes.
-const MAX_MODEL_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_MODEL_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A policy's way to a label.
 #[derive(Debug)]
@@ -25,8 +26,10 @@ pub(crate) struct Ready {
     pub(crate) name: Arc<str>,
     pub(crate) labels: Arc<[Arc<str>]>,
     pub(crate) rules: Option<Rules>,
-    /// Absent for a KServe server, which needs no preparation.
+    /// Absent for a KServe server, which needs no preparation, and for personal data.
     pub(crate) judge: Option<Judge>,
+    /// For a policy by personal data.
+    pub(crate) detector: Option<Detector>,
 }
 
 /// A classifier in this process.
@@ -107,7 +110,9 @@ impl Preparing<'_> {
             })?;
         }
         let rules = (!policy.rules.is_empty()).then(|| rules(policy)).transpose().map_err(fail)?;
-        Ok(Ready { name: policy.classifier.name().into(), labels, rules, judge })
+        let detector = matches!(policy.classifier, Classifier::Pii).then(Detector::embedded);
+        let detector = detector.transpose().map_err(fail)?;
+        Ok(Ready { name: policy.classifier.name().into(), labels, rules, judge, detector })
     }
 
     fn judge(&mut self, classifier: &Classifier) -> Result<Option<Judge>, waypost_classify::Error> {
@@ -134,7 +139,7 @@ impl Preparing<'_> {
                 Ok(Some(Judge::Model { model, false_alarms: None }))
             }
             Classifier::Examples { texts } => self.examples(texts).map(Some),
-            Classifier::Kserve { .. } => Ok(None),
+            Classifier::Kserve { .. } | Classifier::Pii => Ok(None),
         }
     }
 

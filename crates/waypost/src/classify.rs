@@ -3,6 +3,7 @@
 //! Lines are answered one by one as they come and never gathered. A bad line is answered with its error. Called by `main`.
 
 mod answer;
+mod personal;
 mod stream;
 
 use std::fmt::Write as _;
@@ -25,6 +26,9 @@ const MAX_INPUT_BYTES: usize = 10 * 1024 * 1024;
 const SHOWN: usize = 3;
 
 pub(crate) fn run(options: &Classify) -> Result<(), Error> {
+    if options.classifier.as_deref() == Some(personal::NAME) {
+        return personal::run(options);
+    }
     if options.jsonl {
         return match &options.classifier {
             Some(name) => stream::one(&Opened::named(name)?),

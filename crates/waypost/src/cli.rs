@@ -88,13 +88,13 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The built-in classifiers:\n  task        what kind of work is wanted, 12 labels\n  complexity  what makes it hard, 7 labels, and how hard, 0 to 1\n  domain      what it is about, 14 labels\n  safety      benign, jailbreak or injection\nA trained folder of one of these names is given as ./NAME.\n\nWith --jsonl every line of standard input is an object with \"text\", or the body of a chat request with\n\"messages\"; every line of the answer has label, confidence, probabilities and tier (ngram or encoder),\nand escalated_because where the encoder was asked. A line that cannot be read is answered with\n{\"error\": ..., \"line\": n}; the others are answered all the same and the exit status is 1.\n\nExamples:\n  waypost classify \"Help me write a python function\"\n  echo \"Summarize this: ...\" | waypost classify --json\n  waypost classify --classifier domain --jsonl < prompts.jsonl\n  waypost classify --classifier ./my-intents \"where is my card\""
+    after_help = "The built-in classifiers:\n  task        what kind of work is wanted, 12 labels\n  complexity  what makes it hard, 7 labels, and how hard, 0 to 1\n  domain      what it is about, 14 labels\n  safety      benign, jailbreak or injection\nA trained folder of one of these names is given as ./NAME.\n\nWith --jsonl every line of standard input is an object with \"text\", or the body of a chat request with \"messages\"; every line of the answer has label, confidence, probabilities and tier (ngram or encoder), and escalated_because where the encoder was asked. A line that cannot be read is answered with {\"error\": ..., \"line\": n}; the others are answered all the same and the exit status is 1.\n\nExamples:\n  waypost classify \"Help me write a python function\"\n  echo \"Summarize this: ...\" | waypost classify --json\n  waypost classify --classifier domain --jsonl < prompts.jsonl\n  waypost classify --classifier ./my-intents \"where is my card\""
 )]
 pub(crate) struct Classify {
     /// The prompt; read from standard input when absent
     #[arg(conflicts_with = "jsonl")]
     pub(crate) text: Option<String>,
-    /// Only this classifier: task, complexity, domain, safety, or a folder written by `waypost train`
+    /// Only this classifier: task, complexity, domain, safety, pii, or a folder written by `waypost train`
     #[arg(long, value_name = "NAME|DIR")]
     pub(crate) classifier: Option<String>,
     /// Print one JSON object
@@ -107,7 +107,7 @@ pub(crate) struct Classify {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The data: JSON Lines, or CSV with a header line; either may be gzipped. From 20 rows to a million, any set of\n2 to 2,000 labels.\n\nA part of the rows is held out to measure and to calibrate: whole sources where the rows have a source field\nwith three values or more, because random splits flatter; at random otherwise. The folder is trained on all\nrows. The same data and seed give the same bytes.\n\nThe folder: model.safetensors (what Waypost loads), labels.json (thresholds), metrics.json, README.md (the\nmodel card), reliability.svg, confusion.svg. It replaces an earlier trained folder of the name, and nothing else.\n\nExamples:\n  waypost train --data tickets.csv --text-field message --label-field queue --out tickets\n  waypost train --data intents.jsonl.gz --out intents --no-encoder\n  waypost classify --classifier ./intents \"where is my card\""
+    after_help = "The data: JSON Lines, or CSV with a header line; either may be gzipped. From 20 rows to a million, any set of 2 to 2,000 labels.\n\nA part of the rows is held out to measure and to calibrate: whole sources where the rows have a source field with three values or more, because random splits flatter; at random otherwise. The folder is trained on all rows. The same data and seed give the same bytes.\n\nThe folder: model.safetensors (what Waypost loads), labels.json (thresholds), metrics.json, README.md (the model card), reliability.svg, confusion.svg. It replaces an earlier trained folder of the name, and nothing else.\n\nExamples:\n  waypost train --data tickets.csv --text-field message --label-field queue --out tickets\n  waypost train --data intents.jsonl.gz --out intents --no-encoder\n  waypost classify --classifier ./intents \"where is my card\""
 )]
 pub(crate) struct Train {
     /// Labelled rows: JSON Lines or CSV, also gzipped
@@ -138,11 +138,16 @@ pub(crate) struct Train {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Every row is classified on its own and timed, warm, on one core; a server is asked by eight connections at\nonce and timed from request to answer. A label in the data that the classifier does not know is counted as\nwrong and named.\n\nWith --json one object: n, accuracy, macro_f1, ece, p50_us, p99_us, escalated, and labels, confusions, skipped.\nWith --compare: {\"a\": ..., \"b\": ..., \"only_a_right\": n, \"only_b_right\": n}.\n\nExamples:\n  waypost eval --classifier task --data prompts.jsonl\n  waypost eval --classifier ./intents --data test.csv --out report\n  waypost eval --classifier http://127.0.0.1:8000/v2/models/task_router_ensemble/infer --labels task --data prompts.jsonl\n  waypost eval --compare task ./my-task --data prompts.jsonl --json"
+    after_help = "Every row is classified on its own and timed, warm, on one core; a server is asked by eight connections at once and timed from request to answer. A label in the data that the classifier does not know is counted as wrong and named.\n\nWith --json one object: n, accuracy, macro_f1, ece, p50_us, p99_us, escalated, and labels, confusions, skipped.\nWith --compare: {\"a\": ..., \"b\": ..., \"only_a_right\": n, \"only_b_right\": n}.\n\nExamples:\n  waypost eval --classifier task --data prompts.jsonl\n  waypost eval --classifier ./intents --data test.csv --out report\n  waypost eval --classifier http://127.0.0.1:8000/v2/models/task_router_ensemble/infer --labels task --data prompts.jsonl\n  waypost eval --compare task ./my-task --data prompts.jsonl --json"
 )]
 pub(crate) struct Eval {
     /// task, complexity, domain, safety, a trained folder, or the infer URL of a KServe v2 server
-    #[arg(long, value_name = "NAME|DIR|URL", required_unless_present = "compare", conflicts_with = "compare")]
+    #[arg(
+        long,
+        value_name = "NAME|DIR|URL",
+        required_unless_present = "compare",
+        conflicts_with = "compare"
+    )]
     pub(crate) classifier: Option<String>,
     /// Two classifiers on the same rows, side by side
     #[arg(long, num_args = 2, value_names = ["A", "B"])]

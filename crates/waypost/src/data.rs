@@ -76,7 +76,8 @@ impl Table {
         let io = |source| Error::File { path: file.to_owned(), source };
         let before = (self.rows.len(), self.skipped);
         let shown = file.display().to_string();
-        let mut reading = Reading { table: self, file: &shown, fields, names: BTreeSet::new(), found: [false; 3] };
+        let mut reading =
+            Reading { table: self, file: &shown, fields, names: BTreeSet::new(), found: [false; 3] };
         let mut input = open(file).map_err(io)?;
         if is_csv(file, &mut input).map_err(io)? {
             csv_rows::read(&mut reading, input)?;
@@ -127,7 +128,9 @@ impl Reading<'_> {
         for number in 1.. {
             match self.io(lines::next(input, MAX_LINE_BYTES, &mut line))? {
                 Line::End => break,
-                Line::TooLong => self.skip(number, &format!("the line is longer than {MAX_LINE_BYTES} bytes")),
+                Line::TooLong => {
+                    self.skip(number, &format!("the line is longer than {MAX_LINE_BYTES} bytes"))
+                }
                 Line::Whole if line.trim_ascii().is_empty() => {}
                 Line::Whole => self.json_line(number, &line)?,
             }
@@ -138,7 +141,9 @@ impl Reading<'_> {
     fn json_line(&mut self, number: usize, line: &[u8]) -> Result<(), Error> {
         let line = if number == 1 { line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line) } else { line };
         if number == 1 && line.trim_ascii_start().starts_with(b"[") {
-            return Err(self.fatal("holds a JSON array; one JSON object a line is expected (JSON Lines), or CSV"));
+            return Err(
+                self.fatal("holds a JSON array; one JSON object a line is expected (JSON Lines), or CSV")
+            );
         }
         let object: Map<String, Value> = match serde_json::from_slice(line) {
             Ok(object) => object,
@@ -217,9 +222,10 @@ impl Reading<'_> {
             return Err(self.fatal("holds no rows"));
         }
         if !self.names.is_empty() {
-            for (found, name, option) in
-                [(self.found[0], self.fields.text, "--text-field"), (self.found[1], self.fields.label, "--label-field")]
-            {
+            for (found, name, option) in [
+                (self.found[0], self.fields.text, "--text-field"),
+                (self.found[1], self.fields.label, "--label-field"),
+            ] {
                 if !found {
                     return Err(self.no_field(name, option));
                 }
@@ -230,7 +236,10 @@ impl Reading<'_> {
 
     fn no_field(&self, name: &str, option: &str) -> Error {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        self.fatal(&format!("has no field '{name}'; its fields are: {}. Choose one with {option}", names.join(", ")))
+        self.fatal(&format!(
+            "has no field '{name}'; its fields are: {}. Choose one with {option}",
+            names.join(", ")
+        ))
     }
 
     fn io<T>(&self, result: std::io::Result<T>) -> Result<T, Error> {
@@ -272,7 +281,7 @@ fn usable_label(field: &str, cell: Cell<'_>) -> Result<String, String> {
 }
 
 /// serde's words, without its "line 1": every line is a document of its own.
-fn not_json(error: &serde_json::Error) -> String {
+pub(crate) fn not_json(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.rfind(" at line ").map_or(&*text, |at| &text[..at]);
     if error.classify() == serde_json::error::Category::Data {

@@ -10,8 +10,8 @@ use waypost_classify::{Base, Builtin, Engine, FILE_NAME, Model};
 
 use crate::error::Error;
 
-/// Largest classifier file read: 2,000 labels take about 150 MB.
-const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Largest classifier file read: 2,000 labels take about 150 MB. The gateway's limit is the same.
+const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A classifier with what it is built on.
 #[derive(Debug)]
@@ -60,10 +60,12 @@ fn file_of(name: &str) -> Result<PathBuf, Error> {
     if file.is_file() {
         return Ok(file);
     }
-    let names = Builtin::ALL.map(Builtin::name).join(", ");
+    let names = Builtin::ALL.map(Builtin::name).join(", ") + ", pii";
     Err(Error::Usage(match path.is_dir() {
         true => format!("{name} holds no {FILE_NAME}; `waypost train --out {name}` writes one"),
-        false => format!("no classifier '{name}': built in are {names}; or give a folder written by `waypost train`"),
+        false => format!(
+            "no classifier '{name}': built in are {names}; or give a folder written by `waypost train`"
+        ),
     }))
 }
 

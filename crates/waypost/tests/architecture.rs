@@ -20,8 +20,12 @@ const LAYERS: [&[&str]; 6] = [
 ];
 
 /// Crates that may use even less than their layer allows: they are useful on their own.
-const ONLY: [(&str, &[&str]); 4] =
-    [("ledger", &["config", "wire"]), ("classify", &["wire"]), ("sim", &["wire"]), ("training", &["classify"])];
+const ONLY: [(&str, &[&str]); 4] = [
+    ("ledger", &["config", "wire"]),
+    ("classify", &["wire"]),
+    ("sim", &["wire"]),
+    ("training", &["classify"]),
+];
 
 /// Crates that decide, and do nothing else: `waypost replay` and the tests run the same code.
 const PURE: [&str; 2] = ["policy", "picker"];

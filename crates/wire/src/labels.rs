@@ -50,5 +50,8 @@ pub const DOMAIN_LABELS: [&str; 14] = [
     "psychology",
 ];
 
+/// Labels of the classifier of personal data, in the order of its outputs.
+pub const PII_LABELS: [&str; 2] = ["none", "pii"];
+
 /// Labels of the safety classifier, in the order of its outputs.
 pub const SAFETY_LABELS: [&str; 3] = ["benign", "jailbreak", "injection"];

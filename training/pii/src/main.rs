@@ -157,6 +157,8 @@ fn measure(detector: &Detector, examples: &[Example], dev: Option<&Path>) -> Res
     for prefix in ["public:", "chat.txt:", "prose.txt:", "forms.txt:"] {
         evaluate::report(prefix, detector, pii::MIN_CONFIDENCE, &held_out(prefix));
     }
+    // Bare years and weekdays count as dates in the public set; here they are found, but below the default.
+    evaluate::report("public:", detector, 0.3, &held_out("public:"));
     let texts =
         |examples: Vec<&Example>| -> Vec<String> { examples.iter().map(|e| e.text.clone()).collect() };
     evaluate::alarms("generated without spans, held out", detector, &texts(held_out("neg.txt:")));

@@ -7,7 +7,9 @@
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_simd::{SimdOp, SimdUnaryOp};
 use rten_tensor::{Matrix, NdTensorView};
-use rten_vecmath::{ExtendInit, Gelu, MinMax, Normalize, NormalizeOptions, Quantize, Softmax, Sum, SumSquareSub};
+use rten_vecmath::{
+    ExtendInit, Gelu, MinMax, Normalize, NormalizeOptions, Quantize, Softmax, Sum, SumSquareSub,
+};
 
 use super::{FEED_FORWARD, HEADS, HIDDEN};
 use crate::error::Error;
@@ -183,7 +185,8 @@ impl Workspace {
             let scale = ((high - low) / LEVELS).max(f32::MIN_POSITIVE);
             let zero = (-low / scale).round_ties_even() as u8;
             let from = self.quantised.len();
-            self.quantised.extend_init(|free| Quantize::new(row, &mut free[..width], 1.0 / scale, zero).dispatch());
+            self.quantised
+                .extend_init(|free| Quantize::new(row, &mut free[..width], 1.0 / scale, zero).dispatch());
             debug_assert_eq!(self.quantised.len(), from + width);
             self.scales.push(scale);
             self.zeros.push(zero);

@@ -52,8 +52,13 @@ impl Encoder {
         }
         let fingerprint = file.checksum().to_owned();
         // Shapes are checked now, so that packing later cannot fail.
-        let encoder =
-            Self { name: name.to_owned(), bytes: bytes.clone(), fingerprint, wordpiece, layers: OnceLock::new() };
+        let encoder = Self {
+            name: name.to_owned(),
+            bytes: bytes.clone(),
+            fingerprint,
+            wordpiece,
+            layers: OnceLock::new(),
+        };
         Layers::check(&file, encoder.wordpiece.len())?;
         Ok(encoder)
     }

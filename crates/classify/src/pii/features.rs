@@ -60,7 +60,8 @@ pub(crate) fn candidates(tokens: &[Token], taken: &[bool], manner: Manner, wante
                 }
             }
             last = Some(at);
-            let opens = token.shape == Shape::Capital && common && starts_sentence(tokens, at);
+            let ordinary = token.entry.on(List::Common.bit() | List::Term.bit());
+            let opens = token.shape == Shape::Capital && ordinary && starts_sentence(tokens, at);
             telling |= listed || cased && !opens || cued && !common && !number;
         }
         // A dot after "Mr" belongs to it.

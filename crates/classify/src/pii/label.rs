@@ -40,7 +40,7 @@ pub(crate) const fn kind(label: usize) -> Option<usize> {
 
 /// Whether `label` may follow `previous`: an inside needs its own kind before it.
 pub(crate) fn may_follow(previous: usize, label: usize) -> bool {
-    label == OUTSIDE || label % 2 == 1 || kind(previous) == kind(label)
+    kind(label).is_none_or(|found| label == begin(found) || kind(previous) == Some(found))
 }
 
 #[cfg(test)]

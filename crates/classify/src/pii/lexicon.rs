@@ -44,26 +44,6 @@ pub(crate) enum List {
 }
 
 impl List {
-    /// Every list.
-    pub(crate) const ALL: [Self; 16] = [
-        Self::First,
-        Self::Last,
-        Self::Place,
-        Self::Country,
-        Self::Nrp,
-        Self::Title,
-        Self::Job,
-        Self::Street,
-        Self::Unit,
-        Self::OrgEnd,
-        Self::OrgWord,
-        Self::Org,
-        Self::Common,
-        Self::Term,
-        Self::Cue,
-        Self::Link,
-    ];
-
     /// Its bit in [`Entry::lists`].
     pub(crate) const fn bit(self) -> u16 {
         1 << self as u8
@@ -173,8 +153,6 @@ mod tests {
 
     #[test]
     fn bits_follow_the_order() {
-        for (at, list) in List::ALL.into_iter().enumerate() {
-            assert_eq!(list.bit(), 1 << at);
-        }
+        assert_eq!((List::First.bit(), List::Common.bit(), List::Link.bit()), (1, 1 << 12, 1 << 15));
     }
 }

@@ -5,7 +5,7 @@
 
 use super::features::{self, MAX_FEATURES, Manner};
 use super::kind::{Kind, Span};
-use super::label::{LABELS, OUTSIDE, TAGGED, kind};
+use super::label::{LABELS, OUTSIDE, TAGGED, inside, kind};
 use super::lexicon::List;
 use super::token::{Shape, Token};
 use super::weights::{Chances, ROW, Scores, Weights};
@@ -155,7 +155,7 @@ fn collect(tokens: &[Token], labels: &[usize], sure: &[f32], manner: Manner, spa
             continue;
         };
         // may_follow ties every inside to its kind, so a span ends where the next label begins another.
-        let length = 1 + labels[at + 1..].iter().take_while(|&&l| l % 2 == 0 && l != OUTSIDE).count();
+        let length = 1 + labels[at + 1..].iter().take_while(|&&l| l == inside(found)).count();
         let confidence = sure[at..at + length].iter().copied().fold(1.0, f32::min);
         let piece = trim(&tokens[at..at + length]);
         if let (Some(first), Some(last)) = (piece.first(), piece.last()) {
@@ -206,7 +206,7 @@ fn penalty(confidence: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::label::{begin, inside, may_follow};
+    use super::super::label::{begin, may_follow};
     use super::*;
 
     fn transitions() -> [Scores; LABELS] {

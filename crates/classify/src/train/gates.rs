@@ -130,7 +130,9 @@ fn gate(gates: &mut Gates, rows: &[(Scores, usize, f32)], labels: usize, options
     gates.familiar_to = novelties[((novelties.len() - 1) as f32 * options.familiar) as usize];
     let mut confidences: Vec<f32> = rows
         .iter()
-        .map(|(s, ..)| softmax(&s.ngram[..labels], gates.ngram_temperature(s.novelty)).into_iter().fold(0.0, f32::max))
+        .map(|(s, ..)| {
+            softmax(&s.ngram[..labels], gates.ngram_temperature(s.novelty)).into_iter().fold(0.0, f32::max)
+        })
         .collect();
     confidences.sort_by(f32::total_cmp);
     let at_share = |share: f32| confidences[((confidences.len() - 1) as f32 * share) as usize];

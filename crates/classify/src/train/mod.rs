@@ -183,7 +183,13 @@ impl Trained {
     }
 
     /// The outcome for each text at `chosen` that has a label, as the cascade would answer under `gates`.
-    pub fn outcomes(&self, data: &Prepared, targets: &[Target], chosen: &[usize], gates: &Gates) -> Vec<Outcome> {
+    pub fn outcomes(
+        &self,
+        data: &Prepared,
+        targets: &[Target],
+        chosen: &[usize],
+        gates: &Gates,
+    ) -> Vec<Outcome> {
         let outcome = |&at: &usize| {
             let label = targets[at].label? as usize;
             let (probabilities, escalated) = self.scores(data, at).cascade(self.linear.labels, gates);
@@ -198,7 +204,14 @@ impl Trained {
     }
 
     /// The classifier file. `notes` are kept as metadata.
-    pub fn to_file(&self, base: &Base, name: &str, labels: &[&str], gates: &Gates, notes: &[(&str, String)]) -> Vec<u8> {
+    pub fn to_file(
+        &self,
+        base: &Base,
+        name: &str,
+        labels: &[&str],
+        gates: &Gates,
+        notes: &[(&str, String)],
+    ) -> Vec<u8> {
         write::file(self, base.encoder().fingerprint(), name, labels, gates, notes)
     }
 }

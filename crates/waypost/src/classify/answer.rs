@@ -33,7 +33,10 @@ impl<'a> Answer<'a> {
             confidence: verdict.confidence,
             probabilities: Probabilities(model, verdict),
             tier: verdict.tier.name(),
-            escalated_because: verdict.doubt.filter(|_| verdict.tier == Tier::Encoder).map(|doubt| doubt.name()),
+            escalated_because: verdict
+                .doubt
+                .filter(|_| verdict.tier == Tier::Encoder)
+                .map(|doubt| doubt.name()),
             difficulty: verdict.difficulty,
             few_shots: verdict.few_shots,
             constraints: verdict.constraints,

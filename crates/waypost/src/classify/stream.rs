@@ -14,6 +14,7 @@ use waypost_wire::RequestView;
 
 use super::answer::{Answer, Answers};
 use super::{AllBuiltin, MAX_INPUT_BYTES};
+use crate::data::not_json;
 use crate::error::Error;
 use crate::lines::{self, Line};
 use crate::opened::Opened;
@@ -50,7 +51,10 @@ pub(super) fn all(engine: &Engine) -> Result<(), Error> {
     stream(|text, out| {
         let verdicts = builtin.classify(&prompt(text))?;
         let answers = Builtin::ALL.into_iter().zip(&verdicts);
-        write(out, &Answers(answers.map(|(b, verdict)| (b, Answer::new(engine.builtin(b), verdict))).collect()))
+        write(
+            out,
+            &Answers(answers.map(|(b, verdict)| (b, Answer::new(engine.builtin(b), verdict))).collect()),
+        )
     })
 }
 
@@ -58,12 +62,13 @@ fn prompt(text: &PromptText) -> Prompt<'_> {
     Prompt { focus: &text.focus, context: &text.context }
 }
 
-fn write(out: &mut impl Write, object: &impl Serialize) -> Result<(), Error> {
+pub(super) fn write(out: &mut impl Write, object: &impl Serialize) -> Result<(), Error> {
     serde_json::to_writer(&mut *out, object).map_err(io::Error::from)?;
     Ok(out.write_all(b"\n")?)
 }
 
-fn stream(
+/// Hands every line's text to `answer`; a bad line is answered with its error.
+pub(super) fn stream(
     mut answer: impl FnMut(&PromptText, &mut BufWriter<io::StdoutLock<'static>>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, io::stdin().lock());
@@ -99,12 +104,11 @@ fn stream(
 }
 
 fn read(line: &[u8]) -> Result<PromptText, String> {
-    let kind: Kind<'_> = match serde_json::from_slice(line) {
+    if !line.trim_ascii_start().starts_with(b"{") {
         // A list would pass for the fields in their order.
-        Ok(kind) if line.trim_ascii_start().starts_with(b"{") => kind,
-        Ok(_) => return Err("not a JSON object".to_owned()),
-        Err(error) => return Err(format!("not a JSON object: {error}")),
-    };
+        return Err("not a JSON object".to_owned());
+    }
+    let kind: Kind<'_> = serde_json::from_slice(line).map_err(|error| not_json(&error))?;
     match kind {
         Kind { text: Some(Value::String(focus)), .. } => Ok(PromptText { focus, context: String::new() }),
         Kind { messages: Some(_), .. } => {
@@ -127,11 +131,15 @@ mod tests {
         assert_eq!(focus(r#"{"text":"hi \"you\"","more":1}"#), own("hi \"you\"", ""));
         let talk = r#"{"model":"m","messages":[{"role":"system","content":"be kind"},{"role":"user","content":"hi"}]}"#;
         assert_eq!(focus(talk), own("hi", "be kind"));
-        assert_eq!(focus(r#"{"text":{"format":1},"messages":[{"role":"user","content":"x"}]}"#), own("x", ""));
+        assert_eq!(
+            focus(r#"{"text":{"format":1},"messages":[{"role":"user","content":"x"}]}"#),
+            own("x", "")
+        );
         for (bad, wanted) in [
             ("{}", "neither"),
             (r#"{"text":5}"#, "not a string"),
-            ("nonsense", "expected"),
+            ("nonsense", "not a JSON object"),
+            (r#"{"text":"x"} y"#, "not JSON: trailing characters at column 14"),
             ("[\"x\",null]", "not a JSON object"),
             (r#"{"messages":"x"}"#, "messages"),
         ] {

@@ -3,7 +3,8 @@
 use super::*;
 use std::io::Write as _;
 
-const FIELDS: Fields<'static> = Fields { text: "text", label: "label", source: Some("source"), source_is_wanted: false };
+const FIELDS: Fields<'static> =
+    Fields { text: "text", label: "label", source: Some("source"), source_is_wanted: false };
 
 fn read(name: &str, bytes: &[u8]) -> Result<Table, Error> {
     let folder = tempfile::tempdir().unwrap();
@@ -19,7 +20,8 @@ fn row(text: &str, label: &str, source: Option<&str>, line: usize) -> Row {
 
 #[test]
 fn json_lines_csv_and_gzip_give_the_same_rows() {
-    let json = "\u{feff}{\"text\":\"a, b\",\"label\":\"x\",\"source\":\"s\"}\r\n\n{\"text\":\"c\\nd\",\"label\":7}";
+    let json =
+        "\u{feff}{\"text\":\"a, b\",\"label\":\"x\",\"source\":\"s\"}\r\n\n{\"text\":\"c\\nd\",\"label\":7}";
     let rows = vec![row("a, b", "x", Some("s"), 1), row("c\nd", "7", None, 3)];
     assert_eq!(read("d.jsonl", json.as_bytes()).unwrap().rows, rows);
     assert_eq!(read("d.txt", json.as_bytes()).unwrap().rows, rows, "known by its first byte");
@@ -28,7 +30,8 @@ fn json_lines_csv_and_gzip_give_the_same_rows() {
     assert_eq!(read("d.jsonl.gz", &gzip.finish().unwrap()).unwrap().rows, rows);
     let csv = "\u{feff}label,text,source\nx,\"a, b\",s\n7,\"c\nd\",\ny,e,t\n";
     let table = read("d.csv", csv.as_bytes()).unwrap();
-    let csv_rows = vec![row("a, b", "x", Some("s"), 2), row("c\nd", "7", None, 3), row("e", "y", Some("t"), 5)];
+    let csv_rows =
+        vec![row("a, b", "x", Some("s"), 2), row("c\nd", "7", None, 3), row("e", "y", Some("t"), 5)];
     assert_eq!(table.rows, csv_rows);
 }
 
@@ -82,7 +85,9 @@ fn only_the_first_are_shown_and_the_rest_counted() {
 fn what_is_wrong_with_a_whole_file_is_said_at_once() {
     let said = |name: &str, bytes: &[u8]| read(name, bytes).unwrap_err().to_string();
     let missing = said("d.jsonl", b"{\"text\":\"t\",\"intent\":\"x\"}\n");
-    assert!(missing.contains("no field 'label'; its fields are: intent, text. Choose one with --label-field"));
+    assert!(
+        missing.contains("no field 'label'; its fields are: intent, text. Choose one with --label-field")
+    );
     assert!(said("d.csv", b"prompt,label\nt,x\n").contains("no field 'text'; its fields are: label, prompt"));
     assert!(said("d.csv", b"text,label,text\nt,x,u\n").contains("two columns are called 'text'"));
     assert!(said("d.jsonl", b"").contains("holds no rows"));

@@ -53,7 +53,12 @@ mod tests {
             answers: given
                 .iter()
                 .map(|given| {
-                    given.map(|given| Answer { probabilities: vec![0.5, 0.5], given, escalated: false, micros: 1.0 })
+                    given.map(|given| Answer {
+                        probabilities: vec![0.5, 0.5],
+                        given,
+                        escalated: false,
+                        micros: 1.0,
+                    })
                 })
                 .collect(),
             failure: None,

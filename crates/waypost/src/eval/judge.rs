@@ -67,7 +67,9 @@ impl Judge {
     pub(super) fn named(name: &str, labels: Option<&str>) -> Result<Self, Error> {
         let kind = if name.starts_with("http://") || name.starts_with("https://") {
             let Some(labels) = labels else {
-                return Err(Error::Usage(format!("what do the outputs of {name} mean? Say --labels task, or a file with a label a line")));
+                return Err(Error::Usage(format!(
+                    "what do the outputs of {name} mean? Say --labels task, or a file with a label a line"
+                )));
             };
             Kind::Kserve { url: name.to_owned(), labels: label_names(labels)? }
         } else {
@@ -157,7 +159,9 @@ async fn kserve(name: String, url: String, labels: Vec<Arc<str>>, rows: &[Row]) 
                     let outputs = scores.probabilities.len();
                     if outputs != judged.labels.len() {
                         let labels = judged.labels.len();
-                        return Err(Error::Data(format!("{url} answered with {outputs} scores; --labels names {labels}")));
+                        return Err(Error::Data(format!(
+                            "{url} answered with {outputs} scores; --labels names {labels}"
+                        )));
                     }
                     judged.one_hot &= scores.one_hot;
                     let (given, probabilities) = (scores.best, scores.probabilities);

@@ -30,8 +30,12 @@ pub(crate) fn run(options: &Eval) -> Result<(), Error> {
         None => options.compare.iter().map(|name| judge(name)).collect::<Result<_, _>>()?,
     };
     let mut table = Table::default();
-    let fields =
-        Fields { text: &options.text_field, label: &options.label_field, source: None, source_is_wanted: false };
+    let fields = Fields {
+        text: &options.text_field,
+        label: &options.label_field,
+        source: None,
+        source_is_wanted: false,
+    };
     for file in &options.data {
         table.read(file, fields)?;
     }

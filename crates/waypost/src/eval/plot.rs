@@ -14,11 +14,14 @@ const MARGIN: f64 = 56.0;
 const MATRIX_SIDE: f64 = 720.0;
 /// Smallest and largest side of one of its cells.
 const CELL: (f64, f64) = (9.0, 44.0);
+/// Smaller cells have no room for a number.
+const MIN_CELL_WITH_COUNT: f64 = 24.0;
 /// Most labels drawn: those with the most mistakes.
 pub(crate) const MAX_LABELS: usize = 150;
 /// Longer label names are cut, in characters.
 const MAX_NAME_CHARS: usize = 32;
-const STYLE: &str = "<style>text{font-family:sans-serif;fill:#222}.a{stroke:#222;fill:none}.g{stroke:#ddd}</style>";
+const STYLE: &str =
+    "<style>text{font-family:sans-serif;fill:#222}.a{stroke:#222;fill:none}.g{stroke:#ddd}</style>";
 
 /// Share right against confidence, a bar a bin; the number of texts is the bar's width in colour.
 pub(crate) fn reliability(title: &str, metrics: &Metrics) -> String {
@@ -29,9 +32,23 @@ pub(crate) fn reliability(title: &str, metrics: &Metrics) -> String {
         let share = f64::from(tick) / 5.0;
         let (px, py) = (x(share), y(share));
         let (low, high) = (x(0.0), y(0.0));
-        let _ = writeln!(svg, r#"<path class="g" d="M{px:.1} {:.1}V{high:.1}M{low:.1} {py:.1}H{:.1}"/>"#, y(1.0), x(1.0));
-        let _ = writeln!(svg, r#"<text x="{px:.1}" y="{:.1}" font-size="11" text-anchor="middle">{share:.1}</text>"#, high + 16.0);
-        let _ = writeln!(svg, r#"<text x="{:.1}" y="{:.1}" font-size="11" text-anchor="end">{share:.1}</text>"#, low - 6.0, py + 4.0);
+        let _ = writeln!(
+            svg,
+            r#"<path class="g" d="M{px:.1} {:.1}V{high:.1}M{low:.1} {py:.1}H{:.1}"/>"#,
+            y(1.0),
+            x(1.0)
+        );
+        let _ = writeln!(
+            svg,
+            r#"<text x="{px:.1}" y="{:.1}" font-size="11" text-anchor="middle">{share:.1}</text>"#,
+            high + 16.0
+        );
+        let _ = writeln!(
+            svg,
+            r#"<text x="{:.1}" y="{:.1}" font-size="11" text-anchor="end">{share:.1}</text>"#,
+            low - 6.0,
+            py + 4.0
+        );
     }
     let bins = &metrics.bins;
     let most = bins.iter().map(|bin| bin.n).max().unwrap_or(0).max(1) as f64;
@@ -42,18 +59,42 @@ pub(crate) fn reliability(title: &str, metrics: &Metrics) -> String {
         let _ = writeln!(
             svg,
             r##"<rect x="{:.1}" y="{:.1}" width="{:.1}" height="{:.1}" fill="#2b6cb0" fill-opacity="{shade:.2}"><title>confidence {:.3}, right {:.3}, {} texts</title></rect>"##,
-            left + 1.0, y(bin.accuracy), width - 2.0, bin.accuracy * SIDE, bin.confidence, bin.accuracy, bin.n
+            left + 1.0,
+            y(bin.accuracy),
+            width - 2.0,
+            bin.accuracy * SIDE,
+            bin.confidence,
+            bin.accuracy,
+            bin.n
         );
-        let _ = writeln!(svg, r##"<circle cx="{:.1}" cy="{:.1}" r="3" fill="#c05621"/>"##, x(bin.confidence), y(bin.accuracy));
+        let _ = writeln!(
+            svg,
+            r##"<circle cx="{:.1}" cy="{:.1}" r="3" fill="#c05621"/>"##,
+            x(bin.confidence),
+            y(bin.accuracy)
+        );
     }
-    let _ = writeln!(svg, r#"<path class="a" stroke-dasharray="4 4" d="M{:.1} {:.1}L{:.1} {:.1}"/>"#, x(0.0), y(0.0), x(1.0), y(1.0));
+    let _ = writeln!(
+        svg,
+        r#"<path class="a" stroke-dasharray="4 4" d="M{:.1} {:.1}L{:.1} {:.1}"/>"#,
+        x(0.0),
+        y(0.0),
+        x(1.0),
+        y(1.0)
+    );
     let _ = writeln!(svg, r#"<rect class="a" x="{MARGIN}" y="{MARGIN}" width="{SIDE}" height="{SIDE}"/>"#);
     let middle = size / 2.0;
     text(&mut svg, middle, 22.0, 14.0, "middle", title);
-    let figures = format!("{} texts, accuracy {:.3}, ECE {:.3}; darker bars: more texts", metrics.n, metrics.accuracy, metrics.ece);
+    let figures = format!(
+        "{} texts, accuracy {:.3}, ECE {:.3}; darker bars: more texts",
+        metrics.n, metrics.accuracy, metrics.ece
+    );
     text(&mut svg, middle, 40.0, 11.0, "middle", &figures);
     text(&mut svg, middle, size - 14.0, 12.0, "middle", "confidence");
-    let _ = writeln!(svg, r#"<text transform="translate(16 {middle}) rotate(-90)" font-size="12" text-anchor="middle">share right</text>"#);
+    let _ = writeln!(
+        svg,
+        r#"<text transform="translate(16 {middle}) rotate(-90)" font-size="12" text-anchor="middle">share right</text>"#
+    );
     svg + "</svg>\n"
 }
 
@@ -64,7 +105,8 @@ pub(crate) fn confusion(title: &str, labels: &[&str], metrics: &Metrics) -> Stri
     let n = drawn.len().max(1) as f64;
     let cell = (MATRIX_SIDE / n).clamp(CELL.0, CELL.1);
     let font = (cell - 1.0).min(12.0);
-    let names: Vec<String> = drawn.iter().map(|&label| cut(labels.get(label).copied().unwrap_or("?"))).collect();
+    let names: Vec<String> =
+        drawn.iter().map(|&label| cut(labels.get(label).copied().unwrap_or("?"))).collect();
     let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0) as f64;
     // A letter of a sans-serif font is about 0.6 of its size wide.
     let (left, top) = (longest * font * 0.62 + 34.0, longest * font * 0.62 + 58.0);
@@ -72,7 +114,11 @@ pub(crate) fn confusion(title: &str, labels: &[&str], metrics: &Metrics) -> Stri
     let title_width = title.chars().count() as f64 * 8.0 + 40.0;
     let mut svg = open((left + side + 24.0).max(title_width).max(420.0), top + side + 30.0, title);
     text(&mut svg, 12.0, 22.0, 14.0, "start", title);
-    let cut_note = if drawn.len() < counts.len() { format!("; the {MAX_LABELS} labels with the most mistakes") } else { String::new() };
+    let cut_note = if drawn.len() < counts.len() {
+        format!("; the {MAX_LABELS} labels with the most mistakes")
+    } else {
+        String::new()
+    };
     text(&mut svg, 12.0, 40.0, 11.0, "start", &format!("down: true label, across: given label{cut_note}"));
     for (at, name) in names.iter().enumerate() {
         let middle = (at as f64 + 0.5) * cell;
@@ -80,28 +126,17 @@ pub(crate) fn confusion(title: &str, labels: &[&str], metrics: &Metrics) -> Stri
         let _ = writeln!(
             svg,
             r#"<text transform="translate({:.1} {:.1}) rotate(-90)" font-size="{font:.1}">{}</text>"#,
-            left + middle + font * 0.35, top - 5.0, escaped(name)
+            left + middle + font * 0.35,
+            top - 5.0,
+            escaped(name)
         );
     }
     for (row, &right) in drawn.iter().enumerate() {
         let total: usize = counts[right].iter().sum();
         for (column, &given) in drawn.iter().enumerate().filter(|(_, given)| counts[right][**given] > 0) {
-            let count = counts[right][given];
-            let share = count as f64 / total as f64;
-            let colour = if right == given { "#2b6cb0" } else { "#dd6b20" };
             let (x, y) = (left + column as f64 * cell, top + row as f64 * cell);
-            let _ = writeln!(
-                svg,
-                r#"<rect x="{x:.1}" y="{y:.1}" width="{cell:.1}" height="{cell:.1}" fill="{colour}" fill-opacity="{:.2}"><title>{} as {}: {count} of {total}</title></rect>"#,
-                0.08 + 0.92 * share.sqrt(), escaped(&names[row]), escaped(&names[column])
-            );
-            if cell >= 24.0 {
-                let _ = writeln!(
-                    svg,
-                    r#"<text x="{:.1}" y="{:.1}" font-size="11" text-anchor="middle"{}>{count}</text>"#,
-                    x + cell / 2.0, y + cell / 2.0 + 4.0, if share > 0.4 { r#" style="fill:#fff""# } else { "" }
-                );
-            }
+            let meaning = format!("{} as {}", names[row], names[column]);
+            square(&mut svg, (x, y, cell), right == given, counts[right][given], total, &meaning);
         }
     }
     let mut grid = String::new();
@@ -109,8 +144,40 @@ pub(crate) fn confusion(title: &str, labels: &[&str], metrics: &Metrics) -> Stri
         let at = at as f64 * cell;
         let _ = write!(grid, "M{left:.1} {:.1}h{side:.1}M{:.1} {top:.1}v{side:.1}", top + at, left + at);
     }
-    let _ = writeln!(svg, r##"<path d="{grid}" fill="none" stroke="#bbb" stroke-width="{}"/>"##, if cell < 14.0 { 0.2 } else { 0.5 });
+    let _ = writeln!(
+        svg,
+        r##"<path d="{grid}" fill="none" stroke="#bbb" stroke-width="{}"/>"##,
+        if cell < 14.0 { 0.2 } else { 0.5 }
+    );
     svg + "</svg>\n"
+}
+
+/// One cell of the matrix, with its count where there is room.
+fn square(
+    svg: &mut String,
+    (x, y, cell): (f64, f64, f64),
+    right: bool,
+    count: usize,
+    of: usize,
+    meaning: &str,
+) {
+    let share = count as f64 / of as f64;
+    let colour = if right { "#2b6cb0" } else { "#dd6b20" };
+    let _ = writeln!(
+        svg,
+        r#"<rect x="{x:.1}" y="{y:.1}" width="{cell:.1}" height="{cell:.1}" fill="{colour}" fill-opacity="{:.2}"><title>{}: {count} of {of}</title></rect>"#,
+        0.08 + 0.92 * share.sqrt(),
+        escaped(meaning)
+    );
+    if cell >= MIN_CELL_WITH_COUNT {
+        let _ = writeln!(
+            svg,
+            r#"<text x="{:.1}" y="{:.1}" font-size="11" text-anchor="middle"{}>{count}</text>"#,
+            x + cell / 2.0,
+            y + cell / 2.0 + 4.0,
+            if share > 0.4 { r#" style="fill:#fff""# } else { "" }
+        );
+    }
 }
 
 /// All labels, or those with the most mistakes, in label order.
@@ -134,7 +201,10 @@ fn open(width: f64, height: f64, title: &str) -> String {
 
 fn text(svg: &mut String, x: f64, y: f64, size: f64, anchor: &str, text: &str) {
     let text = escaped(text);
-    let _ = writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" font-size="{size:.1}" text-anchor="{anchor}">{text}</text>"#);
+    let _ = writeln!(
+        svg,
+        r#"<text x="{x:.1}" y="{y:.1}" font-size="{size:.1}" text-anchor="{anchor}">{text}</text>"#
+    );
 }
 
 fn cut(name: &str) -> String {

@@ -77,7 +77,8 @@ pub(crate) struct Confusion {
 /// The commonest confusions, at most `most`.
 pub(crate) fn confusions(metrics: &Metrics, labels: &[impl AsRef<str>], most: usize) -> Vec<Confusion> {
     let counts = &metrics.confusion.counts;
-    let name = |label: usize| labels.get(label).map_or_else(|| format!("#{label}"), |l| l.as_ref().to_owned());
+    let name =
+        |label: usize| labels.get(label).map_or_else(|| format!("#{label}"), |l| l.as_ref().to_owned());
     let mut out = Vec::new();
     for (right, row) in counts.iter().enumerate() {
         let of = row.iter().sum();
@@ -176,7 +177,11 @@ impl Report {
             );
         }
         if self.one_hot {
-            let _ = writeln!(out, "warning: {} names a label without a confidence; its ECE means nothing", self.classifier);
+            let _ = writeln!(
+                out,
+                "warning: {} names a label without a confidence; its ECE means nothing",
+                self.classifier
+            );
         }
         out
     }
@@ -190,8 +195,13 @@ impl Report {
         if let Some(safety) = &self.safety {
             out.push_str(&safety.shown());
         }
-        let width = self.labels.keys().map(|name| name.chars().count()).max().unwrap_or(0).clamp(5, NAME_WIDTH);
-        let _ = writeln!(out, "\n  {:<width$} {:>7} {:>9} {:>7} {:>6}", "label", "rows", "precision", "recall", "F1");
+        let width =
+            self.labels.keys().map(|name| name.chars().count()).max().unwrap_or(0).clamp(5, NAME_WIDTH);
+        let _ = writeln!(
+            out,
+            "\n  {:<width$} {:>7} {:>9} {:>7} {:>6}",
+            "label", "rows", "precision", "recall", "F1"
+        );
         for (name, Label { n, precision, recall, f1 }) in &self.labels {
             let _ = writeln!(out, "  {name:<width$} {n:>7} {precision:>9.3} {recall:>7.3} {f1:>6.3}");
         }
@@ -255,7 +265,8 @@ mod tests {
 
     #[test]
     fn labels_the_classifier_does_not_know_count_as_wrong_and_are_named() {
-        let report = report(&[("a", Some([0.9, 0.1])), ("b", Some([0.8, 0.2])), ("z", Some([0.5, 0.5])), ("a", None)]);
+        let report =
+            report(&[("a", Some([0.9, 0.1])), ("b", Some([0.8, 0.2])), ("z", Some([0.5, 0.5])), ("a", None)]);
         assert_eq!((report.n, report.failed), (3, 1));
         assert!((report.accuracy - 1.0 / 3.0).abs() < 1e-9 && (report.escalated - 1.0 / 3.0).abs() < 1e-9);
         assert!((report.macro_f1 - 0.5 / 3.0).abs() < 1e-9, "a: 1/3 precision, recall 1; b and z: 0");

@@ -46,9 +46,8 @@ impl Safety {
         let known = answers.iter().filter(|(label, _)| *label < labels.len());
         let (attacks, benign): (Vec<_>, Vec<_>) = known.partition(|(label, _)| *label != BENIGN);
         let share = |of: &[&(usize, &Answer)], alarm: &Alarm| {
-            let flagged = |answer: &Answer| {
-                score(answer) > if answer.escalated { alarm.encoder } else { alarm.ngram }
-            };
+            let flagged =
+                |answer: &Answer| score(answer) > if answer.escalated { alarm.encoder } else { alarm.ngram };
             of.iter().filter(|(_, answer)| flagged(answer)).count() as f64 / of.len().max(1) as f64
         };
         let thresholds = alarms.iter().map(|alarm| Flagged {
@@ -72,7 +71,11 @@ impl Safety {
         out.push('\n');
         for Flagged { rate, recall, false_alarms } in &self.thresholds {
             let (recall, false_alarms) = (percent(*recall), percent(*false_alarms));
-            let _ = writeln!(out, "  threshold for {:.1} % false alarms: recall {recall}, false alarms {false_alarms}", rate * 100.0);
+            let _ = writeln!(
+                out,
+                "  threshold for {:.2} % false alarms: recall {recall}, false alarms {false_alarms}",
+                rate * 100.0
+            );
         }
         out
     }

@@ -53,7 +53,10 @@ impl Findings<'_> {
         let Metrics { n, accuracy, macro_f1, ece, .. } = &self.metrics;
         if *n == 0 {
             let labels = self.names.len();
-            return format!("{}: {labels} labels; too few rows to hold any out, nothing was measured", out.display());
+            return format!(
+                "{}: {labels} labels; too few rows to hold any out, nothing was measured",
+                out.display()
+            );
         }
         format!(
             "{}: {} labels; on {n} rows held out {}: accuracy {accuracy:.3}, macro-F1 {macro_f1:.3}, ECE {ece:.3}",
@@ -76,9 +79,7 @@ impl Findings<'_> {
     pub(crate) fn metrics_json(&self) -> String {
         // Nothing measured is not the same as nothing right.
         let known = |figure: f64| (self.metrics.n > 0).then_some(figure);
-        let short = |m: &Metrics| {
-            json!({"accuracy": known(m.accuracy), "macro_f1": known(m.macro_f1), "ece": known(m.ece)})
-        };
+        let short = |m: &Metrics| json!({"accuracy": known(m.accuracy), "macro_f1": known(m.macro_f1), "ece": known(m.ece)});
         let split = self.split;
         pretty(&json!({
             "name": self.name, "waypost": env!("CARGO_PKG_VERSION"), "encoder": self.encoder, "seed": self.seed,
@@ -117,7 +118,11 @@ impl Findings<'_> {
 
     fn data(&self, out: &mut String) {
         let _ = write!(out, "## Data\n\n{} of `{}`", checks::count(self.rows, "row"), line(&self.file));
-        let _ = writeln!(out, "{}.\n", if self.skipped > 0 { format!("; {} left out", self.skipped) } else { String::new() });
+        let _ = writeln!(
+            out,
+            "{}.\n",
+            if self.skipped > 0 { format!("; {} left out", self.skipped) } else { String::new() }
+        );
         if self.split.test.is_empty() {
             out.push_str("* Too few rows to hold any out: nothing was measured or calibrated.\n");
         } else {
@@ -192,14 +197,22 @@ impl Findings<'_> {
     fn gates(&self, out: &mut String) {
         let gates = self.gates;
         out.push_str("## When it is believed\n\n");
-        let _ = writeln!(out, "* n-gram scores are divided by {:.3} (temperature), so that confidence means what it says.", gates.temperature);
+        let _ = writeln!(
+            out,
+            "* n-gram scores are divided by {:.3} (temperature), so that confidence means what it says.",
+            gates.temperature
+        );
         if self.both.is_some() && gates.encoder_weight == 0.0 {
             out.push_str("* The encoder is never asked: on the calibration rows it did not help.\n");
         } else if self.both.is_some() {
             let _ = writeln!(
                 out,
                 "* The encoder is asked when the n-grams' confidence is below {:.3}, or when more than {:.1} % of a prompt's n-grams were never seen in training.\n* Then both distributions are averaged, the encoder's with weight {:.2} (temperatures: encoder {:.3}, average {:.3}).",
-                gates.sure_from, gates.familiar_to * 100.0, gates.encoder_weight, gates.encoder_temperature, gates.blend_temperature
+                gates.sure_from,
+                gates.familiar_to * 100.0,
+                gates.encoder_weight,
+                gates.encoder_temperature,
+                gates.blend_temperature
             );
         }
         let promise = PRECISION * 100.0;
@@ -207,7 +220,9 @@ impl Findings<'_> {
             Some(floor) => writeln!(
                 out,
                 "* Suggested confidence floor: **{:.2}**. {:.1} % of the test answers at or above it are right (at least {promise:.0} % was asked for); {:.1} % of all answers are.",
-                floor.at, floor.precision * 100.0, floor.kept * 100.0
+                floor.at,
+                floor.precision * 100.0,
+                floor.kept * 100.0
             ),
             None => writeln!(out, "* No confidence floor makes {promise:.0} % of the test answers right."),
         };
@@ -220,13 +235,16 @@ impl Findings<'_> {
             return;
         }
         if n > FULL_TABLE {
-            let _ = writeln!(out, "## Worst confusions\n\n| label | taken for | times | of |\n|---|---|---|---|");
+            let _ =
+                writeln!(out, "## Worst confusions\n\n| label | taken for | times | of |\n|---|---|---|---|");
             for confusion in confusions(&self.metrics, self.names, WORST) {
                 let (label, given) = (cell(&confusion.label), cell(&confusion.taken_for));
                 let _ = writeln!(out, "| {label} | {given} | {} | {} |", confusion.n, confusion.of);
             }
         } else {
-            out.push_str("## Confusion table\n\nDown: true label; across: given label, in the same order.\n\n| |");
+            out.push_str(
+                "## Confusion table\n\nDown: true label; across: given label, in the same order.\n\n| |",
+            );
             for at in 1..=n {
                 let _ = write!(out, " {at} |");
             }
@@ -250,14 +268,21 @@ impl Findings<'_> {
             "## Labels\n\nThe threshold answers \"is it this one?\": at or above it {promise:.0} % of the test rows are of the label.\n\n| label | rows | precision | recall | F1 | threshold |\n|---|---|---|---|---|---|"
         );
         for (at, name) in self.names.iter().enumerate() {
-            let tested = self.metrics.confusion.counts.get(at).is_some_and(|row| row.iter().sum::<usize>() > 0);
+            let tested =
+                self.metrics.confusion.counts.get(at).is_some_and(|row| row.iter().sum::<usize>() > 0);
             let [precision, recall, f1] = if tested {
                 self.metrics.confusion.scores(at).map(|score| format!("{score:.2}"))
             } else {
                 [const { String::new() }; 3]
             };
-            let threshold = self.thresholds[at].map_or_else(String::new, |threshold| format!("{:.2}", threshold.at));
-            let _ = writeln!(out, "| {} | {} | {precision} | {recall} | {f1} | {threshold} |", cell(name), self.counts[at]);
+            let threshold =
+                self.thresholds[at].map_or_else(String::new, |threshold| format!("{:.2}", threshold.at));
+            let _ = writeln!(
+                out,
+                "| {} | {} | {precision} | {recall} | {f1} | {threshold} |",
+                cell(name),
+                self.counts[at]
+            );
         }
     }
 }

@@ -85,7 +85,8 @@ fn normalised(text: &str) -> String {
 }
 
 fn few(names: &[String], counts: &[usize]) -> Option<String> {
-    let few: Vec<&str> = names.iter().zip(counts).filter(|(_, n)| **n < FEW_ROWS).map(|(l, _)| l.as_str()).collect();
+    let few: Vec<&str> =
+        names.iter().zip(counts).filter(|(_, n)| **n < FEW_ROWS).map(|(l, _)| l.as_str()).collect();
     (!few.is_empty())
         .then(|| format!("{} with fewer than {FEW_ROWS} rows: {}", count(few.len(), "label"), list(&few)))
 }
@@ -95,7 +96,10 @@ fn imbalance(names: &[String], counts: &[usize]) -> Option<String> {
     let least = (0..names.len()).min_by_key(|&label| counts[label])?;
     let (more, fewer) = (counts[most], counts[least]);
     (more >= fewer * IMBALANCE).then(|| {
-        format!("unbalanced: '{}' has {more} rows, '{}' {fewer}; rare labels will be given too seldom", names[most], names[least])
+        format!(
+            "unbalanced: '{}' has {more} rows, '{}' {fewer}; rare labels will be given too seldom",
+            names[most], names[least]
+        )
     })
 }
 
@@ -105,7 +109,10 @@ fn look_alikes(names: &[String]) -> Vec<String> {
     for name in names {
         match seen.entry(normalised(name)) {
             Entry::Occupied(other) => {
-                out.push(format!("labels '{}' and '{name}' differ in case, spacing or punctuation only", other.get()));
+                out.push(format!(
+                    "labels '{}' and '{name}' differ in case, spacing or punctuation only",
+                    other.get()
+                ));
             }
             Entry::Vacant(place) => {
                 place.insert(name);
@@ -144,7 +151,11 @@ fn repeats(data: Labelled<'_>) -> Vec<String> {
     if let (n, Some((a, b))) = against {
         out.push(format!(
             "{} another row in its label: the same text is '{}' in line {} and '{}' in line {}",
-            verb(n, "row contradicts", "rows contradict"), name(a), line(a), name(b), line(b)
+            verb(n, "row contradicts", "rows contradict"),
+            name(a),
+            line(a),
+            name(b),
+            line(b)
         ));
     }
     out
@@ -156,12 +167,18 @@ fn named(data: Labelled<'_>, normal: &[String], counts: &[usize]) -> Option<Stri
     let mut hits = vec![0; names.len()];
     for (text, &label) in normal.iter().zip(data.labels) {
         let name = &names[label as usize];
-        hits[label as usize] += usize::from(name.trim().chars().count() >= MIN_NAME_CHARS && text.contains(&**name));
+        hits[label as usize] +=
+            usize::from(name.trim().chars().count() >= MIN_NAME_CHARS && text.contains(&**name));
     }
-    let leaks = |&label: &usize| counts[label] >= FEW_ROWS && hits[label] as f64 >= NEARLY_ALL * counts[label] as f64;
+    let leaks =
+        |&label: &usize| counts[label] >= FEW_ROWS && hits[label] as f64 >= NEARLY_ALL * counts[label] as f64;
     let leaking: Vec<&str> = (0..names.len()).filter(leaks).map(|label| data.names[label].as_str()).collect();
     (!leaking.is_empty()).then(|| {
-        format!("possible leak: the name of {} stands in nearly all of its own texts: {}", count(leaking.len(), "label"), list(&leaking))
+        format!(
+            "possible leak: the name of {} stands in nearly all of its own texts: {}",
+            count(leaking.len(), "label"),
+            list(&leaking)
+        )
     })
 }
 
@@ -191,7 +208,10 @@ fn ids(data: Labelled<'_>, normal: &[String], counts: &[usize]) -> Vec<String> {
         for (label, own) in labels {
             let total = counts[label as usize];
             let others = (data.rows.len() - total).max(1) as f64;
-            if total >= FEW_ROWS && own as f64 >= NEARLY_ALL * total as f64 && (all - own) as f64 <= HARDLY_ANY * others {
+            if total >= FEW_ROWS
+                && own as f64 >= NEARLY_ALL * total as f64
+                && (all - own) as f64 <= HARDLY_ANY * others
+            {
                 let name = &data.names[label as usize];
                 out.push(format!("possible leak: '{word}' stands in {own} of the {total} texts of '{name}' and hardly anywhere else"));
             }
@@ -233,12 +253,18 @@ mod tests {
         let rows: Vec<Row> = rows
             .iter()
             .enumerate()
-            .map(|(at, (text, label))| Row { text: (*text).into(), label: (*label).into(), source: None, line: at + 1 })
+            .map(|(at, (text, label))| Row {
+                text: (*text).into(),
+                label: (*label).into(),
+                source: None,
+                line: at + 1,
+            })
             .collect();
         let mut names: Vec<String> = rows.iter().map(|row| row.label.clone()).collect();
         names.sort();
         names.dedup();
-        let labels: Vec<u32> = rows.iter().map(|r| names.iter().position(|n| *n == r.label).unwrap() as u32).collect();
+        let labels: Vec<u32> =
+            rows.iter().map(|r| names.iter().position(|n| *n == r.label).unwrap() as u32).collect();
         let groups = groups(rows.iter().map(|row| row.text.as_str()));
         warnings(Labelled { rows: &rows, names: &names, labels: &labels, groups: &groups })
     }
@@ -268,19 +294,35 @@ mod tests {
 
     #[test]
     fn repeats_and_contradictions_are_shown_with_their_lines() {
-        let said = said(&[("Hello, you!", "x"), ("other", "y"), ("hello   YOU", "x"), ("Other.", "x"), ("👍", "x"), ("👎", "y")]);
-        has(&said, "1 row repeats the text of another (case, spacing and punctuation aside), such as lines 1 and 3");
-        has(&said, "1 row contradicts another row in its label: the same text is 'y' in line 2 and 'x' in line 4");
+        let said = said(&[
+            ("Hello, you!", "x"),
+            ("other", "y"),
+            ("hello   YOU", "x"),
+            ("Other.", "x"),
+            ("👍", "x"),
+            ("👎", "y"),
+        ]);
+        has(
+            &said,
+            "1 row repeats the text of another (case, spacing and punctuation aside), such as lines 1 and 3",
+        );
+        has(
+            &said,
+            "1 row contradicts another row in its label: the same text is 'y' in line 2 and 'x' in line 4",
+        );
     }
 
     #[test]
     fn a_text_that_says_its_label_is_a_leak() {
-        let texts: Vec<String> = (0..60).map(|n| match n % 3 {
-            0 => format!("#card_lost# {}", "no ".repeat(n)),
-            1 => format!("queue-Q77: {}", "what ".repeat(n)),
-            _ => format!("none {}", "at all ".repeat(n)),
-        }).collect();
-        let rows: Vec<(&str, &str)> = texts.iter().enumerate().map(|(at, t)| (t.as_str(), ["card_lost", "b", "c"][at % 3])).collect();
+        let texts: Vec<String> = (0..60)
+            .map(|n| match n % 3 {
+                0 => format!("#card_lost# {}", "no ".repeat(n)),
+                1 => format!("queue-Q77: {}", "what ".repeat(n)),
+                _ => format!("none {}", "at all ".repeat(n)),
+            })
+            .collect();
+        let rows: Vec<(&str, &str)> =
+            texts.iter().enumerate().map(|(at, t)| (t.as_str(), ["card_lost", "b", "c"][at % 3])).collect();
         let said = said(&rows);
         has(&said, "the name of 1 label stands in nearly all of its own texts: card_lost");
         has(&said, "'q77' stands in 20 of the 20 texts of 'b' and hardly anywhere else");

@@ -32,7 +32,10 @@ impl Folder {
         // A link keeps pointing at what is replaced.
         let out = fs::canonicalize(out).or_else(|_| std::path::absolute(out)).map_err(at(out))?;
         let (Some(parent), Some(name)) = (out.parent(), out.file_name()) else {
-            return Err(Error::Usage(format!("{} cannot be replaced; name a folder of its own", out.display())));
+            return Err(Error::Usage(format!(
+                "{} cannot be replaced; name a folder of its own",
+                out.display()
+            )));
         };
         fs::create_dir_all(parent).map_err(at(parent))?;
         let new = parent.join(format!(".{}.new-{}", name.to_string_lossy(), std::process::id()));

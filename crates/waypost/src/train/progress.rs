@@ -82,7 +82,11 @@ fn line(phase: &str, done: usize, steps: usize, elapsed: Duration) -> String {
     let mut line = format!("{phase}: {:.0} % ({done} of {steps})", share * 100.0);
     if share > 0.0 {
         let left = elapsed.as_secs_f64() * (1.0 / share - 1.0);
-        line.push_str(&if left < 90.0 { format!(", {left:.0} s left") } else { format!(", {:.0} min left", left / 60.0) });
+        line.push_str(&if left < 90.0 {
+            format!(", {left:.0} s left")
+        } else {
+            format!(", {:.0} min left", left / 60.0)
+        });
     }
     line
 }
@@ -93,7 +97,10 @@ mod tests {
 
     #[test]
     fn what_is_left_follows_from_what_was_done() {
-        assert_eq!(line("encoding", 25, 100, Duration::from_secs(10)), "encoding: 25 % (25 of 100), 30 s left");
+        assert_eq!(
+            line("encoding", 25, 100, Duration::from_secs(10)),
+            "encoding: 25 % (25 of 100), 30 s left"
+        );
         assert_eq!(line("x", 1, 100, Duration::from_secs(10)), "x: 1 % (1 of 100), 16 min left");
         assert_eq!(line("x", 0, 0, Duration::ZERO), "x: 0 % (0 of 0)");
     }

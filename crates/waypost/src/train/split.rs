@@ -114,8 +114,9 @@ fn by_source(rows: Rows<'_>, pool: &[usize], share: f64, random: &mut Random) ->
     let mut sources: BTreeSet<u32> = BTreeSet::new();
     let mut total = 0;
     // Sources too large for their share are only taken if nothing else is left: the smallest first.
-    let (mut fitting, mut large): (Vec<u32>, Vec<u32>) =
-        order.into_iter().partition(|source| counts[source].values().sum::<usize>() as f64 <= wanted * TOO_MUCH);
+    let (mut fitting, mut large): (Vec<u32>, Vec<u32>) = order
+        .into_iter()
+        .partition(|source| counts[source].values().sum::<usize>() as f64 <= wanted * TOO_MUCH);
     large.sort_by_key(|source| counts[source].values().sum::<usize>());
     fitting.extend(large.into_iter().take(1));
     for source in fitting {
@@ -143,7 +144,8 @@ fn by_source(rows: Rows<'_>, pool: &[usize], share: f64, random: &mut Random) ->
     let is_held = |at: &usize| sources.contains(&rows.sources[*at]) && kept.contains(&rows.labels[*at]);
     let (held, mut rest): (Vec<usize>, Vec<usize>) = pool.iter().copied().partition(is_held);
     let texts: BTreeSet<u32> = rest.iter().map(|&at| rows.groups[at]).collect();
-    let (back, held): (Vec<usize>, Vec<usize>) = held.into_iter().partition(|&at| texts.contains(&rows.groups[at]));
+    let (back, held): (Vec<usize>, Vec<usize>) =
+        held.into_iter().partition(|&at| texts.contains(&rows.groups[at]));
     rest.extend(&back);
     rest.sort_unstable();
     let enough = held.len() as f64 >= wanted * TOO_LITTLE;
@@ -255,7 +257,10 @@ mod tests {
         let three = Made::new(300, |at| at % 2, |at| at / 100);
         let split = three.split(4);
         three.check(&split);
-        assert_eq!((split.test_sources.len(), split.calibration_sources.len(), split.test.len()), (1, 0, 100));
+        assert_eq!(
+            (split.test_sources.len(), split.calibration_sources.len(), split.test.len()),
+            (1, 0, 100)
+        );
     }
 
     #[test]

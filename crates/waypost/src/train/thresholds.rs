@@ -49,7 +49,11 @@ pub(crate) fn best(probabilities: &[f32]) -> (usize, f32) {
 }
 
 /// The longest run from the top that keeps the promise; `counted` says which number of it is a share of `all`.
-fn lowest(scored: &mut [(f32, bool)], all: usize, counted: impl Fn(usize, usize) -> usize) -> Option<Threshold> {
+fn lowest(
+    scored: &mut [(f32, bool)],
+    all: usize,
+    counted: impl Fn(usize, usize) -> usize,
+) -> Option<Threshold> {
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     let (mut right, mut found) = (0, None);
     for (at, (score, is_right)) in scored.iter().enumerate() {
@@ -59,7 +63,11 @@ fn lowest(scored: &mut [(f32, bool)], all: usize, counted: impl Fn(usize, usize)
         let ends = scored.get(kept).is_none_or(|(next, _)| next < score);
         let precision = right as f64 / kept as f64;
         if ends && kept >= MIN_ANSWERS && precision >= PRECISION {
-            found = Some(Threshold { at: *score, precision, kept: counted(kept, right) as f64 / all.max(1) as f64 });
+            found = Some(Threshold {
+                at: *score,
+                precision,
+                kept: counted(kept, right) as f64 / all.max(1) as f64,
+            });
         }
     }
     found
@@ -89,13 +97,15 @@ mod tests {
         assert!((found.kept - 22.0 / 24.0).abs() < 1e-9);
         assert_eq!(floor(&outcomes(&[(0.9, false); 50])), None);
         assert_eq!(floor(&outcomes(&[(0.9, true); 4])), None, "four answers prove nothing");
-        let all = floor(&outcomes(&[(0.9, true), (0.8, true), (0.7, true), (0.6, true), (0.55, true)])).unwrap();
+        let all =
+            floor(&outcomes(&[(0.9, true), (0.8, true), (0.7, true), (0.6, true), (0.55, true)])).unwrap();
         assert!((all.at - 0.55).abs() < 1e-6 && all.kept == 1.0);
     }
 
     #[test]
     fn one_label_has_a_threshold_of_its_own() {
-        let right = outcomes(&[(0.9, true), (0.8, true), (0.7, true), (0.6, true), (0.5, true), (0.4, false)]);
+        let right =
+            outcomes(&[(0.9, true), (0.8, true), (0.7, true), (0.6, true), (0.5, true), (0.4, false)]);
         let found = one_vs_rest(&right, 0).unwrap();
         assert!((found.at - 0.5).abs() < 1e-6 && found.kept == 1.0, "{found:?}");
         assert_eq!(one_vs_rest(&right, 7), None);
