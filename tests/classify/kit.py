@@ -3,10 +3,12 @@
 import functools
 import json
 import pathlib
+import re
 
 from helpers.process import ROOT, run
 
 COMMAND_S = 60
+MODEL = "model.safetensors"
 INTENTS = ROOT / "examples" / "bank-intents.jsonl"
 INTENTS_TEST = ROOT / "examples" / "bank-intents-test.jsonl"
 
@@ -69,11 +71,13 @@ def train(data, out, *options):
 
 
 def refused(*args, **how):
-    """A command that must fail with status 1 and a reason, not a panic: the reason, without what stands before it."""
+    """A command that must fail with status 1 and say why as its last word: what it says."""
     done = run(*args, timeout=COMMAND_S, **how)
     assert done.returncode == 1, done.stdout + done.stderr
-    before, error, reason = done.stderr.rpartition("error: ") if "\nerror: " not in done.stderr else done.stderr.rpartition("\nerror: ")
-    return reason
+    assert "panicked" not in done.stderr
+    found = re.findall(r"^error: (.+)", done.stderr, re.M | re.S)
+    assert len(found) == 1, done.stderr
+    return found[0]
 
 
 def evaluate(classifier, *data, options=()):

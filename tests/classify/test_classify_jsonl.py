@@ -1,6 +1,7 @@
 """`waypost classify --jsonl`: an object in, an object out, whatever the lines hold and however they come."""
 
 import json
+import re
 import select
 import subprocess
 
@@ -117,8 +118,8 @@ def test_the_last_user_turn_counts_and_one_that_points_back_leans_on_the_others(
 
 
 BAD = {
-    "no JSON": ("nonsense", "not a JSON object"),
-    "half an object": ('{"text": "x"', "not a JSON object"),
+    "no JSON": ("nonsense", "JSON"),
+    "half an object": ('{"text": "x"', "JSON"),
     "a list": ('["x", null]', "not a JSON object"),
     "a string": ('"x"', "not a JSON object"),
     "no field": ({"prompt": "x"}, "neither 'text' nor 'messages'"),
@@ -127,7 +128,7 @@ BAD = {
     "messages that are none": ({"messages": "x"}, "'messages' must be an array"),
     "a wrong role": ({"messages": [{"role": 5, "content": "x"}]}, "role"),
     "wrong content": ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
-    "half a character": (r'{"text": "\ud800"}', "not a JSON object"),
+    "half a character": (r'{"text": "\ud800"}', "JSON"),
     "too long": ({"text": "x" * MAX_LINE}, f"longer than {MAX_LINE} bytes"),
 }
 
@@ -164,7 +165,9 @@ def test_bytes_that_are_no_text():
     assert bad["line"] == 1 and good["label"]
 
 
-@pytest.mark.parametrize("sent, count", [("", 0), ("\n", 0), (" \n\r\n", 0), ('{"text":"a"}', 1), ('\r\n{"text":"a"}\r\n', 1)])
+@pytest.mark.parametrize(
+    "sent, count", [("", 0), ("\n", 0), (" \n\r\n", 0), ('{"text":"a"}', 1), ('\r\n{"text":"a"}\r\n', 1)]
+)
 def test_empty_lines_and_line_ends(sent, count):
     done = run("classify", "--classifier", "task", "--jsonl", stdin=sent)
     assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", count)
@@ -204,9 +207,41 @@ def test_answers_come_before_the_input_ends():
 
 
 def test_a_reader_who_leaves_ends_it_quietly():
-    command = f"yes '{json.dumps({'text': 'hi'})}' | head -5000 | {binary()} classify --classifier task --jsonl | head -1"
+    command = (
+        f"yes '{json.dumps({'text': 'hi'})}' | head -5000 | {binary()} classify --classifier task --jsonl | head -1"
+    )
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=clean_env(), timeout=30)
     assert json.loads(done.stdout)["label"] and done.stderr == ""
+
+
+PERSONAL = {
+    "EMAIL_ADDRESS": "jo.bloggs@example.com",
+    "PHONE_NUMBER": "+44 20 7946 0958",
+    "IBAN_CODE": "GB29NWBK60161331926819",
+    "PERSON": "Jane Whitfield",
+}
+
+
+def test_personal_data_is_told_span_by_span():
+    text = "🦆 Größe M: please call Jane Whitfield (jo.bloggs@example.com, +44 20 7946 0958) pays from GB29NWBK60161331926819 🦆."
+    objects = [{"text": text}, {"messages": user(text)}, {"text": "how do I sort a list"}, {"text": ""}]
+    first, body, nothing, empty = ask("pii", objects)
+    found = {span["kind"]: text.encode()[span["start"] : span["end"]].decode() for span in first["spans"]}
+    assert found == PERSONAL, "the places are counted in bytes of UTF-8"
+    assert all(0 < span["confidence"] <= 1 for span in first["spans"])
+    assert body == first
+    for answer, label in ((first, "pii"), (nothing, "none"), (empty, "none")):
+        assert answer["label"] == label == max(answer["probabilities"], key=answer["probabilities"].get)
+        assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+        assert bool(answer["spans"]) == (label == "pii")
+
+
+def test_the_help_names_every_classifier():
+    text = run("classify", "--help").stdout
+    for name in (*LABELS, "pii"):
+        assert re.search(rf"^ +{name} {{2,}}\w", text, re.M), name
+    for field in ("label", "confidence", "probabilities", "tier", "spans"):
+        assert field in text
 
 
 def test_an_unknown_classifier(tmp_path):

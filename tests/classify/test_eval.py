@@ -42,7 +42,12 @@ def attacks():
     return rows
 
 
-ROWS = {"task": tasks(), "complexity": [{"text": "hi", "label": "No-Label-Reason"}], "domain": domains(), "safety": attacks()}
+ROWS = {
+    "task": tasks(),
+    "complexity": [{"text": "hi", "label": "No-Label-Reason"}],
+    "domain": domains(),
+    "safety": attacks(),
+}
 
 
 def f1(rows, answers, label):
@@ -106,7 +111,11 @@ def test_several_files_other_fields_and_csv_are_read_as_one(tmp_path):
 
 
 def test_labels_the_classifier_does_not_know_count_as_wrong_and_are_named(tmp_path):
-    rows = [*ROWS["task"][:20], {"text": "where is my parcel", "label": "Parcels"}, {"text": "my parcel!", "label": "Parcels"}]
+    rows = [
+        *ROWS["task"][:20],
+        {"text": "where is my parcel", "label": "Parcels"},
+        {"text": "my parcel!", "label": "Parcels"},
+    ]
     found, said = evaluate("task", write(tmp_path / "rows.jsonl", rows))
     known, _ = evaluate("task", write(tmp_path / "known.jsonl", rows[:20]))
     assert said.startswith("warning: ") and "'Parcels' (2 rows)" in said and "2 of 22 rows count as wrong" in said
@@ -116,7 +125,9 @@ def test_labels_the_classifier_does_not_know_count_as_wrong_and_are_named(tmp_pa
 
 
 def test_rows_that_cannot_be_used_are_named_and_counted(tmp_path):
-    data = write(tmp_path / "rows.jsonl", [{"text": "hi", "label": "Chatbot"}, {"text": 5, "label": "Chatbot"}, "nonsense"])
+    data = write(
+        tmp_path / "rows.jsonl", [{"text": "hi", "label": "Chatbot"}, {"text": 5, "label": "Chatbot"}, "nonsense"]
+    )
     found, said = evaluate("task", data)
     assert (found["n"], found["skipped"]) == (1, 2)
     assert f"{data}:2: 'text' is a number" in said and f"{data}:3: not JSON" in said
@@ -139,7 +150,9 @@ def test_a_trained_folder(bank):
     found, said = evaluate(bank[0], INTENTS_TEST)
     answers = ask(bank[0], [{"text": row["text"]} for row in rows])
     assert said == "" and found["n"] == len(rows)
-    assert found["accuracy"] == pytest.approx(sum(r["label"] == a["label"] for r, a in zip(rows, answers, strict=True)) / len(rows))
+    assert found["accuracy"] == pytest.approx(
+        sum(r["label"] == a["label"] for r, a in zip(rows, answers, strict=True)) / len(rows)
+    )
     assert not {row["text"] for row in rows} & {row["text"] for row in read(INTENTS)}, "an example must not cheat"
 
 
@@ -157,13 +170,23 @@ def test_two_side_by_side(bank, tiny, tmp_path):
     assert (both["only_a_right"], both["only_b_right"]) == (round(alone["accuracy"] * 20), 0)
     pictures = {f"{kind}-{one}.svg" for kind in ("confusion", "reliability") for one in "ab"}
     assert {path.name for path in (tmp_path / "report").iterdir()} == pictures
-    shown = run("eval", "--compare", "task", "domain", "--data", str(write(tmp_path / "t.jsonl", ROWS["task"])), timeout=COMMAND_S)
+    shown = run(
+        "eval",
+        "--compare",
+        "task",
+        "domain",
+        "--data",
+        str(write(tmp_path / "t.jsonl", ROWS["task"])),
+        timeout=COMMAND_S,
+    )
     assert re.search(r"^accuracy +9\d\.\d % +0\.0 %$", shown.stdout, re.M), shown.stdout
 
 
 # A KServe server.
 
-ASKED = [{"text": f"prompt {n}", "label": label} for n, label in enumerate(["Rewrite", "Rewrite", "Closed QA", "Rewrite"])]
+ASKED = [
+    {"text": f"prompt {n}", "label": label} for n, label in enumerate(["Rewrite", "Rewrite", "Closed QA", "Rewrite"])
+]
 
 
 @pytest.fixture
@@ -248,7 +271,9 @@ def test_labels_are_of_no_use_to_a_classifier_that_has_its_own(tmp_path):
 # Floors.
 
 
-@pytest.mark.parametrize("head, rows, floor", [("task", tasks(), 0.90), ("domain", domains(), 0.80), ("task", tasks("pasted"), 0.80)])
+@pytest.mark.parametrize(
+    "head, rows, floor", [("task", tasks(), 0.90), ("domain", domains(), 0.80), ("task", tasks("pasted"), 0.80)]
+)
 def test_prompts_as_people_type_them(tmp_path, head, rows, floor):
     found, _ = evaluate(head, write(tmp_path / "rows.jsonl", rows))
     assert found["accuracy"] >= floor and found["ece"] <= 0.15

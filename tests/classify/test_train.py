@@ -1,4 +1,4 @@
-"""`waypost train`: labelled rows in, a folder out; the same bytes for a seed; damage and foreign files refused by name."""
+"""`waypost train`: labelled rows in, a whole folder out, the same bytes for a seed; what is wrong is named."""
 
 import contextlib
 import csv
@@ -7,17 +7,13 @@ import json
 import os
 import re
 import shutil
-import struct
 import xml.etree.ElementTree
-import zlib
 
 import pytest
-import yaml
 
-from classify.kit import INTENTS, TINY, ask, evaluate, read, refused, train, write
-from helpers.process import ROOT, run
+from classify.kit import INTENTS, MODEL, TINY, ask, evaluate, read, refused, train, write
+from helpers.process import run
 
-MODEL = "model.safetensors"
 FILES = [MODEL, "labels.json", "metrics.json", "README.md", "reliability.svg", "confusion.svg"]
 
 
@@ -221,7 +217,11 @@ def test_rows_that_cannot_be_used_are_named_by_line(tmp_path):
     said = train(data, tmp_path / "out", "--no-encoder")
     assert f"{len(bad)} rows left out" in said
     for number, (_, reason) in enumerate(bad, 4):
-        assert re.search(rf"^\s*{re.escape(str(data))}:{number}: .*{re.escape(reason)}", said, re.M), (number, reason, said)
+        assert re.search(rf"^\s*{re.escape(str(data))}:{number}: .*{re.escape(reason)}", said, re.M), (
+            number,
+            reason,
+            said,
+        )
     assert (metrics(tmp_path / "out")["rows"], metrics(tmp_path / "out")["skipped"]) == (20, len(bad))
     assert f"{len(bad)} left out" in (tmp_path / "out/README.md").read_text()
 
@@ -229,7 +229,9 @@ def test_rows_that_cannot_be_used_are_named_by_line(tmp_path):
 def test_csv_rows_that_cannot_be_used_are_named_by_line(tmp_path):
     data = tmp_path / "rows.csv"
     rows = [f"{row['text'].replace(',', '')},{row['label']}" for row in TINY]
-    data.write_text("\n".join(["text,label", '"over\ntwo lines",refund', "three,fields,here", ",refund", "alone", *rows]) + "\n")
+    data.write_text(
+        "\n".join(["text,label", '"over\ntwo lines",refund', "three,fields,here", ",refund", "alone", *rows]) + "\n"
+    )
     said = train(data, tmp_path / "out", "--no-encoder")
     assert "3 rows left out" in said
     for number in (4, 5, 6):
@@ -241,7 +243,10 @@ USELESS = {
     "nothing": ([], "holds no rows"),
     "no JSON": (["text,label"], "no row can be used"),
     "an array": ([json.dumps(TINY)], "JSON array"),
-    "too many labels": ([{"text": f"t{n}", "label": f"l{n}"} for n in range(2001)], "more than 2000; is this the right field?"),
+    "too many labels": (
+        [{"text": f"t{n}", "label": f"l{n}"} for n in range(2001)],
+        "more than 2000; is this the right field?",
+    ),
 }
 
 
@@ -297,7 +302,10 @@ def test_an_identifier_that_stands_in_one_label_is_a_leak(tmp_path):
 
 
 def test_repeats_and_contradictions_are_shown_with_their_lines(tmp_path):
-    rows = TINY + [{"text": "i WANT my money   back!", "label": "refund"}, {"text": "Snow at the weekend", "label": "refund"}]
+    rows = TINY + [
+        {"text": "i WANT my money   back!", "label": "refund"},
+        {"text": "Snow at the weekend", "label": "refund"},
+    ]
     again, against = warnings(rows, tmp_path)
     assert "repeats" in again and "lines 1 and 21" in again
     assert "contradicts" in against and "line 16" in against and "line 22" in against
@@ -305,9 +313,18 @@ def test_repeats_and_contradictions_are_shown_with_their_lines(tmp_path):
 
 def test_texts_of_two_sources_are_not_tested_on(tmp_path):
     rows = [{**row, "source": source} for source in "abcd" for row in TINY]
-    found = " ".join(warnings(rows, tmp_path))
-    assert "repeat" in found
-    assert metrics(tmp_path / "out")["n"] == 0 or metrics(tmp_path / "out")["split"]["by"] == "random"
+    repeats, at_random = warnings(rows, tmp_path)
+    assert repeats.startswith("warning: 60 rows repeat") and "at random" in at_random
+    split = metrics(tmp_path / "out")["split"]
+    assert split["by"] == "random" and split["test"] % 4 == 0, "the four rows of a text stay together"
+
+
+def test_a_source_that_repeats_some_texts_of_others(tmp_path):
+    own = [{**row, "text": f"{row['text']} {source}", "source": source} for source in "abcd" for row in TINY]
+    shared = [{**TINY[0], "source": source} for source in "abcd"]
+    found = " ".join(warnings(own + shared, tmp_path))
+    assert "1 row of held-out sources repeat" in found or "1 row of held-out sources repeats" in found
+    assert metrics(tmp_path / "out")["split"]["by"] == "source"
 
 
 def test_rare_labels_and_look_alikes(tmp_path):
@@ -353,110 +370,6 @@ def test_what_fails_leaves_the_former_folder_as_it_was(tiny, tmp_path):
     refused("train", "--data", str(write(tmp_path / "bad.jsonl", ["x"])), "--out", str(out))
     assert contents(out) == contents(folder)
     assert len(list(tmp_path.iterdir())) == 2
-
-
-# Damaged and foreign files.
-
-
-def parts(file):
-    """Header and tensor bytes of a safetensors file."""
-    whole = file.read_bytes()
-    [length] = struct.unpack("<Q", whole[:8])
-    return json.loads(whole[8 : 8 + length]), whole[8 + length :]
-
-
-def signed(metadata, header, data):
-    """The file again, with the checksum its format asks for."""
-    metadata = {key: metadata[key] for key in sorted(metadata) if key != "crc32"}
-    crc = zlib.crc32(b"".join(f"{key}\0{value}\0".encode() for key, value in metadata.items()) + data)
-    text = json.dumps({**header, "__metadata__": {**metadata, "crc32": f"{crc:08x}"}}).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + data
-
-
-def flipped(at):
-    def damage(file):
-        whole = bytearray(file.read_bytes())
-        whole[at(whole)] ^= 1
-        return bytes(whole)
-
-    return damage
-
-
-def without_the_encoder(file):
-    """One wrong letter in the name of a tensor that a file may lack: half of the classifier would be gone unseen."""
-    whole = file.read_bytes()
-    assert whole.count(b'"encoder_weights"') == 1
-    return whole.replace(b'"encoder_weights"', b'"encoder_weightz"')
-
-
-def resigned(**changes):
-    def change(file):
-        header, data = parts(file)
-        return signed(header.pop("__metadata__") | changes, header, data)
-
-    return change
-
-
-DAMAGED = {
-    "the last byte": flipped(lambda _: -1),
-    "a byte in the middle": flipped(lambda whole: len(whole) // 2),
-    "a byte of a label": flipped(lambda whole: whole.index(b"card_lost")),
-    "the length of the header": flipped(lambda _: 0),
-    "the encoder's weights": without_the_encoder,
-    "half of it": lambda file: file.read_bytes()[: file.stat().st_size // 2],
-    "more behind it": lambda file: file.read_bytes() + b"\0" * 8,
-    "nothing": lambda _: b"",
-    "text": lambda _: b"version https://git-lfs.github.com/spec/v1\n",
-    "an older format": resigned(format="waypost-model-v1"),
-    "a newer format": resigned(format="waypost-model-v99"),
-    "another encoder": resigned(encoder="00000000"),
-    "the gates of nobody": resigned(gates="{}"),
-    "labels that do not fit": resigned(labels='["a","b"]'),
-    "another kind of file": lambda _: (ROOT / "models/static.safetensors").read_bytes(),
-}
-
-
-def test_a_file_signed_anew_is_still_good(bank, tmp_path):
-    """Otherwise the tests below would prove nothing."""
-    (tmp_path / MODEL).write_bytes(resigned()(bank[0] / MODEL))
-    assert len(ask(tmp_path, [{"text": "my card was stolen"}])[0]["probabilities"]) == 15
-
-
-@pytest.mark.parametrize("damage", DAMAGED)
-def test_a_damaged_or_foreign_file_is_refused_by_name(bank, tmp_path, damage):
-    file = tmp_path / "cards" / MODEL
-    file.parent.mkdir()
-    file.write_bytes(DAMAGED[damage](bank[0] / MODEL))
-    data = write(tmp_path / "rows.jsonl", [{"text": "x", "label": "fees"}])
-    for command in (("classify", "--classifier", str(file.parent), "x"), ("eval", "--classifier", str(file.parent), "--data", str(data))):
-        error = refused(*command)
-        assert str(file) in error
-        if "format" in damage:
-            assert re.search(r"waypost-model-v(1|99)\b.*waypost-model-v\d", error), "what it is and what is wanted"
-    policy = {"name": "p", "classifier": {"path": "cards"}, "routes": {"fees": "m"}, "default": "m"}
-    config = tmp_path / "waypost.yaml"
-    config.write_text(yaml.safe_dump({"models": [{"name": "m", "endpoint": "http://127.0.0.1:9"}], "policies": [policy]}))
-    for command in (("check", str(config)), ("serve", "--config", str(config), "--listen", "127.0.0.1:0")):
-        error = refused(*command)
-        assert str(file) in error and "`p`" in error
-
-
-def test_a_trained_folder_serves_a_policy(bank, waypost, recorder):
-    upstream = recorder()
-    models = [{"name": name, "endpoint": upstream.url} for name in ("cards", "other")]
-    policy = {
-        "name": "p", "classifier": {"path": str(bank[0])}, "routes": {"card_lost_or_stolen": "cards"}, "default": "other",
-        "classify_timeout": "30s",
-    }  # fmt: skip
-    gate = waypost({"models": models, "policies": [policy], "encoder": {"threads": 1, "deadline": "30s"}})
-    for text, model in (("my card was stolen", "cards"), ("how do I change my pin", "other")):
-        answer = gate.chat({"model": "p", "messages": [{"role": "user", "content": text}]})
-        assert upstream.last().json()["model"] == model
-        decision = gate.decision(answer)
-        [told] = ask(bank[0], [{"text": text}])
-        assert (decision["label"], decision["tier"]) == (told["label"], told["tier"])
-        assert decision["confidence"] == pytest.approx(told["confidence"], abs=1e-3)
 
 
 def test_help_says_what_is_written():

@@ -1,6 +1,8 @@
 """The examples run as written: every configuration passes `waypost check`, the client talks to `waypost serve`."""
 
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 
@@ -15,8 +17,19 @@ def test_there_are_examples():
     assert len(CONFIGS) >= 3
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
-def test_an_example_configuration_is_valid(config):
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """A copy of the examples with the folders that their comments say to train."""
+    copy = shutil.copytree(ROOT / "examples", tmp_path_factory.mktemp("copy") / "examples")
+    for config in copy.glob("*.yaml"):
+        for line in re.findall(r"^# +waypost (train .*)$", config.read_text(), re.M):
+            subprocess.run([binary(), *shlex.split(line)], cwd=copy.parent, env=clean_env(), check=True, timeout=120)
+    return copy
+
+
+@pytest.mark.parametrize("name", [path.name for path in CONFIGS])
+def test_an_example_configuration_is_valid(examples, name):
+    config = examples / name
     done = subprocess.run([binary(), "check", config], env=clean_env(), capture_output=True, text=True, timeout=20)
     assert done.returncode == 0, done.stderr
     assert f"{config} is valid" in done.stdout

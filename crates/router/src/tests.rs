@@ -267,7 +267,7 @@ fn a_folder_that_cannot_be_used_is_refused_by_name() {
         let said = refused("{math: large}");
         assert!(said.contains(&shown) && said.contains("damaged"), "{said}");
     }
-    std::fs::File::create(&file).unwrap().set_len(65 << 20).unwrap();
+    std::fs::File::create(&file).unwrap().set_len(257 << 20).unwrap();
     assert!(refused("{math: large}").contains("larger than"));
 }
 
