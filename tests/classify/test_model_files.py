@@ -1,4 +1,4 @@
-"""The file of a trained folder: good it serves a policy; damaged or foreign it is refused by name, wherever it is used."""
+"""The file of a trained folder: good it serves a policy; damaged or foreign it is refused by name everywhere."""
 
 import json
 import re

@@ -107,7 +107,8 @@ impl Model {
         let measures = builtin == Some(Builtin::Complexity);
         let outputs = labels.len() + usize::from(measures);
         let ngram = LinearHead::open(&file, shown, outputs)?;
-        let head = file.has("encoder_weights").then(|| EncoderHead::open(&file, shown, outputs, encoder));
+        // The metadata says whether there is a tier 1: a file that lost its tensors must not pass for one without.
+        let head = file.text("branch").is_ok().then(|| EncoderHead::open(&file, shown, outputs, encoder));
         Ok(Self {
             name,
             contentless: builtin.and_then(Builtin::contentless),

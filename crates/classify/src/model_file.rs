@@ -57,11 +57,6 @@ impl<'a> ModelFile<'a> {
         self.metadata.get(key).map(String::as_str).ok_or_else(|| Error::model(self.name, format!("no {key}")))
     }
 
-    /// Whether the file has this tensor.
-    pub(crate) fn has(&self, tensor: &str) -> bool {
-        self.tensors.tensor(tensor).is_ok()
-    }
-
     /// The raw bytes of an int8 tensor of exactly this shape, used where they lie.
     pub(crate) fn int8(&self, tensor: &str, shape: &[usize]) -> Result<Bytes, Error> {
         Ok(self.bytes.slice_ref(self.tensor(tensor, Dtype::I8, shape)?))

@@ -29,6 +29,11 @@ impl Opened {
         if let Some(builtin) = Builtin::ALL.into_iter().find(|builtin| builtin.name() == name) {
             return Ok(Self::Builtin(Box::new(Engine::embedded()?), builtin));
         }
+        if name == "pii" {
+            let problem =
+                "pii finds spans, not one label of many; see them with `waypost classify --classifier pii`";
+            return Err(Error::Usage(problem.to_owned()));
+        }
         let file = file_of(name)?;
         let bytes = read(&file)?;
         let base = Base::embedded()?;
@@ -60,7 +65,7 @@ fn file_of(name: &str) -> Result<PathBuf, Error> {
     if file.is_file() {
         return Ok(file);
     }
-    let names = Builtin::ALL.map(Builtin::name).join(", ") + ", pii";
+    let names = Builtin::ALL.map(Builtin::name).join(", ");
     Err(Error::Usage(match path.is_dir() {
         true => format!("{name} holds no {FILE_NAME}; `waypost train --out {name}` writes one"),
         false => format!(

@@ -19,6 +19,8 @@ use crate::error::Error;
 use crate::lines::{self, Line};
 use crate::opened::Opened;
 
+/// What some editors begin a file with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The fields that say which kind of object a line is.
@@ -85,7 +87,9 @@ pub(super) fn stream(
             Line::End => break,
             Line::TooLong => Err(format!("longer than {MAX_INPUT_BYTES} bytes")),
             Line::Whole if line.trim_ascii().is_empty() => continue,
-            Line::Whole => read(&line),
+            Line::Whole => {
+                read(if number == 1 { line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line) } else { &line })
+            }
         };
         match text {
             Ok(text) => answer(&text, &mut out)?,

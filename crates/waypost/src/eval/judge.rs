@@ -65,7 +65,7 @@ pub(super) struct Judged {
 impl Judge {
     /// A built-in name, a trained folder, or a URL, whose outputs `labels` names.
     pub(super) fn named(name: &str, labels: Option<&str>) -> Result<Self, Error> {
-        let kind = if name.starts_with("http://") || name.starts_with("https://") {
+        let kind = if is_url(name) {
             let Some(labels) = labels else {
                 return Err(Error::Usage(format!(
                     "what do the outputs of {name} mean? Say --labels task, or a file with a label a line"
@@ -89,7 +89,12 @@ impl Judge {
     }
 }
 
-/// The labels of a built-in classifier, or a file's: one a line, or the `labels.json` of a trained folder.
+/// Whether a classifier is a server.
+pub(super) fn is_url(name: &str) -> bool {
+    name.starts_with("http://") || name.starts_with("https://")
+}
+
+/// The labels of a built-in classifier, or a file's: one a line.
 fn label_names(name: &str) -> Result<Vec<Arc<str>>, Error> {
     if let Some(builtin) = Builtin::ALL.into_iter().find(|builtin| builtin.name() == name) {
         return Ok(builtin.labels().iter().map(|label| Arc::from(*label)).collect());

@@ -23,6 +23,12 @@ use report::Report;
 pub(crate) use report::confusions;
 
 pub(crate) fn run(options: &Eval) -> Result<(), Error> {
+    let asked = options.classifier.iter().chain(&options.compare);
+    if options.labels.is_some() && !asked.into_iter().any(|name| judge::is_url(name)) {
+        return Err(Error::Usage(
+            "--labels names a server's outputs; this classifier has its own".to_owned(),
+        ));
+    }
     let judge = |name: &str| Judge::named(name, options.labels.as_deref());
     // A wrong name should not cost the time to read the rows.
     let judges: Vec<Judge> = match &options.classifier {

@@ -204,6 +204,12 @@ impl Findings<'_> {
         );
         if self.both.is_some() && gates.encoder_weight == 0.0 {
             out.push_str("* The encoder is never asked: on the calibration rows it did not help.\n");
+        } else if self.both.is_some() && gates.sure_from > 1.0 {
+            let _ = writeln!(
+                out,
+                "* The encoder is asked about every prompt: there were too few rows to learn when the n-grams may be believed.\n* Both distributions are averaged, the encoder's with weight {:.2} (temperatures: encoder {:.3}, average {:.3}).",
+                gates.encoder_weight, gates.encoder_temperature, gates.blend_temperature
+            );
         } else if self.both.is_some() {
             let _ = writeln!(
                 out,
