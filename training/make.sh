@@ -35,3 +35,4 @@ python training/finetune.py "$wheel" "$work/corpus.jsonl" "$work/tuned.safetenso
     --epochs 1.5 --without "$without" --dev "$work/dev.jsonl"
 python training/quantise.py "$wheel" models "$work/tuned.safetensors"
 trainer train --data "$data" --models models --without "$without"
+cargo run --quiet --release --manifest-path training/pii/Cargo.toml -- train --data "$data" --out models/pii.safetensors
