@@ -149,7 +149,7 @@ fn validate(lesson: &Lesson<'_>, builtin: Builtin, without: &[&str]) -> (Gates, 
     let options = match builtin {
         // Accuracy hardly moves with the gate where nearly all prompts are harmless: the whole budget is used.
         Builtin::Safety => {
-            GateOptions { escalated: ESCALATED_FOR_SAFETY, slack: -1.0, ..GateOptions::default() }
+            GateOptions { escalated: ESCALATED_FOR_SAFETY, slack: None, ..GateOptions::default() }
         }
         _ => GateOptions { escalated: ESCALATED, ..GateOptions::default() },
     };

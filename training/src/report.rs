@@ -87,8 +87,6 @@ impl Report {
         gates: &Gates,
     ) {
         let outcomes = |gates: &Gates| trained.outcomes(data, targets, at, gates);
-        let never = Gates { sure_from: 0.0, familiar_to: 1.0, ..gates.clone() };
-        let always = Gates { sure_from: 2.0, ..gates.clone() };
         let judged = outcomes(gates);
         if judged.is_empty() {
             return;
@@ -96,8 +94,8 @@ impl Report {
         let cascade = Metrics::of(&judged);
         let part = Part {
             n: cascade.n,
-            ngram: Figures::of(&Metrics::of(&outcomes(&never))),
-            both: Figures::of(&Metrics::of(&outcomes(&always))),
+            ngram: Figures::of(&Metrics::of(&outcomes(&gates.never_asking()))),
+            both: Figures::of(&Metrics::of(&outcomes(&gates.always_asking()))),
             cascade: Figures::of(&cascade),
             recall: self.recall(&cascade),
             worst: self.worst(&cascade),

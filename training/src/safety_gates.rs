@@ -28,8 +28,8 @@ pub(crate) fn alarms(
         scores.sort_by(|a, b| b.0.total_cmp(&a.0));
         scores
     };
-    let ngram = scores(Gates { sure_from: 0.0, familiar_to: 1.0, ..gates.clone() });
-    let both = scores(Gates { sure_from: 2.0, ..gates.clone() });
+    let ngram = scores(gates.never_asking());
+    let both = scores(gates.always_asking());
     let alarm = |rate| Alarm { rate, ngram: exceeded_by(&ngram, rate), encoder: exceeded_by(&both, rate) };
     RATES.map(alarm).to_vec()
 }

@@ -4,7 +4,7 @@
 //! Pure arithmetic. Called by the router for `safety`.
 
 use crate::calibrate::argmax;
-use crate::model::{Alarm, Gates};
+use crate::gates::{Alarm, Gates};
 use crate::prompt::{Tier, Verdict};
 
 /// The label that raises no alarm; the others are attacks.

@@ -10,9 +10,28 @@ use crate::model_file::ModelFile;
 #[derive(Debug)]
 pub(crate) struct EncoderHead {
     branch: Branch,
-    outputs: usize,
-    weights: Vec<f32>,
-    bias: Vec<f32>,
+    projection: Projection,
+}
+
+/// A linear layer over pooled outputs: a row of weights per input, then the bias.
+#[derive(Debug, Clone)]
+pub(crate) struct Projection {
+    pub(crate) outputs: usize,
+    pub(crate) weights: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+}
+
+impl Projection {
+    /// Raw scores of an encoded text.
+    pub(crate) fn logits(&self, encoding: &Encoding) -> Vec<f32> {
+        let mut logits = self.bias.clone();
+        for (&x, row) in encoding.values().iter().zip(self.weights.chunks_exact(self.outputs)) {
+            for (logit, &weight) in logits.iter_mut().zip(row) {
+                *logit += x * weight;
+            }
+        }
+        logits
+    }
 }
 
 impl EncoderHead {
@@ -33,9 +52,11 @@ impl EncoderHead {
         }
         Ok(Self {
             branch,
-            outputs,
-            weights: file.floats("encoder_weights", &[branch.width(), outputs])?,
-            bias: file.floats("encoder_bias", &[outputs])?,
+            projection: Projection {
+                outputs,
+                weights: file.floats("encoder_weights", &[branch.width(), outputs])?,
+                bias: file.floats("encoder_bias", &[outputs])?,
+            },
         })
     }
 
@@ -45,12 +66,6 @@ impl EncoderHead {
 
     /// Raw scores of an encoded text.
     pub(crate) fn logits(&self, encoding: &Encoding) -> Vec<f32> {
-        let mut logits = self.bias.clone();
-        for (&x, row) in encoding.values().iter().zip(self.weights.chunks_exact(self.outputs)) {
-            for (logit, &weight) in logits.iter_mut().zip(row) {
-                *logit += x * weight;
-            }
-        }
-        logits
+        self.projection.logits(encoding)
     }
 }

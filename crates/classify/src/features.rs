@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::constraints;
 use crate::cues::{self, Cues, Mask, WORD_SEED};
+use crate::ends;
 use crate::error::Error;
 use crate::few_shots;
 use crate::hash;
@@ -127,7 +128,7 @@ impl Featuriser {
 
     /// Fills `out` with the features of `text`.
     pub(crate) fn run(&self, text: &str, scratch: &mut Scratch, out: &mut Features) {
-        let (head, tail) = edges(text);
+        let (head, tail) = ends::of(text, HEAD_BYTES, TAIL_BYTES);
         out.sparse.clear();
         out.grams.clear();
         out.cue_counts = [0; cues::COUNT];
@@ -142,16 +143,6 @@ impl Featuriser {
         }
         pass.finish(text, head, tail);
     }
-}
-
-/// The parts of `text` that are read: all of it, or both ends.
-pub(crate) fn edges(text: &str) -> (&str, &str) {
-    if text.len() <= HEAD_BYTES + TAIL_BYTES {
-        return (text, "");
-    }
-    let head = text.floor_char_boundary(HEAD_BYTES);
-    let tail = text.ceil_char_boundary(text.len() - TAIL_BYTES);
-    (&text[..head], &text[tail..])
 }
 
 /// The state of one pass over a text.

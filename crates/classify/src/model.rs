@@ -6,16 +6,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
-use crate::calibrate::{argmax, sigmoid, softmax, temper};
+use crate::calibrate::{argmax, sigmoid};
 use crate::encoder::{Branch, Encoding};
 use crate::encoder_head::EncoderHead;
 use crate::engine::Reading;
 use crate::error::Error;
+use crate::gates::Gates;
 use crate::head::LinearHead;
 use crate::model_file::ModelFile;
-use crate::prompt::{Builtin, Doubt, Tier, Verdict};
+use crate::prompt::{Builtin, Tier, Verdict};
 
 /// Format of classifier files; changes whenever features or layout do.
 pub(crate) const FORMAT: &str = "waypost-model-v2";
@@ -23,58 +23,6 @@ pub(crate) const FORMAT: &str = "waypost-model-v2";
 pub const FILE_NAME: &str = "model.safetensors";
 /// Probability given to "this says nothing" when the rule fires; the rest is shared evenly.
 const CONTENTLESS_CONFIDENCE: f32 = 0.9;
-
-/// What training found about when to believe which tier. Stored in the file as JSON.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Gates {
-    /// Tier 0's logits are divided by this, times one plus `novelty_slope` times the prompt's novelty.
-    pub temperature: f32,
-    /// How much less to trust tier 0 the newer a prompt's n-grams are.
-    pub novelty_slope: f32,
-    /// Tier 1's logits are divided by this.
-    pub encoder_temperature: f32,
-    /// Weight of tier 1 where both distributions are averaged, 0 to 1.
-    pub encoder_weight: f32,
-    /// The averaged distribution is sharpened (below 1) or softened (above 1) by this, times one plus
-    /// `blend_novelty_slope` times the prompt's novelty.
-    pub blend_temperature: f32,
-    /// How much less to trust both tiers the newer a prompt's n-grams are.
-    pub blend_novelty_slope: f32,
-    /// Below this confidence tier 0 asks for tier 1.
-    pub sure_from: f32,
-    /// Above this share of unseen n-grams tier 0 asks for tier 1, however sure it is.
-    pub familiar_to: f32,
-    /// Scores above which a prompt is flagged, by tier and false-alarm rate; empty but for `safety`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub alarms: Vec<Alarm>,
-}
-
-/// A threshold on 1 - p(benign) and the share of benign prompts beyond it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Alarm {
-    /// Share of benign prompts flagged, 0 to 1.
-    pub rate: f32,
-    /// Threshold when tier 0 answered.
-    pub ngram: f32,
-    /// Threshold when both tiers did.
-    pub encoder: f32,
-}
-
-impl Default for Gates {
-    fn default() -> Self {
-        Self {
-            temperature: 1.0,
-            novelty_slope: 0.0,
-            encoder_temperature: 1.0,
-            encoder_weight: 0.5,
-            blend_temperature: 1.0,
-            blend_novelty_slope: 0.0,
-            sure_from: 0.0,
-            familiar_to: 1.0,
-            alarms: Vec::new(),
-        }
-    }
-}
 
 /// A loaded classifier. Share it by reference; it has no state.
 #[derive(Debug)]
@@ -153,26 +101,22 @@ impl Model {
     fn decide(&self, reading: &Reading<'_>, encoding: Option<&Encoding>) -> Verdict {
         let count = self.labels.len();
         let (focus, novelty) = self.ngram.logits(reading.focus);
-        let mut probabilities = softmax(&focus[..count], self.gates.ngram_temperature(novelty));
-        let confidence = probabilities[argmax(&probabilities)];
+        let mut probabilities = self.gates.first(&focus[..count], novelty);
+        let doubt = self.gates.doubt(&probabilities, novelty);
         let mut difficulty = self.measures.then(|| sigmoid(focus[count]));
         let mut tier = Tier::Ngram;
         let asked = encoding.filter(|e| self.branch() == Some(e.branch()));
         if let (Some(head), Some(encoding)) = (&self.encoder, asked) {
             let logits = head.logits(encoding);
-            let other = softmax(&logits[..count], self.gates.encoder_temperature);
+            self.gates.second(&mut probabilities, &logits[..count], novelty);
             let weight = self.gates.encoder_weight;
-            for (p, q) in probabilities.iter_mut().zip(other) {
-                *p += weight * (q - *p);
-            }
-            temper(&mut probabilities, self.gates.both_temperature(novelty));
             difficulty = difficulty.map(|d| d + weight * (sigmoid(logits[count]) - d));
             tier = Tier::Encoder;
         }
         let mut silent = reading.focus.contentless;
         if let Some((context, weight)) = reading.context {
             let (logits, new) = self.ngram.logits(context);
-            let context = softmax(&logits[..count], self.gates.ngram_temperature(new));
+            let context = self.gates.first(&logits[..count], new);
             lean(&mut probabilities, &context, weight);
             difficulty = difficulty.map(|d| d + weight * (sigmoid(logits[count]) - d));
             silent = silent && weight < 1.0;
@@ -188,41 +132,12 @@ impl Model {
             confidence: probabilities[label],
             probabilities,
             tier,
-            doubt: (self.encoder.is_some() && !silent).then(|| self.doubt(confidence, novelty)).flatten(),
+            doubt: doubt.filter(|_| self.encoder.is_some() && !silent),
             novelty,
             difficulty,
             few_shots: self.measures.then_some(reading.focus.few_shots),
             constraints: self.measures.then_some(reading.focus.constraints),
         }
-    }
-
-    fn doubt(&self, confidence: f32, novelty: f32) -> Option<Doubt> {
-        if confidence < self.gates.sure_from {
-            Some(Doubt::Unsure)
-        } else {
-            (novelty > self.gates.familiar_to).then_some(Doubt::Unfamiliar)
-        }
-    }
-}
-
-impl Gates {
-    /// Tier 0's temperature for a prompt of this novelty.
-    pub(crate) fn ngram_temperature(&self, novelty: f32) -> f32 {
-        self.temperature * (1.0 + self.novelty_slope * novelty)
-    }
-
-    /// The temperature of the averaged distribution for a prompt of this novelty.
-    pub(crate) fn both_temperature(&self, novelty: f32) -> f32 {
-        self.blend_temperature * (1.0 + self.blend_novelty_slope * novelty)
-    }
-
-    fn sound(&self) -> bool {
-        let positive = |t: f32| t.is_finite() && t > 0.0;
-        let share = |s: f32| (0.0..=1.0).contains(&s);
-        [self.temperature, self.encoder_temperature, self.blend_temperature].into_iter().all(positive)
-            && [self.encoder_weight, self.familiar_to].into_iter().all(share)
-            && [self.novelty_slope, self.blend_novelty_slope].into_iter().all(|s| s.is_finite() && s >= 0.0)
-            && self.sure_from.is_finite()
     }
 }
 

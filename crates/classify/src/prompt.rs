@@ -85,7 +85,7 @@ impl Tier {
 pub enum Doubt {
     /// Its calibrated confidence is below what this model was found to need.
     Unsure,
-    /// Too many of the prompt's n-grams were never seen in training.
+    /// Too many of the prompt's words and pairs of words were never seen in training.
     Unfamiliar,
     /// It is judged by its similarity to examples, which the encoder always tells better.
     Similarity,

@@ -1,7 +1,7 @@
 //! The encoder against the published model run in float by PyTorch.
 
 use waypost_classify::Base;
-use waypost_classify::encoder::{Branch, MAX_TOKENS, Session};
+use waypost_classify::encoder::{Branch, MAX_TOKENS, Session, excerpt};
 
 #[derive(serde::Deserialize)]
 struct Row {
@@ -51,4 +51,18 @@ fn sessions_on_other_threads_give_the_same_numbers() {
     let here = encode();
     let there = std::thread::scope(|scope| scope.spawn(encode).join().unwrap());
     assert_eq!(here, there);
+}
+
+#[test]
+fn an_excerpt_reads_as_the_whole() {
+    let base = Base::embedded().unwrap();
+    let mut session = Session::new(base.encoder().clone()).unwrap();
+    for filler in ["word ", "é", "漢字 "] {
+        let text = format!("The beginning. {} The end.", filler.repeat(9000));
+        let cut = excerpt(&text);
+        assert!(cut.len() <= 2 * 4096 + 8, "{}", cut.len());
+        let mut encode = |text: &str| session.encode(text, Branch::Prompt).unwrap();
+        assert_eq!(encode(&cut), encode(&text), "{filler}");
+    }
+    assert_eq!(excerpt("short"), "short");
 }

@@ -11,13 +11,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use waypost_classify::Error;
-use waypost_classify::encoder::{Branch, Encoder, Encoding, Session};
+use waypost_classify::encoder::{Branch, Encoder, Encoding, Session, excerpt};
 use waypost_config::Encoder as Settings;
 
-/// Of a text, the encoder looks at this many bytes of each end.
-const EDGE_BYTES: usize = 4096;
-/// Stands between the ends of a cut text; wide enough that the encoder sees that it was cut, wherever characters end.
-const GAP: &str = "        ";
 /// The latest encoding counts for this part of the mean.
 const MEAN_OVER: u64 = 8;
 
@@ -83,10 +79,12 @@ impl Encoders {
         }
         let deadline = Instant::now() + time;
         let (reply, answer) = oneshot::channel();
-        queue.try_send(Job { text: edges(text), branch, deadline, reply }).map_err(|error| match error {
-            TrySendError::Full(_) => Asked::Busy,
-            TrySendError::Disconnected(_) => Asked::Failed,
-        })?;
+        queue.try_send(Job { text: excerpt(text), branch, deadline, reply }).map_err(
+            |error| match error {
+                TrySendError::Full(_) => Asked::Busy,
+                TrySendError::Disconnected(_) => Asked::Failed,
+            },
+        )?;
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(encoding)) => Ok(encoding),
             // Dropped unanswered: because its time was up, or because the encoder broke on it.
@@ -147,16 +145,6 @@ impl Job {
     fn is_wanted(&self, now: Instant) -> bool {
         now < self.deadline && !self.reply.is_closed()
     }
-}
-
-/// What the encoder looks at of a text: all of a short one, both ends of a long one.
-fn edges(text: &str) -> String {
-    if text.len() <= 2 * EDGE_BYTES {
-        return text.to_owned();
-    }
-    let head = &text[..text.floor_char_boundary(EDGE_BYTES)];
-    let tail = &text[text.ceil_char_boundary(text.len() - EDGE_BYTES)..];
-    [head, GAP, tail].concat()
 }
 
 #[cfg(test)]
@@ -245,18 +233,5 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("threads still hold the encoder");
-    }
-
-    #[test]
-    fn a_cut_text_reads_as_the_whole() {
-        let encoder = Arc::clone(Base::embedded().unwrap().encoder());
-        let mut session = Session::new(encoder).unwrap();
-        for filler in ["word ", "é", "漢字 "] {
-            let text = format!("The beginning. {} The end.", filler.repeat(9000));
-            let cut = edges(&text);
-            assert!(cut.len() <= 2 * EDGE_BYTES + GAP.len());
-            let mut encode = |text: &str| session.encode(text, Branch::Prompt).unwrap();
-            assert_eq!(encode(&cut), encode(&text), "{filler}");
-        }
     }
 }

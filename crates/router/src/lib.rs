@@ -26,6 +26,7 @@ pub use error::Error;
 pub use kserve::ask as ask_kserve;
 pub use personal::Personal;
 pub use prompt::PromptText;
+pub use ready::read_model;
 
 #[cfg(test)]
 mod tests;

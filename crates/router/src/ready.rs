@@ -183,13 +183,13 @@ fn rules(policy: &Policy) -> Result<Rules, waypost_classify::Error> {
     Rules::build(&policy.rules.iter().map(rule).collect::<Vec<_>>())
 }
 
-/// Reads the classifier that `waypost train` wrote into `folder`.
+/// Reads the classifier that `waypost train` wrote into `folder`; the file itself may be named too.
 ///
 /// # Errors
 /// When the file cannot be read, is larger than [`MAX_MODEL_BYTES`], damaged, foreign or made for another encoder; the
 /// error names it.
-fn read_model(base: &Base, folder: &Path) -> Result<Model, waypost_classify::Error> {
-    let path = folder.join(FILE_NAME);
+pub fn read_model(base: &Base, folder: &Path) -> Result<Model, waypost_classify::Error> {
+    let path = if folder.is_file() { folder.to_owned() } else { folder.join(FILE_NAME) };
     let shown = path.display().to_string();
     let failed = |source| waypost_classify::Error::Io { path: shown.clone(), source };
     let mut bytes = Vec::new();

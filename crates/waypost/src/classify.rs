@@ -11,8 +11,7 @@ use std::io::Read as _;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
-use waypost_classify::encoder::Session;
-use waypost_classify::{Base, Builtin, Cascade, Engine, Model, Prompt, Tier, Verdict};
+use waypost_classify::{Builtin, Cascade, Engine, Model, Prompt, Tier, Verdict};
 
 use crate::cli::Classify;
 use crate::error::Error;
@@ -58,7 +57,7 @@ pub(crate) fn run(options: &Classify) -> Result<(), Error> {
         None => {
             let engine = Engine::embedded()?;
             let begun = Instant::now();
-            let verdicts = AllBuiltin::new(&engine).classify(&prompt)?;
+            let verdicts = Cascade::new(&engine).classify_all(&builtins(&engine), &prompt)?;
             let each = micros(begun) / verdicts.len() as f64;
             for (builtin, verdict) in Builtin::ALL.into_iter().zip(verdicts) {
                 tell(builtin.name(), engine.builtin(builtin), &verdict, each);
@@ -72,47 +71,9 @@ fn micros(begun: Instant) -> f64 {
     begun.elapsed().as_secs_f64() * 1e6
 }
 
-/// All built-in classifiers over one reading and at most one encoding.
-struct AllBuiltin<'a> {
-    engine: &'a Engine,
-    session: Option<Session>,
-}
-
-impl<'a> AllBuiltin<'a> {
-    fn new(engine: &'a Engine) -> Self {
-        Self { engine, session: None }
-    }
-
-    /// One verdict per built-in classifier, in their order.
-    fn classify(&mut self, prompt: &Prompt<'_>) -> Result<Vec<Verdict>, Error> {
-        let Self { engine, session } = self;
-        let base: &Base = engine;
-        base.read(prompt, |reading| {
-            let mut encoding = None;
-            let mut verdicts = Vec::with_capacity(Builtin::ALL.len());
-            for builtin in Builtin::ALL {
-                let model = engine.builtin(builtin);
-                let mut verdict = model.judge(&reading);
-                if let Some(branch) = model.branch().filter(|_| verdict.doubt.is_some()) {
-                    // They are all trained on the same branch: what one asked for serves the others.
-                    let encoded = match encoding.take() {
-                        Some(encoded) => encoded,
-                        None => {
-                            let session = match session {
-                                Some(session) => session,
-                                None => session.insert(Session::new(base.encoder().clone())?),
-                            };
-                            session.encode(prompt.focus, branch)?
-                        }
-                    };
-                    verdict = model.judge_with(&reading, &encoded);
-                    encoding = Some(encoded);
-                }
-                verdicts.push(verdict);
-            }
-            Ok(verdicts)
-        })
-    }
+/// The built-in classifiers, in their order.
+fn builtins(engine: &Engine) -> [&Model; 4] {
+    Builtin::ALL.map(|builtin| &**engine.builtin(builtin))
 }
 
 fn read_stdin() -> Result<String, Error> {

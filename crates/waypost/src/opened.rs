@@ -5,13 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use waypost_classify::{Base, Builtin, Engine, FILE_NAME, Model};
+use waypost_router::read_model;
 
 use crate::error::Error;
-
-/// Largest classifier file read: 2,000 labels take about 150 MB. The gateway's limit is the same.
-const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A classifier with what it is built on.
 #[derive(Debug)]
@@ -35,9 +32,8 @@ impl Opened {
             return Err(Error::Usage(problem.to_owned()));
         }
         let file = file_of(name)?;
-        let bytes = read(&file)?;
         let base = Base::embedded()?;
-        let model = base.model(&file.display().to_string(), &bytes)?;
+        let model = read_model(&base, &file)?;
         Ok(Self::Folder(Box::new(base), Box::new(model)))
     }
 
@@ -72,13 +68,4 @@ fn file_of(name: &str) -> Result<PathBuf, Error> {
             "no classifier '{name}': built in are {names}; or give a folder written by `waypost train`"
         ),
     }))
-}
-
-fn read(file: &Path) -> Result<Bytes, Error> {
-    let io = |source| Error::File { path: file.to_owned(), source };
-    let size = std::fs::metadata(file).map_err(io)?.len();
-    if size > MAX_FILE_BYTES {
-        return Err(Error::Data(format!("{}: {size} bytes are too many for a classifier", file.display())));
-    }
-    Ok(std::fs::read(file).map_err(io)?.into())
 }

@@ -8,7 +8,7 @@ mod layer;
 mod session;
 mod weights;
 
-pub use session::Session;
+pub use session::{Session, excerpt};
 pub use weights::Encoder;
 
 /// Width of the hidden state.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::layer::{Workspace, normalise};
 use super::weights::Layers;
 use super::{BRANCH_LAYERS, Branch, Encoder, Encoding, HIDDEN, MAX_TOKENS};
+use crate::ends;
 use crate::error::Error;
 use crate::words::for_each_word;
 
@@ -15,6 +16,8 @@ const CLS: u16 = 101;
 const SEP: u16 = 102;
 /// Bytes of a text's start, and as many of its end, in which the tokens that are read are looked for.
 const EDGE_BYTES: usize = 4096;
+/// Stands between the ends of an excerpt; wide enough that it is seen to be cut, wherever characters end.
+const GAP: &str = "        ";
 /// Tokens of text read from the start when the text is too long; the rest of the room is for its end.
 const HEAD_TOKENS: usize = (MAX_TOKENS - 3).div_ceil(2);
 const TAIL_TOKENS: usize = MAX_TOKENS - 3 - HEAD_TOKENS;
@@ -61,6 +64,14 @@ impl Session {
     }
 }
 
+/// What a session looks at of `text`, to be kept: encoding it is encoding `text`.
+pub fn excerpt(text: &str) -> String {
+    match ends::of(text, EDGE_BYTES, EDGE_BYTES) {
+        (whole, "") => whole.to_owned(),
+        (head, tail) => [head, GAP, tail].concat(),
+    }
+}
+
 fn forward(
     layers: &Layers,
     branch: Branch,
@@ -96,12 +107,7 @@ fn mean(state: &[f32]) -> [f32; HIDDEN] {
 
 /// `[CLS] text [SEP]`, or `[CLS] start [SEP] end [SEP]` for a text that does not fit.
 fn tokenise(encoder: &Encoder, text: &str, ids: &mut Vec<u16>) {
-    let (head, tail) = if text.len() <= 2 * EDGE_BYTES {
-        (text, "")
-    } else {
-        let end = text.ceil_char_boundary(text.len() - EDGE_BYTES);
-        (&text[..text.floor_char_boundary(EDGE_BYTES)], &text[end..])
-    };
+    let (head, tail) = ends::of(text, EDGE_BYTES, EDGE_BYTES);
     ids.clear();
     ids.push(CLS);
     let (mut word, mut pieces) = (String::new(), Vec::new());

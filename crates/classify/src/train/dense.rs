@@ -6,6 +6,7 @@
 use super::random::Random;
 use super::sgd::{Target, accumulate, adagrad, gradient};
 use crate::encoder::Encoding;
+use crate::encoder_head::Projection;
 
 /// What may be chosen about training tier 1's head.
 #[derive(Debug, Clone)]
@@ -30,25 +31,6 @@ impl Default for DenseOptions {
     }
 }
 
-/// Trained weights: a row per input, then the bias.
-#[derive(Debug, Clone)]
-pub(crate) struct DenseWeights {
-    pub(crate) outputs: usize,
-    pub(crate) weights: Vec<f32>,
-    pub(crate) bias: Vec<f32>,
-}
-
-impl DenseWeights {
-    /// Raw scores of an encoded text.
-    pub(crate) fn logits(&self, encoding: &Encoding) -> Vec<f32> {
-        let mut out = self.bias.clone();
-        for (&x, row) in encoding.values().iter().zip(self.weights.chunks_exact(self.outputs)) {
-            accumulate(&mut out, row, x);
-        }
-        out
-    }
-}
-
 /// Length of a standardised input.
 const INPUT_LENGTH: f32 = 6.0;
 /// Least spread of a column, so that a constant one is not blown up.
@@ -62,7 +44,7 @@ pub(crate) fn train(
     (labels, measures): (usize, bool),
     options: &DenseOptions,
     mut progress: impl FnMut(usize),
-) -> DenseWeights {
+) -> Projection {
     let outputs = labels + usize::from(measures);
     let width = chosen.first().map_or(0, |&at| encodings[at].values().len());
     let (means, factors) = spread(encodings, chosen, width);
@@ -100,7 +82,7 @@ pub(crate) fn train(
         progress(epoch + 1);
     }
     fold(&mut weights, &mut bias, &means, &factors);
-    DenseWeights { outputs, weights, bias }
+    Projection { outputs, weights, bias }
 }
 
 /// Mean of each column and what to multiply by: standardised, then scaled so that a whole input has length one or so

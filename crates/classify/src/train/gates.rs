@@ -5,23 +5,23 @@
 
 use super::sgd::Target;
 use super::{Prepared, Trained};
-use crate::calibrate::{Scored, argmax, fit_temperature, log_loss, softmax, temper};
-use crate::model::Gates;
+use crate::calibrate::{Scored, argmax, fit_temperature, log_loss};
+use crate::gates::Gates;
 
 /// What may be chosen about the gates.
 #[derive(Debug, Clone)]
 pub struct GateOptions {
     /// Most of the validation texts that may be escalated, 0 to 1.
     pub escalated: f32,
-    /// Accuracy that may be given up for fewer escalations.
-    pub slack: f32,
+    /// Accuracy that may be given up for fewer escalations; without it all that may be escalated is.
+    pub slack: Option<f32>,
     /// Share of the validation texts that count as familiar however new their n-grams.
     pub familiar: f32,
 }
 
 impl Default for GateOptions {
     fn default() -> Self {
-        Self { escalated: 0.15, slack: 0.001, familiar: 0.98 }
+        Self { escalated: 0.15, slack: Some(0.001), familiar: 0.98 }
     }
 }
 
@@ -41,24 +41,18 @@ pub(crate) struct Scores {
 }
 
 impl Scores {
-    /// The cascade's distribution, and whether tier 1 was asked; mirrors `Model::decide`.
+    /// The cascade's distribution, and whether tier 1 was asked.
     pub(super) fn cascade(&self, labels: usize, gates: &Gates) -> (Vec<f32>, bool) {
-        let probabilities = softmax(&self.ngram[..labels], gates.ngram_temperature(self.novelty));
-        let confidence = probabilities[argmax(&probabilities)];
-        if self.encoder.is_some() && (confidence < gates.sure_from || self.novelty > gates.familiar_to) {
-            return (self.blend(labels, gates), true);
-        }
-        (probabilities, false)
+        let first = gates.first(&self.ngram[..labels], self.novelty);
+        let asked = self.encoder.is_some() && gates.doubt(&first, self.novelty).is_some();
+        (if asked { self.blend(labels, gates) } else { first }, asked)
     }
 
     /// The averaged distribution.
     fn blend(&self, labels: usize, gates: &Gates) -> Vec<f32> {
-        let mut out = softmax(&self.ngram[..labels], gates.ngram_temperature(self.novelty));
+        let mut out = gates.first(&self.ngram[..labels], self.novelty);
         if let Some(encoder) = &self.encoder {
-            for (p, q) in out.iter_mut().zip(softmax(&encoder[..labels], gates.encoder_temperature)) {
-                *p += gates.encoder_weight * (q - *p);
-            }
-            temper(&mut out, gates.both_temperature(self.novelty));
+            gates.second(&mut out, &encoder[..labels], self.novelty);
         }
         out
     }
@@ -130,9 +124,7 @@ fn gate(gates: &mut Gates, rows: &[(Scores, usize, f32)], labels: usize, options
     gates.familiar_to = novelties[((novelties.len() - 1) as f32 * options.familiar) as usize];
     let mut confidences: Vec<f32> = rows
         .iter()
-        .map(|(s, ..)| {
-            softmax(&s.ngram[..labels], gates.ngram_temperature(s.novelty)).into_iter().fold(0.0, f32::max)
-        })
+        .map(|(s, ..)| gates.first(&s.ngram[..labels], s.novelty).into_iter().fold(0.0, f32::max))
         .collect();
     confidences.sort_by(f32::total_cmp);
     let at_share = |share: f32| confidences[((confidences.len() - 1) as f32 * share) as usize];
@@ -141,8 +133,10 @@ fn gate(gates: &mut Gates, rows: &[(Scores, usize, f32)], labels: usize, options
         right.count() as f32 / rows.len() as f32
     };
     let with = |share: f32| Gates { sure_from: at_share(share), ..gates.clone() };
-    let wanted = accuracy(&with(options.escalated)) - options.slack;
-    let shares = (0..=GATE_STEPS).map(|step| options.escalated * step as f32 / GATE_STEPS as f32);
-    let share = shares.map(|share| (share, with(share))).find(|(_, gates)| accuracy(gates) >= wanted);
-    gates.sure_from = at_share(share.map_or(options.escalated, |(share, _)| share));
+    let saved = options.slack.and_then(|slack| {
+        let wanted = accuracy(&with(options.escalated)) - slack;
+        let mut shares = (0..=GATE_STEPS).map(|step| options.escalated * step as f32 / GATE_STEPS as f32);
+        shares.find(|&share| accuracy(&with(share)) >= wanted)
+    });
+    gates.sure_from = at_share(saved.unwrap_or(options.escalated));
 }

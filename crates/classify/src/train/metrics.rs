@@ -20,6 +20,14 @@ pub struct Outcome {
     pub escalated: bool,
 }
 
+impl Outcome {
+    /// The label given and how sure of it.
+    pub fn given(&self) -> (usize, f32) {
+        let given = argmax(&self.probabilities);
+        (given, self.probabilities.get(given).copied().unwrap_or(0.0))
+    }
+}
+
 /// Counts of true label (row) against given label (column).
 #[derive(Debug, Clone, Serialize)]
 pub struct Confusion {
@@ -64,8 +72,7 @@ impl Metrics {
         let mut counts = vec![vec![0; labels]; labels];
         let mut bins = vec![Bin::default(); BINS];
         for outcome in outcomes {
-            let given = argmax(&outcome.probabilities);
-            let confidence = outcome.probabilities.get(given).copied().unwrap_or(0.0);
+            let (given, confidence) = outcome.given();
             counts[outcome.label][given] += 1;
             let bin = &mut bins[((confidence * BINS as f32) as usize).min(BINS - 1)];
             bin.n += 1;

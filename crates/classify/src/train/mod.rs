@@ -23,10 +23,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::calibrate::{argmax, softmax};
 use crate::encoder::{Branch, Encoding, Session};
+use crate::encoder_head::Projection;
 use crate::engine::Base;
 use crate::error::Error;
 use crate::features::{Features, Scratch};
-use crate::model::Gates;
+use crate::gates::Gates;
 
 /// What both tiers see of some texts, computed once and trained on many times.
 #[derive(Debug)]
@@ -121,7 +122,7 @@ pub struct Recipe {
 #[derive(Debug)]
 pub struct Trained {
     pub(crate) linear: linear::Weights,
-    pub(crate) dense: Option<(Branch, dense::DenseWeights)>,
+    pub(crate) dense: Option<(Branch, Projection)>,
 }
 
 /// Trains both tiers on the texts at `chosen`. `progress` is told the tier (0 or 1) and its finished passes.
@@ -157,7 +158,7 @@ pub fn train(
 /// The targets with tier 1's word on the chosen and the extra texts, and the list of both.
 fn teach(
     data: &Prepared,
-    dense: &dense::DenseWeights,
+    dense: &Projection,
     targets: &[Target],
     chosen: &[usize],
     (extra, weight): (&[usize], f32),

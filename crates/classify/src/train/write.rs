@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use super::Trained;
 use crate::encoder::Branch;
 use crate::features::{BUCKETS, DENSE, GRAMS};
+use crate::gates::Gates;
 use crate::head::MAX_NUMBERED_ROWS;
-use crate::model::{FORMAT, Gates};
+use crate::model::FORMAT;
 use crate::model_file::{self, Tensor};
 
 pub(super) fn file(

@@ -13,7 +13,7 @@ use waypost_router::PromptText;
 use waypost_wire::RequestView;
 
 use super::answer::{Answer, Answers};
-use super::{AllBuiltin, MAX_INPUT_BYTES};
+use super::{MAX_INPUT_BYTES, builtins};
 use crate::data::not_json;
 use crate::error::Error;
 use crate::lines::{self, Line};
@@ -49,9 +49,9 @@ pub(super) fn one(opened: &Opened) -> Result<(), Error> {
 
 /// Answers every line with all built-in classifiers.
 pub(super) fn all(engine: &Engine) -> Result<(), Error> {
-    let mut builtin = AllBuiltin::new(engine);
+    let (mut cascade, models) = (Cascade::new(engine), builtins(engine));
     stream(|text, out| {
-        let verdicts = builtin.classify(&prompt(text))?;
+        let verdicts = cascade.classify_all(&models, &prompt(text))?;
         let answers = Builtin::ALL.into_iter().zip(&verdicts);
         write(
             out,

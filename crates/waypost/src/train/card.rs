@@ -204,7 +204,7 @@ impl Findings<'_> {
         );
         if self.both.is_some() && gates.encoder_weight == 0.0 {
             out.push_str("* The encoder is never asked: on the calibration rows it did not help.\n");
-        } else if self.both.is_some() && gates.sure_from > 1.0 {
+        } else if self.both.is_some() && gates.always_asks() {
             let _ = writeln!(
                 out,
                 "* The encoder is asked about every prompt: there were too few rows to learn when the n-grams may be believed.\n* Both distributions are averaged, the encoder's with weight {:.2} (temperatures: encoder {:.3}, average {:.3}).",
@@ -213,7 +213,7 @@ impl Findings<'_> {
         } else if self.both.is_some() {
             let _ = writeln!(
                 out,
-                "* The encoder is asked when the n-grams' confidence is below {:.3}, or when more than {:.1} % of a prompt's n-grams were never seen in training.\n* Then both distributions are averaged, the encoder's with weight {:.2} (temperatures: encoder {:.3}, average {:.3}).",
+                "* The encoder is asked when the n-grams' confidence is below {:.3}, or when more than {:.1} % of a prompt's words and pairs of words were never seen in training.\n* Then both distributions are averaged, the encoder's with weight {:.2} (temperatures: encoder {:.3}, average {:.3}).",
                 gates.sure_from,
                 gates.familiar_to * 100.0,
                 gates.encoder_weight,

@@ -37,8 +37,6 @@ const MAX_ESCALATED: f32 = 0.3;
 /// Calibration texts below which the encoder is always asked: so few teach the n-grams little, and say little about where
 /// they may be believed. Of 360 bank messages a cap cost a tenth of the right answers.
 const MIN_GATED: usize = 500;
-/// A gate that no confidence passes.
-const ALWAYS: f32 = 2.0;
 /// Up to so many labels both trainings run at once; n-gram weights and their state take half a megabyte a label.
 const MAX_LABELS_AT_ONCE: usize = 500;
 
@@ -74,8 +72,6 @@ pub(crate) fn run(options: &Train) -> Result<(), Error> {
     let gates = calibrate(&part, &prepared, &targets, &split);
     let judge = |gates: &Gates| part.outcomes(&prepared, &targets, &split.test, gates);
     let outcomes = judge(&gates);
-    let never = Gates { sure_from: 0.0, familiar_to: 1.0, ..gates.clone() };
-    let always = Gates { sure_from: ALWAYS, ..gates.clone() };
     let findings = Findings {
         name: options.name.clone().unwrap_or_else(|| folder.name()),
         file: options.data.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -87,8 +83,8 @@ pub(crate) fn run(options: &Train) -> Result<(), Error> {
         sources: &data.sources,
         warnings: &warnings,
         metrics: Metrics::of(&outcomes),
-        ngram: Metrics::of(&judge(&never)),
-        both: (!options.no_encoder).then(|| Metrics::of(&judge(&always))),
+        ngram: Metrics::of(&judge(&gates.never_asking())),
+        both: (!options.no_encoder).then(|| Metrics::of(&judge(&gates.always_asking()))),
         gates: &gates,
         floor: thresholds::floor(&outcomes),
         thresholds: (0..data.names.len()).map(|label| thresholds::one_vs_rest(&outcomes, label)).collect(),
@@ -105,14 +101,15 @@ pub(crate) fn run(options: &Train) -> Result<(), Error> {
 /// When to believe which tier, from the calibration rows.
 fn calibrate(part: &Trained, data: &Prepared, targets: &[Target], split: &Split) -> Gates {
     let budget = GateOptions { escalated: MAX_ESCALATED, ..GateOptions::default() };
-    let mut gates = fit_gates(part, data, targets, &split.calibration, &budget);
+    let gates = fit_gates(part, data, targets, &split.calibration, &budget);
     if gates.encoder_weight == 0.0 {
         // Its word would not count: asking would only cost time.
-        (gates.sure_from, gates.familiar_to) = (0.0, 1.0);
+        gates.never_asking()
     } else if split.calibration.len() < MIN_GATED {
-        gates.sure_from = ALWAYS;
+        gates.always_asking()
+    } else {
+        gates
     }
-    gates
 }
 
 fn write(folder: &Folder, findings: &Findings<'_>, trained: &Trained, base: &Base) -> Result<(), Error> {

@@ -25,7 +25,7 @@ pub(crate) fn floor(outcomes: &[Outcome]) -> Option<Threshold> {
     let mut scored: Vec<(f32, bool)> = outcomes
         .iter()
         .map(|outcome| {
-            let (given, confidence) = best(&outcome.probabilities);
+            let (given, confidence) = outcome.given();
             (confidence, given == outcome.label)
         })
         .collect();
@@ -40,12 +40,6 @@ pub(crate) fn one_vs_rest(outcomes: &[Outcome], label: usize) -> Option<Threshol
         .collect();
     let all = scored.iter().filter(|(_, right)| *right).count();
     lowest(&mut scored, all, |_, right| right)
-}
-
-/// Index and value of the largest; the first on ties.
-pub(crate) fn best(probabilities: &[f32]) -> (usize, f32) {
-    let larger = |best: (usize, f32), next: (usize, f32)| if next.1 > best.1 { next } else { best };
-    probabilities.iter().copied().enumerate().fold((0, f32::NEG_INFINITY), larger)
 }
 
 /// The longest run from the top that keeps the promise; `counted` says which number of it is a share of `all`.
