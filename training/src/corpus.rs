@@ -12,13 +12,15 @@ use serde_json::Value;
 use waypost_classify::train::Random;
 use waypost_classify::{Builtin, Error};
 
-use crate::{own, roughen, templates};
+use crate::{own, roughen, tasks, templates};
 
 /// Prompts made from each template.
 const EXPANSIONS: usize = 8;
 /// Rows taken from one group for one label.
 const GROUP_CAP: usize = 1200;
 const SEED: u64 = 7;
+/// One row in this many is kept from training in the validation run.
+const FAMILIAR_SHARE: u32 = 12;
 
 /// A text with every label that is known of it, as indices into the built-in label orders.
 #[derive(Debug, Clone, Serialize)]
@@ -31,11 +33,24 @@ pub(crate) struct Row {
     pub(crate) safety: Option<u32>,
     /// `family:part`; validation holds out whole families.
     pub(crate) group: String,
+    /// Kept from training while validating, to see what familiar traffic looks like.
+    pub(crate) familiar: bool,
 }
 
 impl Row {
     pub(crate) fn new(text: String, group: String) -> Self {
-        Self { text, group, task: None, complexity: None, difficulty: None, domain: None, safety: None }
+        // Both versions of a prompt fall on the same side: the careless one is a copy of the row with another text.
+        let familiar = crc32fast::hash(text.as_bytes()).is_multiple_of(FAMILIAR_SHARE);
+        Self {
+            text,
+            group,
+            familiar,
+            task: None,
+            complexity: None,
+            difficulty: None,
+            domain: None,
+            safety: None,
+        }
     }
 
     /// The label for a built-in classifier.
@@ -71,9 +86,12 @@ pub(crate) fn rows(data: &Path, here: &Path) -> Result<Vec<Row>, Error> {
         rows.push(row);
     }
     rows.extend(own::composed(here)?);
+    rows.extend(tasks::prompts(&read(&here.join("tasks.txt"))?)?);
     rows.extend(templated(here)?);
-    let mut safety = own::safety(&here.join("safety/prompts.txt"))?;
-    safety.extend(own::safety(&here.join("safety/long.txt"))?);
+    let mut safety = Vec::new();
+    for file in ["prompts.txt", "long.txt", "frames.txt", "overrides.txt"] {
+        safety.extend(own::safety(&here.join("safety").join(file))?);
+    }
     rows.extend(own::framed(&safety, &read(&here.join("safety/goals.txt"))?, &mut random));
     Ok(rows)
 }

@@ -18,8 +18,6 @@ use crate::report::Report;
 use crate::{balance, dev, roughen, safety_gates};
 
 const THREADS: usize = 2;
-/// One row in this many is kept from training in the validation run, to see what familiar traffic looks like.
-const FAMILIAR_SHARE: usize = 12;
 /// Families with fewer familiar rows are not reported on their own.
 const MIN_SHOWN: usize = 80;
 const SEED: u64 = 5;
@@ -128,20 +126,19 @@ fn validate(lesson: &Lesson<'_>, builtin: Builtin, without: &[&str]) -> (Gates, 
     let rows = lesson.rows;
     let mut report = Report::new(builtin);
     let mut targets = lesson.targets(builtin);
-    let mut random = Random(SEED);
     let mut unseen: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let (mut familiar, mut taught) = (Vec::new(), Vec::new());
     for at in lesson.known(&targets) {
         let group = rows[at].group.as_str();
         if let Some(family) = without.iter().find(|w| group.starts_with(**w)) {
             unseen.entry(*family).or_default().push(at);
-        } else if random.below(FAMILIAR_SHARE) == 0 {
+        } else if rows[at].familiar {
             familiar.push(at);
         } else {
             taught.push(at);
         }
     }
-    let held = |at: &usize| without.iter().any(|w| rows[*at].group.starts_with(*w));
+    let held = |at: &usize| rows[*at].familiar || without.iter().any(|w| rows[*at].group.starts_with(*w));
     let unlabelled = lesson.unlabelled(&targets).into_iter().filter(|at| !held(at)).collect();
     let trained = lesson.fit(builtin, &targets, &taught, unlabelled);
     weigh(&mut targets, &familiar, unseen.values());

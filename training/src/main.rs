@@ -12,6 +12,7 @@ mod own;
 mod report;
 mod roughen;
 mod safety_gates;
+mod tasks;
 mod templates;
 
 use std::io::Write as _;

@@ -130,7 +130,7 @@ fn passages(text: &str) -> Vec<Passage> {
     let block = |block: &str| {
         let mut lines = block.lines().skip_while(|l| !l.starts_with("= "));
         let code = lines.next()?.strip_prefix("= ")?.split(' ').next()?;
-        let domain = DOMAINS.iter().position(|d| *d == code)? as u32;
+        let domain = domain(code)?;
         let parts: Vec<(char, String)> =
             lines.filter_map(|l| Some((l.chars().next()?, unescape(l.get(2..)?)))).collect();
         let text = parts.iter().find(|(part, _)| *part == 't')?.1.clone();
@@ -208,7 +208,7 @@ fn shorten(passage: &str, random: &mut Random) -> String {
 fn prompt_line(line: &str) -> Option<Row> {
     let (code, rest) = line.split_once(' ')?;
     let (marks, text) = rest.split_once(' ')?;
-    let domain = DOMAINS.iter().position(|d| *d == code)? as u32;
+    let domain = domain(code)?;
     let complexity = COMPLEXITIES.find(marks.chars().next()?)? as u32;
     let level = marks.chars().nth(1)?.to_digit(10).filter(|d| (1..=5).contains(d))?;
     // Levels 1 to 5 to the middles of five equal parts.
@@ -221,18 +221,23 @@ fn prompt_line(line: &str) -> Option<Row> {
     })
 }
 
+/// The domain label of a code.
+pub(crate) fn domain(code: &str) -> Option<u32> {
+    DOMAINS.iter().position(|d| *d == code).map(|at| at as u32)
+}
+
 fn section(line: &str) -> Option<&str> {
     line.strip_prefix('[').and_then(|l| l.strip_suffix(']'))
 }
 
-fn label(builtin: Builtin, name: &str) -> Result<u32, Error> {
+pub(crate) fn label(builtin: Builtin, name: &str) -> Result<u32, Error> {
     let found = builtin.labels().iter().position(|l| *l == name);
     found
         .map(|at| at as u32)
         .ok_or_else(|| Error::Data(format!("no {} label is called {name:?}", builtin.name())))
 }
 
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     text.replace("\\n", "\n")
 }
 
