@@ -1,8 +1,9 @@
 """Fine-tunes MiniLM on all labels of the built-in classifiers at once, on a GPU where there is one.
 
-Rows carry labels for some of the classifiers; each contributes to the loss of those it has. Several runs that differ in
-their seed are averaged weight by weight. Token embeddings stay as they are in the shipped file, int8. The heads learnt here
-are thrown away: `waypost-training train` fits its own on the int8 encoder.
+Rows carry labels for some of the classifiers; each contributes to the loss of those it has. With --teachers, models of which
+every layer is tuned come first; what they hold likely on average is learnt beside the labels, and instead of those that a row
+lacks. Token embeddings stay as they are in the shipped file, int8. The heads learnt here are thrown away:
+`waypost-training train` fits its own on the int8 encoder.
 Usage: finetune.py START.safetensors TOKENIZER.json CORPUS.jsonl.gz OUT.safetensors [--without PREFIX,…] [--dev DEV.jsonl.gz] …
 """
 
@@ -17,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, gelu, scaled_dot_product_attention
+from torch.nn.functional import binary_cross_entropy_with_logits, gelu, log_softmax, scaled_dot_product_attention
 
 SEED = 2026
 HEADS, HIDDEN, LAYERS, MAX_TOKENS = 12, 384, 6, 96
@@ -26,6 +27,8 @@ TASKS = {"task": 12, "complexity": 7, "domain": 14, "safety": 3}
 BATCH_TOKENS = 8192
 SHOWN_EVERY = 500
 SMOOTHING, DIFFICULTY_SHARE, WARM_UP = 0.05, 0.5, 0.06
+# How much the teachers' word counts against a label, and what a row counts that has only their word.
+TEACHER_SHARE, UNLABELLED_WEIGHT = 0.5, 0.5
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -149,14 +152,44 @@ def hidden(ids, share, random):
     return torch.where(masked & (ids > MASK), MASK, ids)
 
 
-def loss_of(rows, index, logits, difficulty):
+def targets(rows, taught=None):
+    """For each classifier what is wanted of every row, [rows, labels], and what it counts, [rows]."""
+    out = []
+    for column, (name, size) in enumerate(TASKS.items()):
+        labels, weights = rows.labels[:, column], rows.weights[:, column]
+        known = labels >= 0
+        wanted = torch.nn.functional.one_hot(labels.clamp(min=0), size) * (1 - SMOOTHING) + SMOOTHING / size
+        if taught:
+            mixed = (1 - TEACHER_SHARE) * wanted + TEACHER_SHARE * taught[name]
+            wanted = torch.where(known[:, None], mixed, taught[name])
+            weights = torch.where(known, weights, UNLABELLED_WEIGHT)
+        out.append((name, wanted, weights * (known | bool(taught))))
+    return out
+
+
+def loss_of(rows, index, logits, difficulty, wanted):
     total = 0.0
-    for column, name in enumerate(TASKS):
-        each = cross_entropy(logits[name], rows.labels[index, column], reduction="none", label_smoothing=SMOOTHING, ignore_index=-100)
-        total = total + (each * rows.weights[index, column]).sum() / len(index)
-    wanted = rows.difficulty[index]
-    each = binary_cross_entropy_with_logits(difficulty, wanted.clamp(min=0.0), reduction="none")
-    return total + DIFFICULTY_SHARE * (each * (wanted >= 0)).sum() / len(index)
+    for name, target, weights in wanted:
+        each = -(target[index] * log_softmax(logits[name], 1)).sum(1)
+        total = total + (each * weights[index]).sum() / len(index)
+    known = rows.difficulty[index]
+    each = binary_cross_entropy_with_logits(difficulty, known.clamp(min=0.0), reduction="none")
+    return total + DIFFICULTY_SHARE * (each * (known >= 0)).sum() / len(index)
+
+
+@torch.no_grad()
+def opinion(models, rows):
+    """The models' mean probabilities for every row, by classifier."""
+    out = {name: torch.zeros(len(rows.lengths), size, device=DEVICE) for name, size in TASKS.items()}
+    for model in models:
+        model.eval()
+        for at in rows.batches(np.arange(len(rows.lengths)), np.random.default_rng(0)):
+            index, ids, lengths = rows.take(at)
+            with torch.autocast(DEVICE, torch.bfloat16):
+                logits, _ = model(ids, lengths)
+            for name in TASKS:
+                out[name][index] += logits[name].float().softmax(1) / len(models)
+    return out
 
 
 @torch.no_grad()
@@ -185,16 +218,16 @@ def shown(rows, at):
     return ("familiar " if rows.familiar[at] else "") + family
 
 
-def fit(start, rows, taught, options, seed):
+def fit(start, rows, taught, options, seed, frozen, epochs, wanted):
     torch.manual_seed(seed)
     random, masks = np.random.default_rng(seed), torch.Generator(DEVICE).manual_seed(seed)
-    model = Model(start, options.frozen, options.dropout).to(DEVICE).train()
+    model = Model(start, frozen, options.dropout).to(DEVICE).train()
     fresh = [*model.heads.parameters(), *model.difficulty.parameters()]
     depth = lambda at: options.rate * options.decay ** (LAYERS - 1 - at)
-    parts = [{"params": layer.parameters(), "lr": depth(at)} for at, layer in enumerate(model.layers) if at >= options.frozen]
+    parts = [{"params": layer.parameters(), "lr": depth(at)} for at, layer in enumerate(model.layers) if at >= frozen]
     parts.append({"params": fresh, "lr": 4 * options.rate})
     optimiser = torch.optim.AdamW(parts, weight_decay=options.weight_decay, fused=DEVICE == "cuda")
-    steps = int(len(rows.batches(taught, random)) * options.epochs)
+    steps = int(len(rows.batches(taught, random)) * epochs)
     factor = lambda step: min((step + 1) / (WARM_UP * steps), 0.5 * (1 + math.cos(math.pi * step / steps)))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
     todo, started, running = [], time.time(), 0.0
@@ -203,7 +236,7 @@ def fit(start, rows, taught, options, seed):
         index, ids, lengths = rows.take(todo.pop())
         with torch.autocast(DEVICE, torch.bfloat16):
             logits, difficulty = model(hidden(ids, options.masked, masks), lengths)
-        loss = loss_of(rows, index, logits, difficulty)
+        loss = loss_of(rows, index, logits, difficulty, wanted)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -216,15 +249,6 @@ def fit(start, rows, taught, options, seed):
     return model
 
 
-def average(models):
-    """The mean of several models' weights, in the first of them."""
-    state = models[0].state_dict()
-    for name, tensor in state.items():
-        if tensor.is_floating_point():
-            tensor.copy_(torch.stack([m.state_dict()[name] for m in models]).mean(0))
-    return models[0]
-
-
 def main():
     parser = argparse.ArgumentParser()
     for name in ("start", "tokenizer", "corpus", "out"):
@@ -232,10 +256,11 @@ def main():
     parser.add_argument("--without", default="", help="prefixes of groups that are left out and judged")
     parser.add_argument("--dev", help="rows that are only judged")
     parser.add_argument("--name", default="run")
-    parser.add_argument("--seeds", type=int, default=1, help="runs whose weights are averaged")
-    parser.add_argument("--epochs", type=float, default=6)
-    parser.add_argument("--frozen", type=int, default=3, help="lower layers that stay as published")
-    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--teachers", type=int, default=0)
+    parser.add_argument("--teacher-epochs", type=float, default=9)
+    parser.add_argument("--epochs", type=float, default=12)
+    parser.add_argument("--frozen", type=int, default=2, help="lower layers that stay as published")
+    parser.add_argument("--rate", type=float, default=4e-4)
     parser.add_argument("--decay", type=float, default=0.9, help="factor on the rate, layer by layer downwards")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--masked", type=float, default=0.1)
@@ -255,13 +280,13 @@ def main():
     taught, held = np.flatnonzero(~out), np.flatnonzero(out)
     print(f"{options.name}: {len(taught)} rows, {int(rows.lengths[taught].sum())} tokens, {len(held)} held, on {DEVICE}", flush=True)
     start = load_file(options.start)
-    models = []
-    for seed in range(SEED, SEED + options.seeds):
-        models.append(fit(start, rows, taught, options, seed))
-        print(f"{options.name} seed {seed}   {judge(models[-1], rows, held)}", flush=True)
-    model = average(models)
-    if options.seeds > 1:
-        print(f"{options.name} mean   {judge(model, rows, held)}", flush=True)
+    teachers = []
+    for seed in range(SEED + 1, SEED + 1 + options.teachers):
+        teachers.append(fit(start, rows, taught, options, seed, 0, options.teacher_epochs, targets(rows)))
+        print(f"{options.name} teacher {seed}   {judge(teachers[-1], rows, held)}", flush=True)
+    wanted = targets(rows, opinion(teachers, rows) if teachers else None)
+    model = fit(start, rows, taught, options, SEED, options.frozen, options.epochs, wanted)
+    print(f"{options.name}   {judge(model, rows, held)}", flush=True)
     save_file(model.tuned_tensors(options.frozen), options.out)
 
 

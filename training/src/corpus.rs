@@ -86,10 +86,10 @@ pub(crate) fn rows(data: &Path, here: &Path) -> Result<Vec<Row>, Error> {
         rows.push(row);
     }
     rows.extend(own::composed(here)?);
-    rows.extend(tasks::prompts(&read(&here.join("tasks.txt"))?)?);
+    rows.extend(tasks::prompts(here, &["tasks.txt", "tasks2.txt"])?);
     rows.extend(templated(here)?);
     let mut safety = Vec::new();
-    for file in ["prompts.txt", "long.txt", "frames.txt", "overrides.txt"] {
+    for file in ["prompts.txt", "long.txt", "frames.txt", "overrides.txt", "fluent.txt"] {
         safety.extend(own::safety(&here.join("safety").join(file))?);
     }
     rows.extend(own::framed(&safety, &read(&here.join("safety/goals.txt"))?, &mut random));
@@ -129,6 +129,9 @@ fn task_type(set: &mut Set, data: &Path) -> Result<(), Error> {
         let (text, label, source) = (field(&row, "text"), field(&row, "label"), field(&row, "source"));
         let part = source.split_once(':').map_or(source, |(_, part)| part);
         let group = group_of(part);
+        if !says_what(part, text) {
+            continue;
+        }
         // A question about a text that is not there teaches nothing about needing context.
         let passage = text.len() > 300 || group.starts_with("dolly");
         let (complexity, difficulty) = match (label, group.split(':').next().unwrap_or_default()) {
@@ -148,6 +151,16 @@ fn task_type(set: &mut Set, data: &Path) -> Result<(), Error> {
         set.add(text, &group, label, complexity, Some(difficulty));
     }
     Ok(())
+}
+
+/// Whether a person could tell the label: some natural instructions were cut to a first sentence that asks nothing, and one
+/// task that goes by Rewrite asks which of several queries is badly formed.
+fn says_what(part: &str, text: &str) -> bool {
+    const EMPTY: [&str; 3] =
+        ["you will be given a sentence.", "you are given a sentence.", "along with a change aspect."];
+    const TELLING: [&str; 3] = ["reconize", "recognize", "should change"];
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    !part.starts_with("task674") && (!says(&EMPTY) || says(&TELLING))
 }
 
 /// `family:part` of a `task_type` source.

@@ -1,11 +1,13 @@
-//! Prompts composed from `tasks.txt`: definitions of tasks with inputs, laid out as guides, pipelines and collections do.
+//! Prompts composed from `tasks*.txt`: definitions of tasks with inputs, laid out as guides, pipelines and collections do.
 //!
 //! Format: `training/README.md`. Every definition meets every input in the file's order; the layout is drawn. Called by `corpus`.
+
+use std::path::Path;
 
 use waypost_classify::train::Random;
 use waypost_classify::{Builtin, Error};
 
-use crate::corpus::Row;
+use crate::corpus::{Row, read};
 use crate::own::{domain, label, unescape};
 
 /// Prompts made of each input.
@@ -25,11 +27,15 @@ struct Block {
     inputs: Vec<(String, Option<String>)>,
 }
 
-/// All prompts of the file; each block is a group of its own.
-pub(crate) fn prompts(text: &str) -> Result<Vec<Row>, Error> {
+/// All prompts of the files; each block is a group of its own.
+pub(crate) fn prompts(folder: &Path, files: &[&str]) -> Result<Vec<Row>, Error> {
+    let mut blocks = Vec::new();
+    for file in files {
+        read_blocks(&read(&folder.join(file))?, &mut blocks)?;
+    }
     let mut random = Random(SEED);
     let mut out = Vec::new();
-    for (number, block) in blocks(text)?.iter().enumerate() {
+    for (number, block) in blocks.iter().enumerate() {
         for at in 0..block.inputs.len() {
             for _ in 0..PER_INPUT {
                 let definition = &block.definitions[random.below(block.definitions.len())];
@@ -51,10 +57,9 @@ pub(crate) fn prompts(text: &str) -> Result<Vec<Row>, Error> {
     Ok(out)
 }
 
-fn blocks(text: &str) -> Result<Vec<Block>, Error> {
-    let mut out: Vec<Block> = Vec::new();
+fn read_blocks(text: &str, out: &mut Vec<Block>) -> Result<(), Error> {
     for line in text.lines().filter(|l| !l.is_empty() && !l.starts_with("# ")) {
-        let bad = || Error::Data(format!("tasks.txt: cannot read {line:?}"));
+        let bad = || Error::Data(format!("tasks: cannot read {line:?}"));
         let (mark, rest) = line.split_once(' ').ok_or_else(bad)?;
         match (mark, out.last_mut()) {
             ("=", _) => {
@@ -73,7 +78,7 @@ fn blocks(text: &str) -> Result<Vec<Block>, Error> {
         }
     }
     out.retain(|block| !block.definitions.is_empty());
-    Ok(out)
+    Ok(())
 }
 
 /// One or two other inputs of the block that have outputs.
