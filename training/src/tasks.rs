@@ -115,3 +115,37 @@ fn lay_out(definition: &str, input: &str, examples: &[(&str, &str)], random: &mu
         _ => format!("{definition}\n\n\"{input}\"\n\nAnswer:"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    const TEXT: &str = "= Summarization | his\nd Sum it up. Be brief.\nd Shorter?\ni Rome fell.\no It fell.\ni Troy\\nburned.\no It burned.\n";
+
+    #[test]
+    fn every_input_is_met_and_keeps_its_lines() {
+        let mut blocks = Vec::new();
+        read_blocks(TEXT, &mut blocks).unwrap();
+        assert_eq!(blocks.len(), 1);
+        assert_eq!(blocks[0].inputs[1], ("Troy\nburned.".to_owned(), Some("It burned.".to_owned())));
+        let mut random = Random(SEED);
+        for _ in 0..60 {
+            let text = lay_out(&blocks[0].definitions[0], &blocks[0].inputs[0].0, &[], &mut random);
+            assert!(text.contains("Rome fell.") && text.contains("Sum it up"), "{text}");
+        }
+        let shown = lay_out("Sum it up.", "Troy", &worked(&blocks[0], 1), &mut random);
+        assert!(
+            shown.contains("It fell.") && shown.contains("Troy") && !shown.contains("It burned."),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_line_without_a_block_or_mark_is_named() {
+        for bad in ["d first", "= Summarization", "= Nothing | his", "= Summarization | xyz", "x y"] {
+            assert!(read_blocks(bad, &mut Vec::new()).is_err(), "{bad}");
+        }
+    }
+}

@@ -24,17 +24,17 @@ const HEAD_BYTES: usize = 12 * 1024;
 /// Bytes read from the end of a text longer than both together.
 const TAIL_BYTES: usize = 12 * 1024;
 /// Words at the start that count as edge.
-const LEAD_WORDS: usize = 24;
+const LEAD_WORDS: usize = 64;
 /// Words at the end that count as edge.
-const TAIL_WORDS: usize = 16;
+const TAIL_WORDS: usize = 32;
 /// Letters of a word that enter character n-grams.
 const CHAR_GRAM_WORD_BYTES: usize = 24;
-const CHAR_GRAM: usize = 4;
+const CHAR_GRAM: usize = 5;
 /// Words searched for the verb that says what is wanted.
 const VERB_WORDS: usize = 14;
 
 /// log2 of the number of n-gram buckets.
-const BUCKET_BITS: u32 = 16;
+const BUCKET_BITS: u32 = 17;
 /// Number of n-gram buckets.
 pub(crate) const BUCKETS: usize = 1 << BUCKET_BITS;
 /// log2 of the number of slots in which a model notes the words and pairs of words it was taught. More than buckets: a

@@ -9,17 +9,11 @@ use crate::error::Error;
 use crate::features::{BUCKETS, DENSE, Features, GRAMS};
 use crate::model_file::ModelFile;
 
-/// Row number of a bucket that training never touched.
-const UNSEEN: u16 = u16::MAX;
-/// Most rows that are numbered; a head with more keeps a row for every bucket.
-pub(crate) const MAX_NUMBERED_ROWS: usize = UNSEEN as usize;
-
 /// The trained weights of tier 0.
 #[derive(Debug)]
 pub(crate) struct LinearHead {
     outputs: usize,
-    /// Bucket to row; absent where every bucket has one.
-    rows: Option<Vec<u16>>,
+    rows: Rows,
     /// One bit per slot of words and pairs that training saw.
     known: Bytes,
     ngrams: Bytes,
@@ -30,23 +24,13 @@ pub(crate) struct LinearHead {
 
 impl LinearHead {
     /// Reads the head's tensors for `outputs` outputs.
-    pub(crate) fn open(file: &ModelFile<'_>, name: &str, outputs: usize) -> Result<Self, Error> {
-        let taught = file.u16s("ngram_buckets")?;
-        let numbered = || {
-            let mut rows = vec![UNSEEN; BUCKETS];
-            for (row, &bucket) in taught.iter().enumerate() {
-                rows[usize::from(bucket)] = row as u16;
-            }
-            rows
-        };
-        if taught.len() > MAX_NUMBERED_ROWS && taught.len() != BUCKETS {
-            return Err(Error::model(name, format!("{} n-gram rows", taught.len())));
-        }
+    pub(crate) fn open(file: &ModelFile<'_>, outputs: usize) -> Result<Self, Error> {
+        let rows = Rows::of(&file.int8("ngram_buckets", &[BUCKETS / 8])?);
         Ok(Self {
             outputs,
-            rows: (taught.len() < BUCKETS).then(numbered),
             known: file.int8("known_grams", &[GRAMS / 8])?,
-            ngrams: file.int8("ngrams", &[taught.len(), outputs])?,
+            ngrams: file.int8("ngrams", &[rows.count, outputs])?,
+            rows,
             ngram_scales: file.floats("ngram_scales", &[outputs])?,
             dense: file.floats("dense", &[DENSE, outputs])?,
             bias: file.floats("bias", &[outputs])?,
@@ -57,11 +41,7 @@ impl LinearHead {
     pub(crate) fn logits(&self, features: &Features) -> (Vec<f32>, f32) {
         let mut counts = vec![0_i32; self.outputs];
         for &bucket in &features.sparse {
-            let row = match &self.rows {
-                Some(rows) if rows[bucket as usize] == UNSEEN => continue,
-                Some(rows) => usize::from(rows[bucket as usize]),
-                None => bucket as usize,
-            };
+            let Some(row) = self.rows.of_bucket(bucket as usize) else { continue };
             for (count, &weight) in counts.iter_mut().zip(&self.ngrams[row * self.outputs..][..self.outputs])
             {
                 *count += i32::from(weight as i8);
@@ -83,8 +63,56 @@ impl LinearHead {
     }
 }
 
+/// Which buckets have a row of weights, and where it is: a bit a bucket, and how many are set before each word of bits.
+#[derive(Debug)]
+struct Rows {
+    bits: Vec<u64>,
+    before: Vec<u32>,
+    count: usize,
+}
+
+impl Rows {
+    /// From one bit a bucket, lowest first.
+    fn of(bytes: &[u8]) -> Self {
+        let word = |chunk: &[u8]| chunk.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        let bits: Vec<u64> = bytes.chunks(8).map(word).collect();
+        let mut count = 0_u32;
+        let number = |word: &u64| {
+            let before = count;
+            count += word.count_ones();
+            before
+        };
+        let before = bits.iter().map(number).collect();
+        Self { bits, before, count: count as usize }
+    }
+
+    fn of_bucket(&self, bucket: usize) -> Option<usize> {
+        let (word, bit) = (self.bits[bucket / 64], 1_u64 << (bucket % 64));
+        (word & bit != 0).then(|| (self.before[bucket / 64] + (word & (bit - 1)).count_ones()) as usize)
+    }
+}
+
 /// Share of a text's words and pairs of words that are not among the `known`.
 pub(crate) fn novelty(known: &[u8], features: &Features) -> f32 {
     let new = features.grams.iter().filter(|&&gram| known[gram as usize / 8] >> (gram % 8) & 1 == 0).count();
     new as f32 / features.grams.len().max(1) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_numbered_in_the_order_of_their_buckets() {
+        let mut bytes = vec![0_u8; BUCKETS / 8];
+        let taught = [0, 7, 8, 63, 64, 1000, BUCKETS - 1];
+        taught.iter().for_each(|bucket| bytes[bucket / 8] |= 1 << (bucket % 8));
+        let rows = Rows::of(&bytes);
+        assert_eq!(rows.count, taught.len());
+        for (row, &bucket) in taught.iter().enumerate() {
+            assert_eq!(rows.of_bucket(bucket), Some(row));
+        }
+        assert_eq!(rows.of_bucket(62), None);
+        assert_eq!(rows.of_bucket(65), None);
+    }
 }

@@ -18,7 +18,7 @@ use crate::model_file::ModelFile;
 use crate::prompt::{Builtin, Tier, Verdict};
 
 /// Format of classifier files; changes whenever features or layout do.
-pub(crate) const FORMAT: &str = "waypost-model-v2";
+pub(crate) const FORMAT: &str = "waypost-model-v3";
 /// Name of the file in a trained folder.
 pub const FILE_NAME: &str = "model.safetensors";
 /// Probability given to "this says nothing" when the rule fires; the rest is shared evenly.
@@ -54,7 +54,7 @@ impl Model {
             Builtin::ALL.into_iter().find(|b| labels.iter().map(|l| &**l).eq(b.labels().iter().copied()));
         let measures = builtin == Some(Builtin::Complexity);
         let outputs = labels.len() + usize::from(measures);
-        let ngram = LinearHead::open(&file, shown, outputs)?;
+        let ngram = LinearHead::open(&file, outputs)?;
         // The metadata says whether there is a tier 1: a file that lost its tensors must not pass for one without.
         let head = file.text("branch").is_ok().then(|| EncoderHead::open(&file, shown, outputs, encoder));
         Ok(Self {

@@ -73,13 +73,6 @@ impl<'a> ModelFile<'a> {
         Ok(floats)
     }
 
-    /// A list of 16-bit numbers of any length, copied out.
-    pub(crate) fn u16s(&self, tensor: &str) -> Result<Vec<u16>, Error> {
-        let count = self.tensors.tensor(tensor).map_or(0, |view| view.shape().iter().product());
-        let bytes = self.tensor(tensor, Dtype::U16, &[count])?;
-        Ok(bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect())
-    }
-
     fn tensor(&self, tensor: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a [u8], Error> {
         let view: TensorView<'a> =
             self.tensors.tensor(tensor).map_err(|e| Error::model(self.name, format!("{tensor}: {e}")))?;
@@ -105,12 +98,6 @@ impl Tensor {
     pub(crate) fn int8(name: &'static str, shape: &[usize], values: &[i8]) -> Self {
         let data = values.iter().map(|&v| v as u8).collect();
         Self { name, dtype: "I8", shape: shape.to_vec(), data }
-    }
-
-    /// A list of 16-bit numbers.
-    pub(crate) fn u16s(name: &'static str, values: &[u16]) -> Self {
-        let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self { name, dtype: "U16", shape: vec![values.len()], data }
     }
 
     /// A float tensor.

@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::model_file::ModelFile;
 
 /// Width of a row.
-pub(crate) const DIMS: usize = 256;
-const FORMAT: &str = "waypost-static-v1";
+pub(crate) const DIMS: usize = 128;
+const FORMAT: &str = "waypost-static-v2";
 
 /// The embedding table.
 #[derive(Debug)]

@@ -18,9 +18,11 @@ pub(crate) const HEADS: usize = 12;
 /// Width of the feed-forward layer.
 pub(crate) const FEED_FORWARD: usize = 1536;
 /// Layers that both branches share.
-pub(crate) const TRUNK_LAYERS: usize = 3;
+pub(crate) const TRUNK_LAYERS: usize = 2;
 /// Layers of a branch.
-pub(crate) const BRANCH_LAYERS: usize = 3;
+pub(crate) const BRANCH_LAYERS: usize = 4;
+/// Layers whose means the `sentence` branch gives, the last ones.
+pub(crate) const POOLED_LAYERS: usize = 3;
 /// Longest input in tokens, `[CLS]` and `[SEP]` included. Of a longer text both ends are read.
 pub const MAX_TOKENS: usize = 96;
 
@@ -51,7 +53,7 @@ impl Branch {
     pub fn width(self) -> usize {
         match self {
             Self::Prompt => HIDDEN,
-            Self::Sentence => BRANCH_LAYERS * HIDDEN,
+            Self::Sentence => POOLED_LAYERS * HIDDEN,
         }
     }
 }

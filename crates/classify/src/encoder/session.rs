@@ -85,9 +85,10 @@ fn forward(
         layer.run(state, work)?;
     }
     let mut values = Vec::with_capacity(branch.width());
+    let silent = BRANCH_LAYERS - branch.width() / HIDDEN;
     for (at, layer) in layers.branch(branch).iter().enumerate() {
         layer.run(state, work)?;
-        if branch == Branch::Sentence || at + 1 == BRANCH_LAYERS {
+        if at >= silent {
             values.extend(mean(state));
         }
     }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::model_file::ModelFile;
 use crate::wordpiece::WordPiece;
 
-const FORMAT: &str = "waypost-encoder-v1";
+const FORMAT: &str = "waypost-encoder-v2";
 
 /// The encoder's weights. Share them by reference; a [`Session`](super::Session) runs them.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ pub struct DenseOptions {
 
 impl Default for DenseOptions {
     fn default() -> Self {
-        Self { epochs: 24, rate: 0.04, l2: 1e-4, dropout: 0.3, smoothing: 0.1, seed: 2026 }
+        Self { epochs: 40, rate: 0.1, l2: 1e-5, dropout: 0.5, smoothing: 0.05, seed: 2026 }
     }
 }
 

@@ -7,6 +7,9 @@ use super::sgd::{Target, accumulate, adagrad, gradient};
 use crate::features::{BUCKETS, DENSE, Features, GRAMS};
 use crate::head::novelty;
 
+/// N-gram rows a classifier keeps.
+const MAX_ROWS: usize = BUCKETS / 4 * 3;
+
 /// What may be chosen about training.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -29,8 +32,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            epochs: 10,
-            rate_sparse: 0.05,
+            epochs: 30,
+            rate_sparse: 0.15,
             rate_dense: 0.05,
             l2: 1e-4,
             dropout: 0.5,
@@ -48,8 +51,8 @@ pub(crate) struct Weights {
     pub(crate) ngrams: Vec<f32>,
     pub(crate) dense: Vec<f32>,
     pub(crate) bias: Vec<f32>,
-    /// Buckets that training touched.
-    pub(crate) touched: Vec<bool>,
+    /// Buckets whose rows are kept.
+    pub(crate) kept: Vec<bool>,
     /// One bit per slot of words and pairs that training saw.
     pub(crate) known: Vec<u8>,
 }
@@ -70,7 +73,7 @@ pub(crate) fn train(
     let mut kept = Vec::new();
     let mut scores = Vec::new();
     for &at in chosen {
-        features[at].sparse.iter().for_each(|&bucket| weights.touched[bucket as usize] = true);
+        features[at].sparse.iter().for_each(|&bucket| weights.kept[bucket as usize] = true);
         features[at].grams.iter().for_each(|&gram| weights.known[gram as usize / 8] |= 1 << (gram % 8));
     }
     for epoch in 0..options.epochs {
@@ -87,6 +90,7 @@ pub(crate) fn train(
         }
         progress(epoch + 1);
     }
+    weights.prune();
     weights
 }
 
@@ -99,9 +103,27 @@ impl Weights {
             ngrams: zeros(BUCKETS),
             dense: zeros(DENSE),
             bias: zeros(1),
-            touched: vec![false; BUCKETS],
+            kept: vec![false; BUCKETS],
             known: vec![0; GRAMS / 8],
         }
+    }
+
+    /// Drops the least rows: the last third decides little, and would be most of what a classifier weighs on disk.
+    fn prune(&mut self) {
+        let mut rows: Vec<(f32, usize)> = (0..BUCKETS)
+            .filter(|&bucket| self.kept[bucket])
+            .map(|bucket| (self.row(bucket).iter().map(|w| w * w).sum(), bucket))
+            .collect();
+        rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (_, bucket) in rows.into_iter().skip(MAX_ROWS) {
+            self.kept[bucket] = false;
+            self.ngrams[bucket * self.outputs..][..self.outputs].fill(0.0);
+        }
+    }
+
+    /// The weights of a bucket.
+    pub(crate) fn row(&self, bucket: usize) -> &[f32] {
+        &self.ngrams[bucket * self.outputs..][..self.outputs]
     }
 
     fn scores(&self, sparse: &[u32], value: f32, dense: &[f32], out: &mut Vec<f32>) {

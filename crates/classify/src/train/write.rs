@@ -1,6 +1,6 @@
 //! Trained heads to the bytes of a classifier file; the same heads give the same bytes.
 //!
-//! N-gram rows are quantised to int8 with one scale per output, and only rows that training touched are kept. Called by
+//! N-gram rows are quantised to int8 with one scale per output. Called by
 //! `Trained::to_file`.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,6 @@ use super::Trained;
 use crate::encoder::Branch;
 use crate::features::{BUCKETS, DENSE, GRAMS};
 use crate::gates::Gates;
-use crate::head::MAX_NUMBERED_ROWS;
 use crate::model::FORMAT;
 use crate::model_file::{self, Tensor};
 
@@ -29,13 +28,13 @@ pub(super) fn file(
             *scale = scale.max(weight.abs() / 127.0);
         }
     }
-    let mut buckets = Vec::new();
+    let mut buckets = vec![0_i8; BUCKETS / 8];
     let mut ngrams = Vec::new();
-    let every = linear.touched.iter().filter(|touched| **touched).count() > MAX_NUMBERED_ROWS;
-    for bucket in (0..BUCKETS).filter(|&bucket| every || linear.touched[bucket]) {
-        buckets.push(bucket as u16);
-        let row = &linear.ngrams[bucket * outputs..(bucket + 1) * outputs];
-        ngrams.extend(row.iter().zip(&scales).map(|(weight, scale)| (weight / scale).round() as i8));
+    for bucket in (0..BUCKETS).filter(|&bucket| linear.kept[bucket]) {
+        buckets[bucket / 8] |= (1_u8 << (bucket % 8)) as i8;
+        ngrams.extend(
+            linear.row(bucket).iter().zip(&scales).map(|(weight, scale)| (weight / scale).round() as i8),
+        );
     }
     let mut metadata: BTreeMap<String, String> = BTreeMap::from([
         ("format".into(), FORMAT.into()),
@@ -49,9 +48,9 @@ pub(super) fn file(
         Tensor::floats("bias", &[outputs], &linear.bias),
         Tensor::floats("dense", &[DENSE, outputs], &linear.dense),
         Tensor::floats("ngram_scales", &[outputs], &scales),
-        Tensor::int8("ngrams", &[buckets.len(), outputs], &ngrams),
+        Tensor::int8("ngrams", &[ngrams.len() / outputs, outputs], &ngrams),
         Tensor::int8("known_grams", &[GRAMS / 8], &known),
-        Tensor::u16s("ngram_buckets", &buckets),
+        Tensor::int8("ngram_buckets", &[BUCKETS / 8], &buckets),
     ];
     if let Some((branch, dense)) = &trained.dense {
         metadata.insert("branch".into(), Branch::name(*branch).into());

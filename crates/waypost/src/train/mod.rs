@@ -37,8 +37,8 @@ const MAX_ESCALATED: f32 = 0.3;
 /// Calibration texts below which the encoder is always asked: so few teach the n-grams little, and say little about where
 /// they may be believed. Of 360 bank messages a cap cost a tenth of the right answers.
 const MIN_GATED: usize = 500;
-/// Up to so many labels both trainings run at once; n-gram weights and their state take half a megabyte a label.
-const MAX_LABELS_AT_ONCE: usize = 500;
+/// Up to so many labels both trainings run at once; n-gram weights and their state take a megabyte a label.
+const MAX_LABELS_AT_ONCE: usize = 250;
 
 pub(crate) fn run(options: &Train) -> Result<(), Error> {
     let progress = Progress::start();
