@@ -1,5 +1,5 @@
 # Two commands matter: `make run` and `make test`. The others are what they are made of.
-.PHONY: run test bench models
+.PHONY: run test bench bench-classify models
 
 run: ## build, start Waypost, say what it found
 	cargo build --release --locked -p waypost
@@ -11,6 +11,9 @@ test: ## set up and pass every test
 bench: ## measure against peers, in one interleaved run
 	cargo build --profile dist --locked -p waypost
 	./bench/run.sh
+
+bench-classify: ## measure the classifiers against encoders run the usual ways
+	./bench/classify.sh
 
 models: ## train the embedded classifiers again from ../shared/datasets
 	./training/make.sh

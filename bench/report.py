@@ -1,7 +1,7 @@
 """Tables of a bench run, for the terminal and for docs/benchmarks.md.
 
 Only formats: what holds is decided in goals.py. In the page it touches nothing outside its two markers.
-Called by gateway.py.
+Called by gateway.py and classify.py.
 """
 
 from statistics import median
@@ -83,12 +83,12 @@ def case_tables(merged):
     return "\n\n".join(parts)
 
 
-def into_page(page, text):
+def into_page(page, text, begin=BEGIN, end=END):
     """Puts `text` between the markers of the page."""
     with open(page, encoding="utf-8") as file:
-        before, found, rest = file.read().partition(BEGIN)
-    _, ended, after = rest.partition(END)
+        before, found, rest = file.read().partition(begin)
+    _, ended, after = rest.partition(end)
     if not found or not ended:
-        raise ValueError(f"{page} lacks the markers {BEGIN} and {END}")
+        raise ValueError(f"{page} lacks the markers {begin} and {end}")
     with open(page, "w", encoding="utf-8") as file:
-        file.write(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+        file.write(f"{before}{begin}\n\n{text}\n\n{end}{after}")

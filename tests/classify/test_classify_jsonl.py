@@ -236,6 +236,14 @@ def test_personal_data_is_told_span_by_span():
         assert bool(answer["spans"]) == (label == "pii")
 
 
+def test_personal_data_of_an_earlier_turn_is_found_as_the_gateway_finds_it():
+    text = f"write to {PERSONAL['EMAIL_ADDRESS']}"
+    talk = [{"role": "user", "content": text}, {"role": "assistant", "content": "ok"}, {"role": "user", "content": "thanks"}]
+    (answer,) = ask("pii", [{"messages": talk}])
+    assert answer["label"] == "pii"
+    assert [(span["kind"], span["part"]) for span in answer["spans"]] == [("EMAIL_ADDRESS", "context")]
+
+
 def test_the_help_names_every_classifier():
     text = run("classify", "--help").stdout
     for name in (*LABELS, "pii"):

@@ -53,11 +53,15 @@ pub(crate) struct Scored {
     pub(crate) weight: f32,
 }
 
-/// Weighted negative log-likelihood of the right labels.
+/// Weighted negative log-likelihood of the right labels, each held to be right with a probability of (n+1)/(n+2) only: that
+/// few rows are all right proves no certainty (Platt 1999, "Probabilistic Outputs for Support Vector Machines").
 pub(crate) fn log_loss(scored: &[Scored], temperature: f32) -> f64 {
+    let doubt = 1.0 / (scored.len() as f64 + 2.0);
     let each = |s: &Scored| {
-        let p = softmax(&s.logits, temperature)[s.label].max(1e-9);
-        -f64::from(p.ln()) * f64::from(s.weight)
+        let logs = softmax(&s.logits, temperature).into_iter().map(|p| f64::from(p.max(1e-9).ln()));
+        let others = (s.logits.len().max(2) - 1) as f64;
+        let share = |label: usize| if label == s.label { 1.0 - doubt } else { doubt / others };
+        -logs.enumerate().map(|(label, log)| share(label) * log).sum::<f64>() * f64::from(s.weight)
     };
     scored.iter().map(each).sum()
 }
@@ -93,6 +97,13 @@ mod tests {
         assert!((temperature - 6.0 / 3.0_f32.ln()).abs() < 0.05, "{temperature}");
         let sure = |t: f32| softmax(&scored[0].logits, t)[0];
         assert!(sure(1.0) > 0.95 && (sure(temperature) - 0.75).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_few_right_answers_prove_no_certainty() {
+        let right = |count| vec![Scored { logits: vec![1.0, 0.0], label: 0, weight: 1.0 }; count];
+        let sure = |count| softmax(&[1.0, 0.0], fit_temperature(&right(count)))[0];
+        assert!((sure(8) - 0.9).abs() < 0.01 && (sure(48) - 0.98).abs() < 0.01, "{} {}", sure(8), sure(48));
     }
 
     #[test]

@@ -25,13 +25,16 @@ const MAX_EXAMPLES: usize = 500;
 /// Similarity (0 to 1) below which a prompt resembles no example.
 const EXAMPLES_THRESHOLD: f32 = 0.4;
 
-/// The classifier, with every route found among its labels where they are known.
+/// The classifier, with every route found among its labels where they are known, or among those that `rules` give.
 pub(crate) fn bind(
     reader: &mut Reader<'_>,
     spec: &ClassifierSpec,
+    rules: &[RuleSpec],
     routes: &Routes,
     bound: &[Route],
 ) -> Result<Classifier, Fault> {
+    let ruled: Vec<String> = rules.iter().map(|rule| reader.get(&rule.label)).collect::<Result<_, _>>()?;
+    let only_known = |labels: &[&str]| only_known(routes, bound, labels, &ruled);
     let (own, at) = match spec {
         ClassifierSpec::Named(name) => {
             let (classifier, known) = match reader.get(name)? {
@@ -41,7 +44,7 @@ pub(crate) fn bind(
                 Builtin::Safety => (Classifier::Safety { false_alarms: None }, Known::Safety),
                 Builtin::Pii => (Classifier::Pii, Known::Pii),
             };
-            only_known(routes, bound, known.labels())?;
+            only_known(known.labels())?;
             return Ok(classifier);
         }
         ClassifierSpec::Own(own, at) => (own, *at),
@@ -57,7 +60,7 @@ pub(crate) fn bind(
             Ok(Classifier::Trained { folder: reader.folder.join(reader.get(path)?).into() })
         }
         OwnSpec { path: None, safety: Some(safety), examples: None, kserve: None, .. } => {
-            only_known(routes, bound, Known::Safety.labels())?;
+            only_known(Known::Safety.labels())?;
             let rate = fraction(reader, &safety.false_alarms)?;
             if !(MIN_FALSE_ALARMS..=MAX_FALSE_ALARMS).contains(&rate) {
                 let problem = format!("must be between {MIN_FALSE_ALARMS} and {MAX_FALSE_ALARMS}");
@@ -68,7 +71,7 @@ pub(crate) fn bind(
         OwnSpec { path: None, safety: None, examples: Some(examples), kserve: None, .. } => {
             let texts = read_examples(reader, examples, at)?;
             let labels: Vec<&str> = texts.iter().map(|(label, _)| label.as_str()).collect();
-            only_known(routes, bound, &labels)?;
+            only_known(&labels)?;
             Ok(Classifier::Examples { texts: texts.into() })
         }
         OwnSpec { path: None, safety: None, examples: None, kserve: Some(kserve), .. } => {
@@ -166,9 +169,9 @@ fn read_examples(reader: &mut Reader<'_>, examples: &Examples, at: Location) -> 
     }
 }
 
-fn only_known(routes: &Routes, bound: &[Route], labels: &[&str]) -> Result<(), Fault> {
+fn only_known(routes: &Routes, bound: &[Route], labels: &[&str], ruled: &[String]) -> Result<(), Fault> {
     for ((raw, _), route) in routes.0.iter().zip(bound) {
-        if !labels.contains(&&*route.label) {
+        if !labels.contains(&&*route.label) && !ruled.iter().any(|label| **label == *route.label) {
             return Err(raw.fault(unknown_label(&raw.quoted(), &route.label, labels)));
         }
     }

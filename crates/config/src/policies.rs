@@ -124,7 +124,7 @@ fn own(
         let model = models.find(reader, model)?;
         bound.push(Route { label: name, model });
     }
-    let classifier = classifiers::bind(reader, classifier, routes, &bound)?;
+    let classifier = classifiers::bind(reader, classifier, &spec.rules, routes, &bound)?;
     Ok((classifier, bound))
 }
 
@@ -179,9 +179,10 @@ impl Policy {
     /// Holds the routes against labels that became known after the configuration was read.
     ///
     /// # Errors
-    /// A sentence about the first route whose label is not among them.
+    /// A sentence about the first route whose label is neither among them nor given by a rule.
     pub fn check_labels(&self, labels: &[&str]) -> Result<(), String> {
-        match self.routes.iter().find(|route| !labels.contains(&&*route.label)) {
+        let ruled = |label: &str| self.rules.iter().any(|rule| *rule.label == *label);
+        match self.routes.iter().find(|route| !labels.contains(&&*route.label) && !ruled(&route.label)) {
             Some(Route { label, .. }) => {
                 Err(classifiers::unknown_label(&format!(" `{label}`"), label, labels))
             }

@@ -117,6 +117,15 @@ fn the_encoder_has_its_threads_queue_and_deadline() {
 }
 
 #[test]
+fn a_rule_may_have_a_label_of_its_own() {
+    let policy = "    classifier: task\n    rules: [{label: vip, keywords: [ceo]}]\n    default: small\n";
+    let bound = load(&format!("{policy}    routes: {{vip: large, Open QA: small}}\n"));
+    assert_eq!(bound.check_labels(&["Open QA"]), Ok(()));
+    let said = error(&format!("{policy}    routes: {{vip: small, vop: small}}\n"));
+    assert!(said.contains("no label `vop`"), "{said}");
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_line() {
     let routes = "    routes: {Open QA: small}\n    default: small\n";
     let cases = [

@@ -26,11 +26,6 @@ impl Opened {
         if let Some(builtin) = Builtin::ALL.into_iter().find(|builtin| builtin.name() == name) {
             return Ok(Self::Builtin(Box::new(Engine::embedded()?), builtin));
         }
-        if name == "pii" {
-            let problem =
-                "pii finds spans, not one label of many; see them with `waypost classify --classifier pii`";
-            return Err(Error::Usage(problem.to_owned()));
-        }
         let file = file_of(name)?;
         let base = Base::embedded()?;
         let model = read_model(&base, &file)?;
@@ -65,7 +60,7 @@ fn file_of(name: &str) -> Result<PathBuf, Error> {
     Err(Error::Usage(match path.is_dir() {
         true => format!("{name} holds no {FILE_NAME}; `waypost train --out {name}` writes one"),
         false => format!(
-            "no classifier '{name}': built in are {names}; or give a folder written by `waypost train`"
+            "no classifier '{name}': built in are {names}, pii; or give a folder written by `waypost train`"
         ),
     }))
 }

@@ -10,12 +10,15 @@ use std::rc::Rc;
 use super::{Cell, MAX_FIELDS_SHOWN, MAX_LINE_BYTES, Reading};
 use crate::error::Error;
 
+/// How an open quotation mark is spoken of.
+const LEFT_OPEN: &str = "is a quotation mark left open?";
+
 /// What the parser may read ahead of a record.
 const READ_AHEAD_BYTES: usize = 8 * 1024;
 
 pub(super) fn read(reading: &mut Reading<'_>, input: impl Read) -> Result<(), Error> {
-    let since_record = Rc::new(Counter::new(0));
-    let guarded = Guarded { input, since_record: Rc::clone(&since_record) };
+    let (since_record, quotes) = (Rc::new(Counter::new(0)), Rc::new(Counter::new(0)));
+    let guarded = Guarded { input, since_record: Rc::clone(&since_record), quotes: Rc::clone(&quotes) };
     let mut parser =
         csv::ReaderBuilder::new().flexible(true).buffer_capacity(READ_AHEAD_BYTES).from_reader(guarded);
     let header = parser.headers().map_err(|e| failed(reading, e, 1))?.clone();
@@ -24,18 +27,29 @@ pub(super) fn read(reading: &mut Reading<'_>, input: impl Read) -> Result<(), Er
     check_header(reading, &header)?;
     let place = |name: &str| header.iter().position(|column| column == name);
     let mut record = csv::ByteRecord::new();
+    // Where the latest record began, and whether its last field, which an open mark would have run to the end, has lines.
+    let mut latest = (1, false);
     loop {
         let line = parser.position().line() as usize;
         match parser.read_byte_record(&mut record) {
             Ok(true) => {}
+            // What an open quotation mark swallowed to the end was many rows: better none than a few of them.
+            Ok(false) if latest.1 && quotes.get() % 2 == 1 => {
+                return Err(reading.fatal(&format!(
+                    "line {} and all that follow it are one record; {LEFT_OPEN}",
+                    latest.0
+                )));
+            }
             Ok(false) => return Ok(()),
             Err(error) => return Err(failed(reading, error, line)),
         }
         since_record.set(0);
         let line = record.position().map_or(line, |at| at.line() as usize);
+        latest = (line, record.iter().next_back().is_some_and(|field| field.contains(&b'\n')));
         if record.len() != header.len() {
-            let [fields, columns] = [record.len(), header.len()];
-            reading.skip(line, &format!("{fields} fields, the header names {columns}"));
+            let (columns, fields) = (header.len(), if record.len() == 1 { "field" } else { "fields" });
+            let open = if latest.1 { format!("; {LEFT_OPEN}") } else { String::new() };
+            reading.skip(line, &format!("{} {fields}, the header names {columns}{open}", record.len()));
             continue;
         }
         reading.row(line, |name| match place(name).and_then(|at| record.get(at)) {
@@ -50,6 +64,9 @@ pub(super) fn read(reading: &mut Reading<'_>, input: impl Read) -> Result<(), Er
 fn check_header(reading: &Reading<'_>, header: &csv::StringRecord) -> Result<(), Error> {
     for (name, option) in [(reading.fields.text, "--text-field"), (reading.fields.label, "--label-field")] {
         match header.iter().filter(|column| *column == name).count() {
+            0 if header.len() == 1 && header.iter().any(|only| only.contains([';', '\t'])) => {
+                return Err(reading.fatal("its header has no comma; columns are separated by commas in CSV"));
+            }
             0 => return Err(reading.no_field(name, option)),
             1 => {}
             _ => return Err(reading.fatal(&format!("two columns are called '{name}'"))),
@@ -60,19 +77,19 @@ fn check_header(reading: &Reading<'_>, header: &csv::StringRecord) -> Result<(),
 
 fn failed(reading: &Reading<'_>, error: csv::Error, line: usize) -> Error {
     match error.into_kind() {
-        csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => reading.fatal(&format!(
-            "the record at line {line} is longer than {MAX_LINE_BYTES} bytes; is a quotation mark left open?"
-        )),
+        csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => reading
+            .fatal(&format!("the record at line {line} is longer than {MAX_LINE_BYTES} bytes; {LEFT_OPEN}")),
         csv::ErrorKind::Io(source) => Error::File { path: reading.file.into(), source },
         csv::ErrorKind::Utf8 { .. } => reading.fatal("the header is not UTF-8"),
         other => reading.fatal(&format!("line {line}: {other:?}")),
     }
 }
 
-/// Fails when too much was read without a record coming to its end.
+/// Fails when too much was read without a record coming to its end; counts quotation marks.
 struct Guarded<R> {
     input: R,
     since_record: Rc<Counter<usize>>,
+    quotes: Rc<Counter<usize>>,
 }
 
 impl<R: Read> Read for Guarded<R> {
@@ -82,6 +99,8 @@ impl<R: Read> Read for Guarded<R> {
         }
         let read = self.input.read(buffer)?;
         self.since_record.set(self.since_record.get() + read);
+        let quotes = buffer[..read].iter().filter(|byte| **byte == b'"').count();
+        self.quotes.set(self.quotes.get() + quotes);
         Ok(read)
     }
 }

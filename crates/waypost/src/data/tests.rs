@@ -100,3 +100,19 @@ fn what_is_wrong_with_a_whole_file_is_said_at_once() {
     let error = table.read(Path::new("/no/such/file"), FIELDS).unwrap_err().to_string();
     assert!(error.starts_with("/no/such/file: "), "{error}");
 }
+
+#[test]
+fn an_open_quotation_mark_is_told_and_nothing_is_learnt_from_the_rest() {
+    let rows = "a,x\nb,y\n".repeat(50);
+    for (csv, line) in [
+        (format!("text,label\n{rows}\"c,x\n{rows}"), "line 102"),
+        (format!("label,text\n{rows}x,\"c\n{rows}"), "line 102"),
+    ] {
+        let said = read("d.csv", csv.as_bytes()).unwrap_err().to_string();
+        assert!(said.contains(line) && said.contains("quotation mark left open"), "{said}");
+    }
+    let inch = read("d.csv", b"text,label\na 5\" pipe,x\n\"two\nlines\",y\n").unwrap();
+    assert_eq!(inch.rows.len(), 2, "a lone mark inside a field is a mark");
+    let said = read("d.csv", b"text;label\na;x\n").unwrap_err().to_string();
+    assert!(said.contains("commas"), "{said}");
+}

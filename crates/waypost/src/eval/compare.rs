@@ -64,6 +64,7 @@ mod tests {
             failure: None,
             alarms: Vec::new(),
             one_hot: false,
+            served: false,
         };
         let row = |label: &str| Row { text: "t".into(), label: label.into(), source: None, line: 1 };
         let rows = ["x", "x", "y", "z", "x"].map(row);

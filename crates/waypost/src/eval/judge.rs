@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use waypost_classify::pii::Detector;
 use waypost_classify::{Alarm, Builtin, Cascade, Prompt, Tier};
 use waypost_router::ask_kserve;
 
+use crate::classify::personal::{NAME as PII, strongest};
 use crate::data::Row;
 use crate::error::Error;
 use crate::opened::Opened;
@@ -34,6 +36,7 @@ pub(super) struct Judge {
 
 enum Kind {
     Here(Opened),
+    Pii(Box<Detector>),
     Kserve { url: String, labels: Vec<Arc<str>> },
 }
 
@@ -60,6 +63,8 @@ pub(super) struct Judged {
     pub(super) alarms: Vec<Alarm>,
     /// The server names a label without saying how sure it is.
     pub(super) one_hot: bool,
+    /// A server answered.
+    pub(super) served: bool,
 }
 
 impl Judge {
@@ -72,6 +77,8 @@ impl Judge {
                 )));
             };
             Kind::Kserve { url: name.to_owned(), labels: label_names(labels)? }
+        } else if name == PII {
+            Kind::Pii(Box::new(Detector::embedded()?))
         } else {
             Kind::Here(Opened::named(name)?)
         };
@@ -82,6 +89,7 @@ impl Judge {
     pub(super) fn judge(self, rows: &[Row]) -> Result<Judged, Error> {
         match self.kind {
             Kind::Here(opened) => here(self.name, &opened, rows),
+            Kind::Pii(detector) => Ok(personal(self.name, &detector, rows)),
             Kind::Kserve { url, labels } => {
                 crate::serve::runtime()?.block_on(Box::pin(kserve(self.name, url, labels, rows)))
             }
@@ -124,7 +132,22 @@ fn here(name: String, opened: &Opened, rows: &[Row]) -> Result<Judged, Error> {
     }
     let answers = rows.iter().map(|row| classify(row).map(Some)).collect::<Result<_, Error>>()?;
     let (labels, alarms) = (model.labels().to_vec(), model.gates().alarms.clone());
-    Ok(Judged { name, labels, answers, failure: None, alarms, one_hot: false })
+    Ok(Judged { name, labels, answers, failure: None, alarms, one_hot: false, served: false })
+}
+
+/// `none` or `pii` for every text, as a policy labels it.
+fn personal(name: String, detector: &Detector, rows: &[Row]) -> Judged {
+    let classify = |row: &Row| {
+        let begun = Instant::now();
+        let pii = strongest(&detector.find(&row.text));
+        let micros = begun.elapsed().as_secs_f64() * 1e6;
+        let (probabilities, given) = (vec![1.0 - pii, pii], usize::from(pii > 0.0));
+        Some(Answer { probabilities, given, escalated: false, micros })
+    };
+    rows.iter().take(WARM_UP).for_each(|row| drop(classify(row)));
+    let answers = rows.iter().map(classify).collect();
+    let labels = ["none", PII].map(Arc::from).to_vec();
+    Judged { name, labels, answers, failure: None, alarms: Vec::new(), one_hot: false, served: false }
 }
 
 async fn kserve(name: String, url: String, labels: Vec<Arc<str>>, rows: &[Row]) -> Result<Judged, Error> {
@@ -156,6 +179,7 @@ async fn kserve(name: String, url: String, labels: Vec<Arc<str>>, rows: &[Row]) 
         failure: None,
         alarms: Vec::new(),
         one_hot: true,
+        served: true,
     };
     while let Some(answers) = workers.join_next().await {
         for (at, answer, micros) in answers.map_err(|error| Error::Internal(error.to_string()))? {

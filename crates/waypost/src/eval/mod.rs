@@ -51,6 +51,10 @@ pub(crate) fn run(options: &Eval) -> Result<(), Error> {
         let answers = judge.judge(&table.rows)?;
         let report = Report::of(&answers, &table);
         note(&report.warnings());
+        if !report.knows_any() {
+            let labels = answers.labels.iter().map(|label| &**label).collect::<Vec<_>>().join(", ");
+            return Err(Error::Data(format!("no row has a label of {}: {labels}", report.classifier)));
+        }
         judged.push((answers, report));
     }
     if let Some(folder) = &options.out {

@@ -28,11 +28,13 @@ pub(super) struct Report {
     pub(super) n: usize,
     pub(super) accuracy: f64,
     pub(super) macro_f1: f64,
-    pub(super) ece: f64,
+    /// Absent for a server that names no confidence.
+    pub(super) ece: Option<f64>,
     /// Microseconds a prompt, half of them at most this.
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
-    pub(super) escalated: f64,
+    /// Absent for a server, which does not say.
+    pub(super) escalated: Option<f64>,
     pub(super) labels: BTreeMap<Arc<str>, Label>,
     /// The commonest first.
     confusions: Vec<Confusion>,
@@ -44,7 +46,7 @@ pub(super) struct Report {
     failure: Option<String>,
     /// Labels of the data the classifier does not know, with their rows, all counted as wrong.
     unknown_labels: BTreeMap<Arc<str>, usize>,
-    /// The classifier names a label and no confidence: ECE means nothing.
+    /// The classifier names a label and no confidence.
     one_hot: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     safety: Option<Safety>,
@@ -129,10 +131,10 @@ impl Report {
             n: metrics.n,
             accuracy: metrics.accuracy,
             macro_f1: metrics.macro_f1,
-            ece: metrics.ece,
+            ece: (!judged.one_hot).then_some(metrics.ece),
             p50_us,
             p99_us,
-            escalated: metrics.escalated,
+            escalated: (!judged.served).then_some(metrics.escalated),
             labels: all_labels.iter().enumerate().filter_map(label).collect(),
             confusions: confusions(&metrics, &all_labels, SHOWN),
             skipped: table.skipped,
@@ -144,6 +146,11 @@ impl Report {
             all_labels,
             metrics,
         }
+    }
+
+    /// Whether any row's label is one of the classifier's, or no row was judged.
+    pub(super) fn knows_any(&self) -> bool {
+        self.n == 0 || self.unknown_labels.values().sum::<usize>() < self.n
     }
 
     /// What to be wary of, a line each.
@@ -179,7 +186,7 @@ impl Report {
         if self.one_hot {
             let _ = writeln!(
                 out,
-                "warning: {} names a label without a confidence; its ECE means nothing",
+                "warning: {} names a label without a confidence; it has no ECE",
                 self.classifier
             );
         }
@@ -220,10 +227,10 @@ impl Report {
             ("rows", self.n.to_string()),
             ("accuracy", percent(self.accuracy)),
             ("macro-F1", percent(self.macro_f1)),
-            ("ECE", format!("{:.3}", self.ece)),
+            ("ECE", self.ece.map_or_else(|| "-".to_owned(), |ece| format!("{ece:.3}"))),
             ("p50", format!("{:.0} us", self.p50_us)),
             ("p99", format!("{:.0} us", self.p99_us)),
-            ("escalated", percent(self.escalated)),
+            ("escalated", self.escalated.map_or_else(|| "-".to_owned(), percent)),
         ]
     }
 }
@@ -259,6 +266,7 @@ mod tests {
             failure: None,
             alarms: Vec::new(),
             one_hot: false,
+            served: false,
         };
         Report::of(&judged, &table)
     }
@@ -268,7 +276,10 @@ mod tests {
         let report =
             report(&[("a", Some([0.9, 0.1])), ("b", Some([0.8, 0.2])), ("z", Some([0.5, 0.5])), ("a", None)]);
         assert_eq!((report.n, report.failed), (3, 1));
-        assert!((report.accuracy - 1.0 / 3.0).abs() < 1e-9 && (report.escalated - 1.0 / 3.0).abs() < 1e-9);
+        assert!(
+            (report.accuracy - 1.0 / 3.0).abs() < 1e-9
+                && report.escalated.is_some_and(|share| (share - 1.0 / 3.0).abs() < 1e-9)
+        );
         assert!((report.macro_f1 - 0.5 / 3.0).abs() < 1e-9, "a: 1/3 precision, recall 1; b and z: 0");
         assert!(report.warnings().contains("c does not know 'z' (1 row); these 1 of 3 rows count as wrong"));
         assert_eq!(report.confusions[0], Confusion { label: "b".into(), taken_for: "a".into(), n: 1, of: 1 });

@@ -14,6 +14,9 @@ use crate::cli::Train;
 use crate::data::{Fields, Row, Table};
 use crate::error::Error;
 
+/// Fewer rows than this say little about a classifier.
+const FEW_TEST_ROWS: usize = 20;
+
 /// Most labels of one classifier.
 const MAX_LABELS: usize = 2000;
 /// Where a row comes from, unless the user says otherwise.
@@ -85,6 +88,14 @@ impl<'a> Data<'a> {
                 "no source can be held out without its labels; the split is at random, which flatters"
                     .to_owned(),
             );
+        } else if self.sources.len() == 2 {
+            out.push(
+                "two sources are too few to hold one out; the split is at random, which flatters".to_owned(),
+            );
+        }
+        if split.test.len() < FEW_TEST_ROWS {
+            let rows = checks::count(split.test.len(), "row");
+            out.push(format!("measured on {rows} only: the figures mean little"));
         }
         out
     }

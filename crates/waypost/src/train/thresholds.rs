@@ -8,6 +8,8 @@ use waypost_classify::train::Outcome;
 pub(crate) const PRECISION: f64 = 0.9;
 /// Fewer answers prove nothing.
 const MIN_ANSWERS: usize = 5;
+/// Highest threshold there is: one of 1 would decline nearly all that is right.
+const HIGHEST: f32 = 0.99;
 
 /// A threshold and what it costs.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -48,6 +50,7 @@ fn lowest(
     all: usize,
     counted: impl Fn(usize, usize) -> usize,
 ) -> Option<Threshold> {
+    scored.iter_mut().for_each(|(score, _)| *score = score.min(HIGHEST));
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     let (mut right, mut found) = (0, None);
     for (at, (score, is_right)) in scored.iter().enumerate() {
