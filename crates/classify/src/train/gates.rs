@@ -17,11 +17,13 @@ pub struct GateOptions {
     pub slack: Option<f32>,
     /// Share of the validation texts that count as familiar however new their n-grams.
     pub familiar: f32,
+    /// The weight of tier 1 that is taken unless another is better by more than chance.
+    pub usual_weight: Option<f32>,
 }
 
 impl Default for GateOptions {
     fn default() -> Self {
-        Self { escalated: 0.15, slack: Some(0.001), familiar: 0.98 }
+        Self { escalated: 0.15, slack: Some(0.001), familiar: 0.98, usual_weight: None }
     }
 }
 
@@ -88,17 +90,36 @@ pub fn fit_gates(
     let encoder = |s: &Scores| s.encoder.as_ref().map_or_else(Vec::new, |e| e[..labels].to_vec());
     let encoded: Vec<Scored> = scored(&encoder).into_iter().map(|(s, _)| s).collect();
     gates.encoder_temperature = fit_temperature(&encoded);
-    let loss = |gates: &Gates| -> f32 {
-        rows.iter().map(|(s, label, weight)| -s.blend(labels, gates)[*label].max(1e-9).ln() * weight).sum()
-    };
-    let weighed = WEIGHTS.map(|weight| Gates { encoder_weight: weight, ..gates.clone() });
-    let best = weighed.into_iter().min_by(|a, b| loss(a).total_cmp(&loss(b)));
-    gates = best.unwrap_or(gates);
+    let losses = WEIGHTS.map(|weight| {
+        let gates = Gates { encoder_weight: weight, ..gates.clone() };
+        let loss = |(s, label, weight): &(Scores, usize, f32)| {
+            -s.blend(labels, &gates)[*label].max(1e-9).ln() * weight
+        };
+        rows.iter().map(loss).collect()
+    });
+    gates.encoder_weight = best_weight(&losses, options.usual_weight);
     let logs = |s: &Scores| s.blend(labels, &gates).into_iter().map(|p| p.max(1e-9).ln()).collect();
     let (temperature, slope) = fit_slope(&scored(&logs));
     (gates.blend_temperature, gates.blend_novelty_slope) = (temperature, slope);
     gate(&mut gates, &rows, labels, options);
     gates
+}
+
+/// The weight with the least loss or, among those that are no worse by more than a standard error, the nearest to the usual
+/// one: a few dozen texts tell little, and a weight of one gives tier 0 away on their word (Breiman et al. 1984).
+fn best_weight(losses: &[Vec<f32>; WEIGHTS.len()], usual: Option<f32>) -> f32 {
+    let sum = |at: usize| losses[at].iter().map(|loss| f64::from(*loss)).sum::<f64>();
+    let best = (0..WEIGHTS.len()).min_by(|a, b| sum(*a).total_cmp(&sum(*b))).unwrap_or_default();
+    let Some(usual) = usual else { return WEIGHTS[best] };
+    let no_worse = |at: &usize| {
+        let differences = || losses[*at].iter().zip(&losses[best]).map(|(a, b)| f64::from(a - b));
+        let (count, total) = (losses[best].len() as f64, differences().sum::<f64>());
+        let spread = differences().map(|d| (d - total / count).powi(2)).sum::<f64>();
+        // Of a sum: the spread of one difference times the root of their number.
+        total <= spread.sqrt()
+    };
+    let nearest = |a: &usize, b: &usize| (WEIGHTS[*a] - usual).abs().total_cmp(&(WEIGHTS[*b] - usual).abs());
+    WEIGHTS[(0..WEIGHTS.len()).filter(no_worse).min_by(nearest).unwrap_or(best)]
 }
 
 /// The temperature, and its growth with novelty, under which the right labels are likeliest.
@@ -139,4 +160,22 @@ fn gate(gates: &mut Gates, rows: &[(Scores, usize, f32)], labels: usize, options
         shares.find(|&share| accuracy(&with(share)) >= wanted)
     });
     gates.sure_from = at_share(saved.unwrap_or(options.escalated));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Losses of texts for which each weight is as good as its likeness to `best`, give or take what `noise` says.
+    fn losses(count: usize, best: f32, noise: impl Fn(usize) -> f32) -> [Vec<f32>; WEIGHTS.len()] {
+        WEIGHTS.map(|w| (0..count).map(|at| 1.0 + (w - best).powi(2) + noise(at) * (w - best)).collect())
+    }
+
+    #[test]
+    fn a_weight_other_than_the_usual_must_be_better_by_more_than_chance() {
+        let noise = |at: usize| if at % 2 == 0 { 0.7 } else { -0.7 };
+        assert_eq!(best_weight(&losses(20, 0.9, noise), Some(0.6)), 0.8, "within a standard error of 0.16");
+        assert_eq!(best_weight(&losses(20_000, 0.9, noise), Some(0.6)), 0.9);
+        assert_eq!(best_weight(&losses(20, 0.9, noise), None), 0.9);
+    }
 }
