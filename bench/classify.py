@@ -12,17 +12,31 @@ import signal
 import sys
 from statistics import mean
 
-from tokenizers import Tokenizer
-
 import classify_goals
 import classify_memory
 import classify_texts
 import goals
-import report
-from classify_goals import ALL, LONG, NEAR, NOTHING, SHORT
-from classify_goals import CLASSIFIERS, DEBERTA, F32, INT8, MODERNBERT, TIER0, TIER1, TORCH, cascade
+from classify_goals import (
+    ALL,
+    CLASSIFIERS,
+    DEBERTA,
+    F32,
+    INT8,
+    LONG,
+    MODERNBERT,
+    NEAR,
+    NOTHING,
+    SHORT,
+    TIER0,
+    TIER1,
+    TORCH,
+    cascade,
+)
 from classify_worker import Worker
 from gateway import circumstances, command
+from tokenizers import Tokenizer
+
+import report
 
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CACHE = f"{REPO}/bench/.cache"
@@ -174,7 +188,8 @@ def about(binary, samples, load_at_start):
     with open(f"{MODELS}/checked.json", encoding="utf-8") as file:
         checked = json.load(file)
     own = [sample["own_cores"] for sample in samples if "own_cores" in sample]
-    return circumstances(binary, samples) | {
+    run = circumstances(binary, samples)
+    return run | {name: goals.rounded(run[name]) for name in ("others_cores_median", "others_cores_highest")} | {
         "models": command("sh", "-c", "cat models/*.safetensors | sha256sum | cut -c1-12"),
         "load at start": load_at_start, "load at end": load(),
         "share of the core had, lowest": round(min(own), 2) if own else None,

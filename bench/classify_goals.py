@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import goals
+
 import report
 
 BEGIN, END = "<!-- classify:begin (written by make bench-classify) -->", "<!-- classify:end -->"
@@ -81,6 +82,7 @@ def goal_table(judged):
 
 # Figure, heading, format.
 FIGURES = [
+    ("n", "texts a round", "{:,}"),
     ("p50_ms", "p50 ms", "{:.3f}"),
     ("p99_ms", "p99 ms", "{:.3f}"),
     ("mean_ms", "mean ms", "{:.3f}"),
@@ -114,10 +116,10 @@ def merged(samples):
         groups.setdefault((sample["case"], sample["peer"]), []).append(sample)
     records = []
     for (case, peer), group in groups.items():
-        record = {"case": case, "peer": peer, "repeats": len(group), "n": group[0].get("n")}
+        record = {"case": case, "peer": peer, "repeats": len(group)}
         for figure, _, _ in FIGURES:
             if found := [sample[figure] for sample in group if figure in sample]:
-                record[figure] = goals.rounded(median(found))
+                record[figure] = int(median(found)) if figure == "n" else goals.rounded(median(found))
         for ours in (TIER0, TIER1, cascade("task")):
             if ours != peer and (to := ratio(samples, case, peer, ours)):
                 record[f"to_{ours.removeprefix('waypost ').replace(' ', '_')}"] = goals.rounded(to)
@@ -140,6 +142,5 @@ def case_tables(records):
         columns = sorted(figures + ratios, key=lambda column: column[0] == "foreign_cores")
         lines = [[record["peer"], *(form.format(record[key]) if key in record else "-" for key, _, form in columns)]
                  for record in here]
-        count = f" ({here[0]['n']:,} texts a round)" if here[0]["n"] else ""
-        parts.append(f"**{case}**{count}\n\n" + report.table(["", *(name for _, name, _ in columns)], lines))
+        parts.append(f"**{case}**\n\n" + report.table(["", *(name for _, name, _ in columns)], lines))
     return "\n\n".join(parts)

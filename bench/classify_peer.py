@@ -46,7 +46,6 @@ def ort(folder, name):
 
 def torch_minilm(folder):
     import torch
-
     from minilm import load
 
     torch.set_num_threads(1)

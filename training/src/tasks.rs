@@ -118,8 +118,6 @@ fn lay_out(definition: &str, input: &str, examples: &[(&str, &str)], random: &mu
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
 
     const TEXT: &str = "= Summarization | his\nd Sum it up. Be brief.\nd Shorter?\ni Rome fell.\no It fell.\ni Troy\\nburned.\no It burned.\n";

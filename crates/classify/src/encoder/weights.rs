@@ -3,7 +3,7 @@
 //! Matrices are packed once for the machine's own kernels when the first session needs them; the token table is read in
 //! place. `training/quantise.py` writes the file. Called by `engine` and `session`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
@@ -23,6 +23,8 @@ pub struct Encoder {
     fingerprint: String,
     wordpiece: Arc<WordPiece>,
     layers: OnceLock<Layers>,
+    /// Held while unpacking: threads that start together must not each unpack the weights.
+    unpacking: Mutex<()>,
 }
 
 /// What a session needs, unpacked.
@@ -58,6 +60,7 @@ impl Encoder {
             fingerprint,
             wordpiece,
             layers: OnceLock::new(),
+            unpacking: Mutex::new(()),
         };
         Layers::check(&file, encoder.wordpiece.len())?;
         Ok(encoder)
@@ -74,6 +77,10 @@ impl Encoder {
 
     /// The layers, packed for this machine at the first call (some 20 ms).
     pub(super) fn layers(&self) -> Result<&Layers, Error> {
+        if let Some(layers) = self.layers.get() {
+            return Ok(layers);
+        }
+        let _unpacking = self.unpacking.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(layers) = self.layers.get() {
             return Ok(layers);
         }

@@ -61,7 +61,7 @@ pub(crate) struct KserveSpec {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleSpec {
-    /// Label given to the prompt; one that `routes` names.
+    /// Label given to the prompt, the classifier's or one of its own; `routes` names it.
     pub(crate) label: Raw<String>,
     /// Words or phrases; case does not count, word boundaries do.
     #[serde(default)]
