@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_weight_other_than_the_usual_must_be_better_by_more_than_chance() {
-        let noise = |at: usize| if at % 2 == 0 { 0.7 } else { -0.7 };
+        let noise = |at: usize| if at.is_multiple_of(2) { 0.7 } else { -0.7 };
         assert_eq!(best_weight(&losses(20, 0.9, noise), Some(0.6)), 0.8, "within a standard error of 0.16");
         assert_eq!(best_weight(&losses(20_000, 0.9, noise), Some(0.6)), 0.9);
         assert_eq!(best_weight(&losses(20, 0.9, noise), None), 0.9);
