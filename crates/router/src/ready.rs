@@ -186,7 +186,7 @@ fn rules(policy: &Policy) -> Result<Rules, waypost_classify::Error> {
 /// Reads the classifier that `waypost train` wrote into `folder`; the file itself may be named too.
 ///
 /// # Errors
-/// When the file cannot be read, is larger than [`MAX_MODEL_BYTES`], damaged, foreign or made for another encoder; the
+/// When the file cannot be read, is larger than 256 MiB, damaged, foreign or made for another encoder; the
 /// error names it.
 pub fn read_model(base: &Base, folder: &Path) -> Result<Model, waypost_classify::Error> {
     let path = if folder.is_file() { folder.to_owned() } else { folder.join(FILE_NAME) };
