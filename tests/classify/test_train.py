@@ -290,6 +290,10 @@ def test_sound_rows_are_no_reason_to_warn(tmp_path):
     assert warnings(TINY, tmp_path) == []
 
 
+def test_figures_of_a_handful_of_rows_are_said_to_mean_little(tmp_path):
+    assert any("measured on" in found and "mean little" in found for found in warnings(TINY[::4], tmp_path))
+
+
 def test_a_label_that_stands_in_its_texts_is_a_leak(tmp_path):
     [found] = warnings([{**row, "text": f"{row['text']} #{row['label']}"} for row in TINY], tmp_path)
     assert "leak" in found and "refund" in found and "weather" in found

@@ -51,11 +51,11 @@ pub(crate) fn run(options: &Eval) -> Result<(), Error> {
         let answers = judge.judge(&table.rows)?;
         let report = Report::of(&answers, &table);
         note(&report.warnings());
-        if !report.knows_any() {
-            let labels = answers.labels.iter().map(|label| &**label).collect::<Vec<_>>().join(", ");
-            return Err(Error::Data(format!("no row has a label of {}: {labels}", report.classifier)));
-        }
         judged.push((answers, report));
+    }
+    if let Some((answers, report)) = judged.first().filter(|_| !judged.iter().any(|(_, r)| r.knows_any())) {
+        let labels = answers.labels.iter().map(|label| &**label).collect::<Vec<_>>().join(", ");
+        return Err(Error::Data(format!("no row has a label of {}: {labels}", report.classifier)));
     }
     if let Some(folder) = &options.out {
         for (at, (_, report)) in judged.iter().enumerate() {

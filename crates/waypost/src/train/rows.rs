@@ -15,7 +15,7 @@ use crate::data::{Fields, Row, Table};
 use crate::error::Error;
 
 /// Fewer rows than this say little about a classifier.
-const FEW_TEST_ROWS: usize = 20;
+const FEW_TEST_ROWS: usize = 5;
 
 /// Most labels of one classifier.
 const MAX_LABELS: usize = 2000;
