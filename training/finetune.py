@@ -178,12 +178,12 @@ def loss_of(rows, index, logits, difficulty, wanted):
 
 
 @torch.no_grad()
-def opinion(models, rows):
-    """The models' mean probabilities for every row, by classifier."""
+def opinion(models, rows, chosen):
+    """The models' mean probabilities for the chosen rows, by classifier; zeros for the others."""
     out = {name: torch.zeros(len(rows.lengths), size, device=DEVICE) for name, size in TASKS.items()}
     for model in models:
         model.eval()
-        for at in rows.batches(np.arange(len(rows.lengths)), np.random.default_rng(0)):
+        for at in rows.batches(chosen, np.random.default_rng(0)):
             index, ids, lengths = rows.take(at)
             with torch.autocast(DEVICE, torch.bfloat16):
                 logits, _ = model(ids, lengths)
@@ -284,7 +284,7 @@ def main():
     for seed in range(SEED + 1, SEED + 1 + options.teachers):
         teachers.append(fit(start, rows, taught, options, seed, 0, options.teacher_epochs, targets(rows)))
         print(f"{options.name} teacher {seed}   {judge(teachers[-1], rows, held)}", flush=True)
-    wanted = targets(rows, opinion(teachers, rows) if teachers else None)
+    wanted = targets(rows, opinion(teachers, rows, taught) if teachers else None)
     model = fit(start, rows, taught, options, SEED, options.frozen, options.epochs, wanted)
     print(f"{options.name}   {judge(model, rows, held)}", flush=True)
     save_file(model.tuned_tensors(options.frozen), options.out)

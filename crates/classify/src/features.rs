@@ -1,8 +1,8 @@
 //! Text to features, in one pass shared by all heads and by training.
 //!
 //! Three kinds: dense (two means of static token embeddings, and cues), sparse (hashed n-grams of the *edge* words,
-//! where instructions stand; the middle of a prompt is mostly quoted matter), and plain counts that the rules use. Work
-//! is bounded: at most [`HEAD_BYTES`] + [`TAIL_BYTES`] of text are looked at. Called by `classifier` and `train`.
+//! where instructions stand; the middle of a prompt is mostly quoted matter), and plain counts that the rules use. At most
+//! [`HEAD_BYTES`] + [`TAIL_BYTES`] of text are looked at. Called by `engine` and `train`.
 
 use std::sync::Arc;
 
@@ -43,8 +43,7 @@ const GRAM_BITS: u32 = 20;
 /// Number of slots for known words and pairs.
 pub(crate) const GRAMS: usize = 1 << GRAM_BITS;
 
-/// Shape features that follow the cues; see [`Pass::shape`].
-const SHAPE: usize = 38;
+const SHAPE: usize = 38; // see `Pass::shape`
 /// Cue features: lead verb, last verb and edge words per lexicon, then shape.
 const CUE_FEATURES: usize = 3 * cues::COUNT + SHAPE;
 /// Length of the dense vector: edge mean, whole mean, cues.

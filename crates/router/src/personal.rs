@@ -7,10 +7,7 @@ use crate::prompt::PromptText;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use waypost_classify::pii::{Detector, MIN_CONFIDENCE};
-
-/// Fainter signs than this are not looked at, even to say how sure one is that there is nothing.
-const FAINTEST: f32 = 0.05;
+use waypost_classify::pii::{Detector, FAINTEST, MIN_CONFIDENCE, strongest};
 
 /// How many spans of each kind a prompt holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,19 +22,15 @@ impl Serialize for Personal {
 /// The label's index, the probabilities of `none` and `pii`, and what was found.
 pub(crate) fn look(detector: &Detector, text: &PromptText) -> (usize, Vec<f32>, Personal) {
     let mut kinds = BTreeMap::new();
-    let mut strongest = 0.0_f32;
+    let mut pii = 0.0_f32;
     for part in [&text.focus, &text.context] {
-        for span in detector.find_above(part, FAINTEST) {
-            if span.confidence >= MIN_CONFIDENCE {
-                *kinds.entry(span.kind.name()).or_default() += 1;
-            }
-            if span.kind.identifies() {
-                strongest = strongest.max(span.confidence);
-            }
+        let spans = detector.find_above(part, FAINTEST);
+        for span in spans.iter().filter(|span| span.confidence >= MIN_CONFIDENCE) {
+            *kinds.entry(span.kind.name()).or_default() += 1;
         }
+        pii = pii.max(strongest(&spans));
     }
-    let label = usize::from(strongest >= MIN_CONFIDENCE);
-    (label, vec![1.0 - strongest, strongest], Personal(kinds))
+    (usize::from(pii >= MIN_CONFIDENCE), vec![1.0 - pii, pii], Personal(kinds))
 }
 
 /// The answer in the form of all classifiers.

@@ -3,7 +3,7 @@
 //! Lines are answered one by one as they come and never gathered. A bad line is answered with its error. Called by `main`.
 
 mod answer;
-pub(crate) mod personal;
+mod personal;
 mod stream;
 
 use std::fmt::Write as _;

@@ -1,15 +1,14 @@
 //! `--classifier pii`: the spans of personal data in a text.
 //!
 //! Of a chat body all turns are searched, as the gateway does; a span's `part` says whether it stands in the last user turn
-//! (`focus`) or in the others (`context`). Offsets are bytes of that part, or of the text that was given. Called by `classify`;
-//! `eval` shares the label.
+//! (`focus`) or in the others (`context`). Offsets are bytes of that part, or of the text that was given. Called by `classify`.
 
 use std::fmt::Write as _;
 use std::time::Instant;
 
 use serde::{Serialize, Serializer};
 use serde_json::json;
-use waypost_classify::pii::{Detector, Kind, Span};
+use waypost_classify::pii::{Detector, FAINTEST, Kind, MIN_CONFIDENCE, Span, strongest};
 
 use super::stream::{stream, write};
 use super::{micros, read_stdin};
@@ -18,7 +17,7 @@ use crate::error::Error;
 use crate::print;
 
 /// The name after `--classifier`.
-pub(crate) const NAME: &str = "pii";
+pub(super) const NAME: &str = "pii";
 
 #[derive(Serialize)]
 struct Answer {
@@ -55,7 +54,7 @@ fn name<S: Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S::Error> {
 impl Answer {
     fn of(parts: &[(Option<&'static str>, Vec<Span>)]) -> Self {
         let pii = parts.iter().map(|(_, spans)| strongest(spans)).fold(0.0, f32::max);
-        let spans = parts.iter().flat_map(|(part, spans)| spans.iter().map(move |span| (*part, span)));
+        let spans = parts.iter().flat_map(|(part, spans)| certain(spans).map(move |span| (*part, span)));
         let found = |(part, span): (Option<&'static str>, &Span)| Found {
             kind: span.kind,
             part,
@@ -64,7 +63,7 @@ impl Answer {
             confidence: span.confidence,
         };
         Self {
-            label: if pii > 0.0 { "pii" } else { "none" },
+            label: if pii >= MIN_CONFIDENCE { "pii" } else { "none" },
             confidence: pii.max(1.0 - pii),
             probabilities: Probabilities { none: 1.0 - pii, pii },
             tier: "detector",
@@ -73,22 +72,20 @@ impl Answer {
     }
 }
 
-/// How sure it is that something identifies somebody or is a secret; 0 where nothing does.
-pub(crate) fn strongest(spans: &[Span]) -> f32 {
-    spans.iter().filter(|span| span.kind.identifies()).map(|span| span.confidence).fold(0.0, f32::max)
+/// The spans that are shown; fainter ones only say how sure one is that there is nothing.
+fn certain(spans: &[Span]) -> impl Iterator<Item = &Span> {
+    spans.iter().filter(|span| span.confidence >= MIN_CONFIDENCE)
 }
 
 pub(super) fn run(options: &Classify) -> Result<(), Error> {
     let detector = Detector::embedded()?;
+    let find = |text: &str| detector.find_above(text, FAINTEST);
     if options.jsonl {
         return stream(|text, out| {
             let parts = match &*text.context {
-                "" => vec![(None, detector.find(&text.focus))],
+                "" => vec![(None, find(&text.focus))],
                 context => {
-                    vec![
-                        (Some("focus"), detector.find(&text.focus)),
-                        (Some("context"), detector.find(context)),
-                    ]
+                    vec![(Some("focus"), find(&text.focus)), (Some("context"), find(context))]
                 }
             };
             write(out, &Answer::of(&parts))
@@ -99,7 +96,7 @@ pub(super) fn run(options: &Classify) -> Result<(), Error> {
         None => read_stdin()?,
     };
     let begun = Instant::now();
-    let parts = [(None, detector.find(&text))];
+    let parts = [(None, find(&text))];
     let micros = micros(begun);
     let answer = Answer::of(&parts);
     if options.json {
@@ -109,7 +106,7 @@ pub(super) fn run(options: &Classify) -> Result<(), Error> {
     }
     let mut lines = String::new();
     let _ = writeln!(lines, "{NAME:<11} {}  {:.2}   ({micros:.0} us)", answer.label, answer.confidence);
-    for span in &parts[0].1 {
+    for span in certain(&parts[0].1) {
         let shown = text.get(span.start..span.end).unwrap_or_default();
         let _ = writeln!(lines, "  {:<18} {:.2}  {shown}", span.kind.name(), span.confidence);
     }

@@ -8,15 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use waypost_classify::pii::Detector;
+use waypost_classify::pii::{Detector, FAINTEST, MIN_CONFIDENCE, strongest};
 use waypost_classify::{Alarm, Builtin, Cascade, Prompt, Tier};
 use waypost_router::ask_kserve;
 
-use crate::classify::personal::{NAME as PII, strongest};
 use crate::data::Row;
 use crate::error::Error;
 use crate::opened::Opened;
 
+/// The finder of personal data, by its name and by the label of what it finds.
+const PII: &str = "pii";
 /// Rows classified before the clock counts.
 const WARM_UP: usize = 50;
 /// Connections to a server.
@@ -139,9 +140,9 @@ fn here(name: String, opened: &Opened, rows: &[Row]) -> Result<Judged, Error> {
 fn personal(name: String, detector: &Detector, rows: &[Row]) -> Judged {
     let classify = |row: &Row| {
         let begun = Instant::now();
-        let pii = strongest(&detector.find(&row.text));
+        let pii = strongest(&detector.find_above(&row.text, FAINTEST));
         let micros = begun.elapsed().as_secs_f64() * 1e6;
-        let (probabilities, given) = (vec![1.0 - pii, pii], usize::from(pii > 0.0));
+        let (probabilities, given) = (vec![1.0 - pii, pii], usize::from(pii >= MIN_CONFIDENCE));
         Some(Answer { probabilities, given, escalated: false, micros })
     };
     rows.iter().take(WARM_UP).for_each(|row| drop(classify(row)));
