@@ -115,7 +115,7 @@ def mode(subject):
 
 def figures(answer):
     micros = sorted(answer["micros"])
-    # As in latency.rs: the value below which the share lies.
+    # The value below which the share lies.
     at = lambda share: micros[min(len(micros) - 1, int(len(micros) * share))]
     sample = {"n": len(micros), "p50_us": at(0.5), "p99_us": at(0.99), "per_s": 1e6 / mean(micros)}
     sample |= {"p50_ms": at(0.5) / 1e3, "p99_ms": at(0.99) / 1e3, "mean_ms": mean(micros) / 1e3}
