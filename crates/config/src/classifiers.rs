@@ -10,8 +10,10 @@ use serde_saphyr::Location;
 
 use crate::error::Fault;
 use crate::file::{ClassifierSpec, Examples, KserveSpec, OwnSpec, PolicySpec, Routes, RuleSpec};
+use crate::intent;
 use crate::labels::Known;
 use crate::leaf::{Builtin, FullUrl, Text};
+use crate::models::Models;
 use crate::nearest::hint;
 use crate::raw::{Raw, Reader};
 use crate::resolve::fraction;
@@ -32,6 +34,7 @@ pub(crate) fn bind(
     rules: &[RuleSpec],
     routes: &Routes,
     bound: &[Route],
+    models: &Models<'_>,
 ) -> Result<Classifier, Fault> {
     let ruled: Vec<String> = rules.iter().map(|rule| reader.get(&rule.label)).collect::<Result<_, _>>()?;
     let only_known = |labels: &[&str]| only_known(routes, bound, labels, &ruled);
@@ -56,10 +59,10 @@ pub(crate) fn bind(
         ));
     }
     match &**own {
-        OwnSpec { path: Some(path), safety: None, examples: None, kserve: None, .. } => {
+        OwnSpec { path: Some(path), safety: None, examples: None, kserve: None, intent: None, .. } => {
             Ok(Classifier::Trained { folder: reader.folder.join(reader.get(path)?).into() })
         }
-        OwnSpec { path: None, safety: Some(safety), examples: None, kserve: None, .. } => {
+        OwnSpec { path: None, safety: Some(safety), examples: None, kserve: None, intent: None, .. } => {
             only_known(Known::Safety.labels())?;
             let rate = fraction(reader, &safety.false_alarms)?;
             if !(MIN_FALSE_ALARMS..=MAX_FALSE_ALARMS).contains(&rate) {
@@ -68,20 +71,27 @@ pub(crate) fn bind(
             }
             Ok(Classifier::Safety { false_alarms: Some(rate) })
         }
-        OwnSpec { path: None, safety: None, examples: Some(examples), kserve: None, .. } => {
+        OwnSpec {
+            path: None, safety: None, examples: Some(examples), kserve: None, intent: None, ..
+        } => {
             let texts = read_examples(reader, examples, at)?;
             let labels: Vec<&str> = texts.iter().map(|(label, _)| label.as_str()).collect();
             only_known(&labels)?;
             Ok(Classifier::Examples { texts: texts.into() })
         }
-        OwnSpec { path: None, safety: None, examples: None, kserve: Some(kserve), .. } => {
+        OwnSpec { path: None, safety: None, examples: None, kserve: Some(kserve), intent: None, .. } => {
             let FullUrl(url) = reader.get(&kserve.url)?;
             let labels = kserve_labels(reader, kserve, routes, bound)?;
             Ok(Classifier::Kserve { url: url.into(), labels })
         }
+        OwnSpec { path: None, safety: None, examples: None, kserve: None, intent: Some(spec), .. } => {
+            let intent = intent::intent(reader, spec, models)?;
+            only_known(&intent.labels())?;
+            Ok(Classifier::Intent(Arc::new(intent)))
+        }
         _ => Err(Fault::new(
             at,
-            "a classifier is one of `path`, `safety`, `examples` and `kserve`, or the name of a built-in one",
+            "a classifier is one of `path`, `safety`, `examples`, `kserve` and `intent`, or the name of a built-in one",
         )),
     }
 }

@@ -4,6 +4,7 @@
 //! checked beyond shape; `resolve` does that.
 
 mod classifier;
+mod intent;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::snapshot::Secret;
 use crate::substitute::mask;
 
 pub(crate) use classifier::{ClassifierSpec, Examples, KserveSpec, OwnSpec, Routes, RuleSpec};
+pub(crate) use intent::IntentSpec;
 
 /// v1's port, on every address.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8084);

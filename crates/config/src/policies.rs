@@ -124,7 +124,7 @@ fn own(
         let model = models.find(reader, model)?;
         bound.push(Route { label: name, model });
     }
-    let classifier = classifiers::bind(reader, classifier, &spec.rules, routes, &bound)?;
+    let classifier = classifiers::bind(reader, classifier, &spec.rules, routes, &bound, models)?;
     Ok((classifier, bound))
 }
 
@@ -169,6 +169,13 @@ fn warn_dead_ends(reader: &mut Reader<'_>, spec: &PolicySpec, policy: &Policy) {
                 policy.name
             ),
         );
+    }
+    if let Classifier::Intent(_) = policy.classifier {
+        let message = format!(
+            "policy `{}` has no `default`: when its intent model is late, down or unclear, clients get an error",
+            policy.name
+        );
+        reader.warn(spec.name.location(), message);
     }
     if let Some(message) = policy.dead_end(&policy.classifier.labels()) {
         reader.warn(spec.name.location(), message);

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::intent::Intent;
 use crate::labels::Known;
 
 /// Index of a model in [`Snapshot::models`].
@@ -219,6 +220,8 @@ pub enum Classifier {
         /// for other classifiers this is the order of the routes.
         labels: Vec<Arc<str>>,
     },
+    /// A model that names one of the routes described to it.
+    Intent(Arc<Intent>),
 }
 
 /// A label with the texts that stand for it.
@@ -231,6 +234,7 @@ impl Classifier {
         match self {
             Self::Trained { folder } => folder.to_string_lossy(),
             Self::Examples { .. } => "examples".into(),
+            Self::Intent(_) => "intent".into(),
             Self::Kserve { url, .. } => url.split('?').next().unwrap_or_default().into(),
             builtin => format!("embedded:{}", builtin.name()).into(),
         }
@@ -250,6 +254,7 @@ impl Classifier {
             }
             Self::Examples { .. } => "examples".into(),
             Self::Kserve { .. } => "kserve".into(),
+            Self::Intent(_) => "intent".into(),
         }
     }
 
@@ -265,6 +270,7 @@ impl Classifier {
             Self::Trained { .. } => Vec::new(),
             Self::Examples { texts } => texts.iter().map(|(label, _)| label.as_str()).collect(),
             Self::Kserve { labels, .. } => labels.iter().map(|label| &**label).collect(),
+            Self::Intent(intent) => intent.labels(),
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
+use super::intent::IntentSpec;
 use crate::leaf::{Builtin, FullUrl, Leaf, Text};
 use crate::raw::Raw;
 
@@ -37,6 +38,8 @@ pub(crate) struct OwnSpec {
     pub(crate) threshold: Option<Raw<f64>>,
     /// A KServe v2 server, such as Triton, over HTTP.
     pub(crate) kserve: Option<KserveSpec>,
+    /// A small model, asked which of the described routes the conversation wants.
+    pub(crate) intent: Option<IntentSpec>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
