@@ -144,13 +144,17 @@ impl Brain {
     ) -> Result<(), ApiError> {
         let text = PromptText::of(view, self.snapshot.policies[policy].compat_v1);
         let start = Instant::now();
-        let classified = self.classifiers.classify(&self.snapshot, policy, text).await;
+        let classified = self.classifiers.classify(self, policy, view, text).await;
         decision.classify_ms = millis(start.elapsed());
-        let classified = classified.inspect_err(|error| {
-            // Nothing else can fail.
-            decision.tier = Some(Tier::Kserve);
-            decision.classifier_error = Some(error.code.as_str());
-        })?;
+        let classified = match classified {
+            Ok(classified) => classified,
+            Err(none) => {
+                decision.tier = Some(none.tier);
+                decision.classifier_error = Some(none.why);
+                decision.intent = none.intent;
+                return Err(none.error);
+            }
+        };
         decision.tier = Some(classified.tier);
         decision.classifier = classified.rule.is_none().then(|| Arc::clone(self.classifiers.name(policy)));
         decision.rule = classified.rule;
@@ -160,6 +164,7 @@ impl Brain {
         decision.difficulty = classified.difficulty;
         decision.dimensions = classified.dimensions;
         decision.personal = classified.personal;
+        decision.intent = classified.intent;
         decision.probabilities = classified.probabilities;
         Ok(())
     }

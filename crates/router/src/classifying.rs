@@ -3,9 +3,11 @@
 //! Rules and tier 0 run where the request is, in microseconds. Only where tier 0 is in doubt the encoder is asked, on
 //! threads of its own and for no longer than its deadline; without it tier 0's answer stands. Called by the brain.
 
+use crate::brain::Brain;
 use crate::decision::{Asked, Dimensions, Escalation, Probabilities, Tier, millis};
 use crate::encoding::Encoders;
 use crate::error::Error;
+use crate::intent::{Failure, Found, IntentRecord};
 use crate::kserve;
 use crate::personal::{self, Personal};
 use crate::prompt::PromptText;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use waypost_classify::{Builtin, Engine, Tier as Answered, Verdict};
 use waypost_config::{Classifier, PolicyIndex, Snapshot};
-use waypost_wire::{ApiError, kserve::Scores};
+use waypost_wire::{ApiError, Code, RequestView, kserve::Scores};
 
 /// What was found out about a prompt.
 #[derive(Debug, Clone)]
@@ -37,6 +39,28 @@ pub struct Classified {
     pub rule: Option<usize>,
     /// Where tier 0 was in doubt.
     pub escalation: Option<Escalation>,
+    /// What it took to ask a model.
+    pub intent: Option<Box<IntentRecord>>,
+}
+
+/// Why a prompt has no label.
+#[derive(Debug)]
+pub(crate) struct Unclassified {
+    /// For the client, where the policy has no default.
+    pub(crate) error: ApiError,
+    /// Who gave none.
+    pub(crate) tier: Tier,
+    /// The reason in a word, for the Decision.
+    pub(crate) why: &'static str,
+    /// What it took to ask a model.
+    pub(crate) intent: Option<Box<IntentRecord>>,
+}
+
+impl From<ApiError> for Unclassified {
+    /// From a KServe server: no other classifier has an error to tell.
+    fn from(error: ApiError) -> Self {
+        Self { why: error.code.as_str(), error, tier: Tier::Kserve, intent: None }
+    }
 }
 
 /// Everything that can label a prompt under one configuration.
@@ -126,29 +150,34 @@ impl Classifiers {
         }
     }
 
-    /// Labels a prompt as `policy`, one of `snapshot`, wants it.
+    /// Labels a prompt as `policy`, one of `brain`'s, wants it.
     ///
     /// # Errors
-    /// When a KServe server is late, down or talks nonsense.
+    /// When a KServe server or an intent model is late, down or talks nonsense.
     pub(crate) async fn classify(
         &self,
-        snapshot: &Snapshot,
+        brain: &Brain,
         policy: PolicyIndex,
+        view: &RequestView<'_>,
         text: PromptText,
-    ) -> Result<Classified, ApiError> {
-        let (policy, ready) = (&snapshot.policies[policy], &self.policies[policy]);
+    ) -> Result<Classified, Unclassified> {
+        let (policy, ready) = (&brain.snapshot().policies[policy], &self.policies[policy]);
         if let Some(rule) = ready.rules.as_ref().and_then(|rules| rules.find(&text.focus)) {
             return Ok(by_rule(Arc::clone(&policy.rules[rule].label), rule));
         }
         if let Some(detector) = &ready.detector {
             return Ok(personal::classified(detector, &text, &ready.labels));
         }
+        if let Some(asker) = &ready.asker {
+            let (outcome, record) = asker.ask(brain, policy, view).await;
+            return by_model(outcome, Box::new(record), asker.labels());
+        }
         match (&ready.judge, &policy.classifier) {
             (None, Classifier::Kserve { url, labels }) => {
                 let scores = kserve::ask(url, &text.joined(), policy.classify_timeout).await?;
                 Ok(by_server(scores, labels))
             }
-            (None, _) => Err(ApiError::new(waypost_wire::Code::Internal, "The policy has no classifier.")),
+            (None, _) => Err(ApiError::new(Code::Internal, "The policy has no classifier.").into()),
             (Some(judge), _) => {
                 let (verdict, escalation) = self.cascade(judge, &text, policy.classify_timeout).await;
                 Ok(by_cascade(verdict, escalation, &ready.labels))
@@ -201,6 +230,7 @@ fn by_rule(label: Arc<str>, rule: usize) -> Classified {
         tier: Tier::Rule,
         rule: Some(rule + 1),
         escalation: None,
+        intent: None,
     }
 }
 
@@ -218,6 +248,7 @@ fn by_cascade(verdict: Verdict, escalation: Option<Escalation>, labels: &Arc<[Ar
         },
         rule: None,
         escalation,
+        intent: None,
     }
 }
 
@@ -235,6 +266,34 @@ fn by_server(scores: Scores, labels: &[Arc<str>]) -> Classified {
         tier: Tier::Kserve,
         rule: None,
         escalation: None,
+        intent: None,
+    }
+}
+
+fn by_model(
+    outcome: Result<Found, Failure>,
+    record: Box<IntentRecord>,
+    labels: &[Arc<str>],
+) -> Result<Classified, Unclassified> {
+    match outcome {
+        Ok(found) => Ok(Classified {
+            label: name(labels, found.label),
+            confidence: found.confidence,
+            probabilities: Probabilities::default(),
+            difficulty: None,
+            dimensions: None,
+            personal: None,
+            tier: Tier::Intent,
+            rule: None,
+            escalation: None,
+            intent: Some(record),
+        }),
+        Err(failure) => Err(Unclassified {
+            error: failure.error(),
+            tier: Tier::Intent,
+            why: failure.as_str(),
+            intent: Some(record),
+        }),
     }
 }
 

@@ -12,6 +12,7 @@ use waypost_classify::{Doubt, Verdict};
 use waypost_policy::{Reason, Unfit};
 
 use crate::ask::Via;
+use crate::intent::IntentRecord;
 use crate::personal::Personal;
 
 /// What answered when a label was asked for.
@@ -30,6 +31,8 @@ pub enum Tier {
     Detector,
     /// A KServe server.
     Kserve,
+    /// A model that was asked for the intent.
+    Intent,
 }
 
 impl Tier {
@@ -43,6 +46,7 @@ impl Tier {
             Self::Encoder => "encoder",
             Self::Detector => "detector",
             Self::Kserve => "kserve",
+            Self::Intent => "intent",
         }
     }
 }
@@ -240,7 +244,7 @@ pub struct Decision {
     pub personal: Option<Personal>,
     /// What classified.
     pub tier: Option<Tier>,
-    /// The classifier asked: a built-in one's name, a trained folder's, `examples` or `kserve`.
+    /// The classifier asked: a built-in one's name, a trained folder's, `examples`, `kserve` or `intent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classifier: Option<Arc<str>>,
     /// The rule that applied, counted from 1.
@@ -249,6 +253,9 @@ pub struct Decision {
     /// Whether the encoder was wanted, and what came of it.
     #[serde(flatten)]
     pub escalation: Option<Escalation>,
+    /// What it took to ask a model for the intent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Box<IntentRecord>>,
     /// Why the classifier gave no label: the error's code. Its message may repeat the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classifier_error: Option<&'static str>,

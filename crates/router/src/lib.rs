@@ -11,6 +11,8 @@ pub mod client;
 mod decision;
 mod encoding;
 mod error;
+mod hold;
+mod intent;
 mod kserve;
 mod personal;
 mod prompt;
@@ -23,6 +25,8 @@ pub use decision::{
     Asked, Attempt, Considered, Decision, Dimensions, Escalation, Outcome, Probabilities, Tier, millis, round,
 };
 pub use error::Error;
+pub use hold::retry_after;
+pub use intent::IntentRecord;
 pub use kserve::ask as ask_kserve;
 pub use personal::Personal;
 pub use prompt::PromptText;

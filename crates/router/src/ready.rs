@@ -4,6 +4,7 @@
 //! over a reload. Called by `classifying` when a configuration is loaded.
 
 use crate::error::Error;
+use crate::intent::Asker;
 
 use bytes::Bytes;
 use std::io::Read;
@@ -26,10 +27,12 @@ pub(crate) struct Ready {
     pub(crate) name: Arc<str>,
     pub(crate) labels: Arc<[Arc<str>]>,
     pub(crate) rules: Option<Rules>,
-    /// Absent for a KServe server, which needs no preparation, and for personal data.
+    /// Absent for a KServe server, which needs no preparation, for personal data and for an intent model.
     pub(crate) judge: Option<Judge>,
     /// For a policy by personal data.
     pub(crate) detector: Option<Detector>,
+    /// For a policy by intent.
+    pub(crate) asker: Option<Asker>,
 }
 
 /// A classifier in this process.
@@ -112,7 +115,11 @@ impl Preparing<'_> {
         let rules = (!policy.rules.is_empty()).then(|| rules(policy)).transpose().map_err(fail)?;
         let detector = matches!(policy.classifier, Classifier::Pii).then(Detector::embedded);
         let detector = detector.transpose().map_err(fail)?;
-        Ok(Ready { name: policy.classifier.name().into(), labels, rules, judge, detector })
+        let asker = match &policy.classifier {
+            Classifier::Intent(intent) => Some(Asker::new(intent)),
+            _ => None,
+        };
+        Ok(Ready { name: policy.classifier.name().into(), labels, rules, judge, detector, asker })
     }
 
     fn judge(&mut self, classifier: &Classifier) -> Result<Option<Judge>, waypost_classify::Error> {
@@ -139,7 +146,7 @@ impl Preparing<'_> {
                 Ok(Some(Judge::Model { model, false_alarms: None }))
             }
             Classifier::Examples { texts } => self.examples(texts).map(Some),
-            Classifier::Kserve { .. } | Classifier::Pii => Ok(None),
+            Classifier::Kserve { .. } | Classifier::Pii | Classifier::Intent(_) => Ok(None),
         }
     }
 
