@@ -27,6 +27,9 @@ pub struct IntentRecord {
     pub prompt_tokens: u64,
     /// Tokens of all answers together.
     pub completion_tokens: u64,
+    /// What they cost in US dollars, where the model has a price; apart from the answer's own cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
     /// Milliseconds until the outcome was known.
     pub ms: f64,
 }
