@@ -96,7 +96,12 @@ fn conversation(view: &RequestView<'_>, last_only: bool, budget: usize, out: &mu
     let last = turns().rposition(|turn| turn.role == Role::User).or(messages.len().checked_sub(1));
     let mut shown = Shown { left: budget.saturating_sub(2), turns: SmallVec::new() };
     match last {
-        None => drop(shown.add(0, alone, budget)),
+        None => {
+            shown.add(1, alone, budget - budget / SYSTEM_SHARE);
+            if let Some(text) = view.instructions {
+                shown.add(0, instructions(text), budget / SYSTEM_SHARE);
+            }
+        }
         Some(_) if last_only => drop(shown.add(0, Turn::from(&messages[messages.len() - 1]), budget)),
         Some(last) => {
             shown.add(last + 1, Turn::from(&messages[last]), budget / LAST_SHARE);

@@ -146,6 +146,7 @@ fn every_body_is_a_conversation() {
     let said = json!([{"role": "user", "content": "p"}]);
     assert_eq!(of(json!({"prompt": "p"})), said);
     assert_eq!(of(json!({"input": "p"})), said);
+    assert_eq!(of(json!({"input": "p", "instructions": "s"}))[0], json!({"role": "system", "content": "s"}));
     assert_eq!(
         of(json!({"instructions": "Be kind.", "input": [{"role": "user", "content": "p"}]})),
         json!([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "p"}])
