@@ -11,6 +11,7 @@ use serde_saphyr::Location;
 use crate::auto;
 use crate::error::Fault;
 use crate::file::{ClassifierSpec, Examples, KserveSpec, PolicySpec, Routes, RuleSpec, SafetySpec};
+use crate::intent;
 use crate::labels::Known;
 use crate::leaf::{Builtin, FullUrl, Text};
 use crate::models::Models;
@@ -26,7 +27,7 @@ const MAX_FALSE_ALARMS: f32 = 0.2;
 const MAX_EXAMPLES: usize = 500;
 /// Similarity (0 to 1) below which a prompt resembles no example.
 const EXAMPLES_THRESHOLD: f32 = 0.4;
-const ONE_OF: &str = "a classifier is one of `path`, `safety`, `examples`, `kserve` and `auto`, or the name of a \
+const ONE_OF: &str = "a classifier is one of `path`, `safety`, `examples`, `kserve`, `intent` and `auto`, or the name of a \
     built-in one";
 
 /// What a classifier may refer to.
@@ -72,6 +73,7 @@ pub(crate) fn bind(
         own.safety.is_some(),
         own.examples.is_some(),
         own.kserve.is_some(),
+        own.intent.is_some(),
         own.auto.is_some(),
     ];
     if said.into_iter().filter(|said| *said).count() > 1 {
@@ -94,6 +96,11 @@ pub(crate) fn bind(
         let FullUrl(url) = reader.get(&kserve.url)?;
         let labels = kserve_labels(reader, kserve, routes, bound)?;
         return Ok(Classifier::Kserve { url: url.into(), labels });
+    }
+    if let Some(spec) = &own.intent {
+        let intent = intent::intent(reader, spec, within.models)?;
+        only_known(&intent.labels())?;
+        return Ok(Classifier::Intent(Arc::new(intent)));
     }
     if let Some(spec) = &own.auto {
         only_known(&[])?;

@@ -5,6 +5,7 @@
 
 mod auto;
 mod classifier;
+mod intent;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(crate) use auto::{AutoSpec, EmbeddingSpec, LogFileSpec, SplitSpec, StickyOpt
 pub(crate) use classifier::{
     ClassifierSpec, Examples, KserveSpec, Numbers, Pairs, Routes, RuleSpec, SafetySpec,
 };
+pub(crate) use intent::IntentSpec;
 
 /// v1's port, on every address.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8084);

@@ -9,6 +9,7 @@ mod classifiers;
 mod conversations;
 mod error;
 mod file;
+mod intent;
 mod labels;
 mod leaf;
 mod models;
@@ -26,6 +27,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use error::Error;
+pub use intent::{Guided, Intent, IntentRoute, OTHER, fold};
 pub use schema::{docs_table, json_schema};
 pub use snapshot::*;
 

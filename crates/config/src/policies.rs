@@ -12,7 +12,7 @@ use crate::file::{Pairs, PolicySpec, Routes};
 use crate::models::{Adopted, Models};
 use crate::raw::Reader;
 use crate::resolve::{AUTO, positive};
-use crate::snapshot::{Classifier, ModelIndex, Policy, Route};
+use crate::snapshot::{AutoSource, Classifier, ModelIndex, Policy, Route};
 use crate::v1;
 
 /// The policies' names, each free and not taken twice.
@@ -195,6 +195,17 @@ fn warn_dead_ends(reader: &mut Reader<'_>, spec: &PolicySpec, policy: &Policy) {
                 policy.name
             ),
         );
+    }
+    let depends_on = match &policy.classifier {
+        Classifier::Intent(_) => Some("its intent model is late, down or unclear"),
+        Classifier::Auto(auto) if matches!(auto.source, AutoSource::Network { .. }) => {
+            Some("its embeddings cannot be had")
+        }
+        _ => None,
+    };
+    if let Some(when) = depends_on {
+        let message = format!("policy `{}` has no `default`: when {when}, clients get an error", policy.name);
+        reader.warn(spec.name.location(), message);
     }
     if let Some(message) = policy.dead_end(&policy.classifier.labels()) {
         reader.warn(spec.name.location(), message);

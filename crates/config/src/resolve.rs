@@ -169,7 +169,12 @@ pub(crate) fn number(
     within(reader, raw, range)
 }
 
-fn size(reader: &mut Reader<'_>, raw: &Raw<Size>, range: RangeInclusive<usize>) -> Result<usize, Fault> {
+/// A number of bytes within bounds.
+pub(crate) fn size(
+    reader: &mut Reader<'_>,
+    raw: &Raw<Size>,
+    range: RangeInclusive<usize>,
+) -> Result<usize, Fault> {
     let range = Size(*range.start())..=Size(*range.end());
     within(reader, raw, range).map(|Size(bytes)| bytes)
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::intent::Intent;
 use crate::labels::Known;
 
 mod auto;
@@ -239,6 +240,8 @@ pub enum Classifier {
         /// for other classifiers this is the order of the routes.
         labels: Vec<Arc<str>>,
     },
+    /// A model that names one of the routes described to it.
+    Intent(Arc<Intent>),
     /// No labels: learned quality, price and latency choose.
     Auto(Arc<Auto>),
     /// No labels: other policies share the traffic.
@@ -255,7 +258,9 @@ impl Classifier {
         match self {
             Self::Trained { folder } => folder.to_string_lossy(),
             Self::Examples { .. } => "examples".into(),
+            Self::Intent(_) => "intent".into(),
             Self::Kserve { url, .. } => url.split('?').next().unwrap_or_default().into(),
+            Self::Intent(_) => "intent".into(),
             Self::Auto(auto) => match &auto.source {
                 AutoSource::Outcomes { folder } => folder.to_string_lossy(),
                 AutoSource::Network { file, .. } => file.to_string_lossy(),
@@ -279,6 +284,7 @@ impl Classifier {
             }
             Self::Examples { .. } => "examples".into(),
             Self::Kserve { .. } => "kserve".into(),
+            Self::Intent(_) => "intent".into(),
             Self::Auto(_) => "auto".into(),
             Self::Split(_) => "split".into(),
         }
@@ -296,6 +302,7 @@ impl Classifier {
             Self::Trained { .. } | Self::Auto(_) | Self::Split(_) => Vec::new(),
             Self::Examples { texts } => texts.iter().map(|(label, _)| label.as_str()).collect(),
             Self::Kserve { labels, .. } => labels.iter().map(|label| &**label).collect(),
+            Self::Intent(intent) => intent.labels(),
         }
     }
 }

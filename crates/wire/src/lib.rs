@@ -19,4 +19,4 @@ pub use rawstr::RawStr;
 pub use splice::Segments;
 pub use sse::SseReader;
 pub use usage::Usage;
-pub use view::{Content, Message, Needs, NimRouter, RequestView, Role, Strategy};
+pub use view::{Content, Message, Needs, NimRouter, Part, RequestView, Role, Strategy};

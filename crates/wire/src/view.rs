@@ -16,7 +16,7 @@ use std::ops::Range;
 mod content;
 mod nim;
 
-pub use content::{Content, Message, Role, Texts};
+pub use content::{Content, Message, Part, Parts, Role};
 pub use nim::{NimRouter, Strategy};
 
 /// Most top-level keys a request may have. Real ones have fewer than 40.

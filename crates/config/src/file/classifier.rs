@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
 use super::auto::AutoSpec;
+use super::intent::IntentSpec;
 use crate::leaf::{Builtin, FullUrl, Leaf, Text};
 use crate::raw::Raw;
 
@@ -38,6 +39,8 @@ pub(crate) struct OwnSpec {
     pub(crate) threshold: Option<Raw<f64>>,
     /// A KServe v2 server, such as Triton, over HTTP.
     pub(crate) kserve: Option<KserveSpec>,
+    /// A small model, asked which of the described routes the conversation wants.
+    pub(crate) intent: Option<IntentSpec>,
     /// No labels: the model is chosen by learned quality, by price and by latency.
     pub(crate) auto: Option<AutoSpec>,
 }

@@ -46,53 +46,63 @@ pub enum Content<'a> {
 
 impl<'a> Content<'a> {
     /// The pieces of text in it, in order.
+    pub fn texts(self) -> impl Iterator<Item = RawStr<'a>> {
+        self.parts().filter_map(|part| match part {
+            Part::Text(text) => Some(text),
+            _ => None,
+        })
+    }
+
+    /// All that it holds, in order.
     #[must_use]
-    pub fn texts(self) -> Texts<'a> {
+    pub fn parts(self) -> Parts<'a> {
         match self {
-            Self::None => Texts { single: None, parts: None },
-            Self::Text(text) => Texts { single: Some(text), parts: None },
+            Self::None => Parts { single: None, rest: None },
+            Self::Text(text) => Parts { single: Some(text), rest: None },
             Self::Parts(source) => {
                 let mut scanner = Scanner::new(source);
                 let open = scanner.enter(b'[', "expected an array").is_ok() && scanner.first(b']');
-                Texts { single: None, parts: open.then_some(scanner) }
+                Parts { single: None, rest: open.then_some(scanner) }
             }
         }
     }
 }
 
-/// Iterator over the pieces of text of a [`Content`].
-#[derive(Debug)]
-pub struct Texts<'a> {
-    single: Option<RawStr<'a>>,
-    parts: Option<Scanner<'a>>,
-}
-
-impl<'a> Iterator for Texts<'a> {
-    type Item = RawStr<'a>;
-
-    fn next(&mut self) -> Option<RawStr<'a>> {
-        if let Some(text) = self.single.take() {
-            return Some(text);
-        }
-        // The source was validated by the first scan, so an error here only means the end.
-        while let Some(scanner) = &mut self.parts {
-            let part = scan_part(scanner).ok();
-            if !scanner.more(b']').unwrap_or(false) {
-                self.parts = None;
-            }
-            if let Some(Part::Text(text)) = part {
-                return Some(text);
-            }
-        }
-        None
-    }
-}
-
-pub(super) enum Part<'a> {
+/// One piece of a [`Content`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Text.
     Text(RawStr<'a>),
+    /// An image.
     Image,
+    /// A recording.
     Audio,
+    /// Anything else: a file, a token number.
     Other,
+}
+
+/// Iterator over the parts of a [`Content`].
+#[derive(Debug)]
+pub struct Parts<'a> {
+    single: Option<RawStr<'a>>,
+    rest: Option<Scanner<'a>>,
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = Part<'a>;
+
+    fn next(&mut self) -> Option<Part<'a>> {
+        if let Some(text) = self.single.take() {
+            return Some(Part::Text(text));
+        }
+        let scanner = self.rest.as_mut()?;
+        // The source was validated by the first scan, so an error here only means the end.
+        let part = scan_part(scanner).ok();
+        if !scanner.more(b']').unwrap_or(false) {
+            self.rest = None;
+        }
+        part
+    }
 }
 
 /// One element of a content array. A key that is read may stand once: upstreams may take the other one.
