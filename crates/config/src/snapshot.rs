@@ -260,7 +260,6 @@ impl Classifier {
             Self::Examples { .. } => "examples".into(),
             Self::Intent(_) => "intent".into(),
             Self::Kserve { url, .. } => url.split('?').next().unwrap_or_default().into(),
-            Self::Intent(_) => "intent".into(),
             Self::Auto(auto) => match &auto.source {
                 AutoSource::Outcomes { folder } => folder.to_string_lossy(),
                 AutoSource::Network { file, .. } => file.to_string_lossy(),

@@ -10,12 +10,15 @@ mod candidates;
 mod conn;
 mod gateway;
 mod headers;
+mod kept;
 mod kserve;
 mod pages;
 mod paths;
+mod recommend;
 mod relay;
 mod send;
 mod server;
+mod shadow;
 mod ticket;
 mod way;
 

@@ -3,18 +3,21 @@
 //! Rules and tier 0 run where the request is, in microseconds. Only where tier 0 is in doubt the encoder is asked, on
 //! threads of its own and for no longer than its deadline; without it tier 0's answer stands. Called by the brain.
 
+use crate::context::{Context, Given, Remote};
 use crate::decision::{Asked, Dimensions, Escalation, Probabilities, Tier, millis};
 use crate::encoding::Encoders;
 use crate::error::Error;
 use crate::kserve;
+use crate::outlook::{self, Oracle, Outlook};
 use crate::personal::{self, Personal};
 use crate::prompt::PromptText;
 use crate::ready::{Judge, Preparing, Ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use waypost_classify::{Builtin, Engine, Tier as Answered, Verdict};
+use waypost_classify::encoder::{Branch, Encoding};
+use waypost_classify::{Builtin, Doubt, Engine, Tier as Answered, Verdict};
 use waypost_config::{Classifier, PolicyIndex, Snapshot};
-use waypost_wire::{ApiError, kserve::Scores};
+use waypost_wire::{ApiError, Code, RequestView, kserve::Scores};
 
 /// What was found out about a prompt.
 #[derive(Debug, Clone)]
@@ -39,6 +42,24 @@ pub struct Classified {
     pub escalation: Option<Escalation>,
 }
 
+/// What a policy has to go by.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// A label.
+    Label(Box<Classified>),
+    /// What is expected of each contestant of an auto policy.
+    Outlook(Outlook),
+}
+
+/// What is to be classified: a request under one policy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) policy: PolicyIndex,
+    pub(crate) view: &'a RequestView<'a>,
+    pub(crate) context: &'a Context<'a>,
+}
+
 /// Everything that can label a prompt under one configuration.
 #[derive(Debug)]
 pub struct Classifiers {
@@ -57,13 +78,9 @@ impl Classifiers {
     /// When a trained folder cannot be used, a rule cannot be built, or a route has a label that its trained classifier
     /// does not know; the error names policy and file.
     pub fn load(engine: Arc<Engine>, snapshot: &Snapshot, previous: Option<&Self>) -> Result<Self, Error> {
-        let mut preparing = Preparing {
-            engine: &engine,
-            previous: previous.map_or(&[], |previous| &previous.policies),
-            folders: Vec::new(),
-        };
+        let mut preparing = Preparing::new(&engine, previous.map_or(&[], |previous| &previous.policies));
         let policies: Vec<Ready> =
-            snapshot.policies.iter().map(|policy| preparing.policy(policy)).collect::<Result<_, _>>()?;
+            snapshot.policies.iter().map(|policy| preparing.policy(snapshot, policy)).collect::<Result<_, _>>()?;
         let trained = snapshot.policies.iter().zip(&policies);
         let warnings = trained
             .filter(|(policy, _)| matches!(policy.classifier, Classifier::Trained { .. }))
@@ -118,40 +135,82 @@ impl Classifiers {
             && self.policies.iter().map(examples).eq(other.policies.iter().map(examples))
     }
 
+    /// What training found about an auto policy's outcomes, in words.
+    #[must_use]
+    pub fn advice(&self, policy: PolicyIndex) -> Option<&str> {
+        self.policies[policy].oracle.as_ref()?.advice()
+    }
+
     /// Starts the encoder's threads if a policy may want them, so that the first prompt need not wait for it.
     pub(crate) fn warm_up(&self) {
-        if self.policies.iter().filter_map(|ready| ready.judge.as_ref()).any(|judge| judge.branch().is_some())
-        {
+        if self.policies.iter().any(|ready| ready.branch().is_some()) {
             self.encoders.start();
         }
     }
 
-    /// Labels a prompt as `policy`, one of `snapshot`, wants it.
+    /// What `question`'s policy has to go by: rules first, then its classifier.
     ///
     /// # Errors
-    /// When a KServe server is late, down or talks nonsense.
-    pub(crate) async fn classify(
-        &self,
-        snapshot: &Snapshot,
-        policy: PolicyIndex,
-        text: PromptText,
-    ) -> Result<Classified, ApiError> {
-        let (policy, ready) = (&snapshot.policies[policy], &self.policies[policy]);
+    /// When a server that is asked is late, down or talks nonsense, or an image cannot be embedded.
+    pub(crate) async fn answer(&self, question: Question<'_>) -> Result<Answer, ApiError> {
+        let (policy, ready) = (&question.snapshot.policies[question.policy], &self.policies[question.policy]);
+        let text = PromptText::of(question.view, policy.compat_v1);
+        let label = |classified| Ok(Answer::Label(Box::new(classified)));
         if let Some(rule) = ready.rules.as_ref().and_then(|rules| rules.find(&text.focus)) {
-            return Ok(by_rule(Arc::clone(&policy.rules[rule].label), rule));
+            return label(by_rule(Arc::clone(&policy.rules[rule].label), rule));
         }
         if let Some(detector) = &ready.detector {
-            return Ok(personal::classified(detector, &text, &ready.labels));
+            return label(personal::classified(detector, &text, &ready.labels));
         }
+        if let Some(oracle) = &ready.oracle {
+            return self.outlook(oracle, question, &text).await.map(Answer::Outlook);
+        }
+        let given = question.context.given;
         match (&ready.judge, &policy.classifier) {
             (None, Classifier::Kserve { url, labels }) => {
+                if let Some(remote) = given.and_then(|given| given.remote.as_ref()) {
+                    return remote.repeat().and_then(label);
+                }
                 let scores = kserve::ask(url, &text.joined(), policy.classify_timeout).await?;
-                Ok(by_server(scores, labels))
+                label(by_server(scores, labels))
             }
-            (None, _) => Err(ApiError::new(waypost_wire::Code::Internal, "The policy has no classifier.")),
+            (None, _) => Err(ApiError::new(Code::Internal, "The policy has no classifier.")),
             (Some(judge), _) => {
-                let (verdict, escalation) = self.cascade(judge, &text, policy.classify_timeout).await;
-                Ok(by_cascade(verdict, escalation, &ready.labels))
+                let (verdict, escalation) = self.cascade(judge, &text, policy.classify_timeout, given).await;
+                label(by_cascade(verdict, escalation, &ready.labels))
+            }
+        }
+    }
+
+    /// What is expected of an auto policy's contestants.
+    async fn outlook(
+        &self,
+        oracle: &Oracle,
+        question: Question<'_>,
+        text: &PromptText,
+    ) -> Result<Outlook, ApiError> {
+        let timeout = question.snapshot.policies[question.policy].classify_timeout;
+        match oracle {
+            Oracle::Network { network, embedder, columns } => {
+                outlook::by_network(network, embedder, columns, question.view, timeout).await
+            }
+            Oracle::Outcomes { model, columns } => {
+                let signals = model.signals(&self.engine, &text.prompt());
+                let (encoding, escalation) = match model.branch() {
+                    Some(branch) => {
+                        let (encoding, escalation) = self
+                            .encode(Doubt::Outcome, &text.focus, branch, timeout, question.context.given)
+                            .await;
+                        (encoding, Some(escalation))
+                    }
+                    None => (None, None),
+                };
+                let all = model.expect(&signals, encoding.as_ref());
+                Ok(Outlook {
+                    learnt: columns.iter().map(|column| all[*column]).collect(),
+                    tier: if encoding.is_some() { Tier::Encoder } else { Tier::Ngram },
+                    escalation,
+                })
             }
         }
     }
@@ -164,7 +223,7 @@ impl Classifiers {
         timeout: Duration,
     ) -> (Verdict, Option<Escalation>) {
         let judge = Judge::Model { model: Arc::clone(self.engine.builtin(builtin)), false_alarms: None };
-        self.cascade(&judge, text, timeout).await
+        self.cascade(&judge, text, timeout, None).await
     }
 
     /// Tier 0, and tier 1 where it is wanted and can be had.
@@ -173,20 +232,36 @@ impl Classifiers {
         judge: &Judge,
         text: &PromptText,
         timeout: Duration,
+        given: Option<&Given>,
     ) -> (Verdict, Option<Escalation>) {
         let first = self.engine.read(&text.prompt(), |reading| judge.first(&reading));
         let Some((because, branch)) = first.doubt.zip(judge.branch()) else { return (first, None) };
+        let (encoding, escalation) = self.encode(because, &text.focus, branch, timeout, given).await;
+        // Reading once more costs microseconds; keeping what was read would cost every waiting prompt its memory.
+        let verdict = match encoding {
+            Some(encoding) => self.engine.read(&text.prompt(), |reading| judge.second(&reading, &encoding)),
+            None => first,
+        };
+        (verdict, Some(escalation))
+    }
+
+    /// The encoder's output, where it can be had, and what came of asking. Where it was not had the first time, a
+    /// request that is decided again does without it too.
+    async fn encode(
+        &self,
+        because: Doubt,
+        focus: &str,
+        branch: Branch,
+        timeout: Duration,
+        given: Option<&Given>,
+    ) -> (Option<Encoding>, Escalation) {
         let begun = Instant::now();
-        let encoded = self.encoders.encode(&text.focus, branch, timeout).await;
-        let ms = millis(begun.elapsed());
-        match encoded {
-            // Reading once more costs microseconds; keeping what was read would cost every waiting prompt its memory.
-            Ok(encoding) => {
-                let second = self.engine.read(&text.prompt(), |reading| judge.second(&reading, &encoding));
-                (second, Some(Escalation { because, asked: Asked::Answered, ms }))
-            }
-            Err(asked) => (first, Some(Escalation { because, asked, ms })),
-        }
+        let encoded = match given.and_then(|given| given.encoder).filter(|asked| *asked != Asked::Answered) {
+            Some(asked) => Err(asked),
+            None => self.encoders.encode(focus, branch, timeout).await,
+        };
+        let asked = encoded.as_ref().err().copied().unwrap_or(Asked::Answered);
+        (encoded.ok(), Escalation { because, asked, ms: millis(begun.elapsed()) })
     }
 }
 
@@ -201,6 +276,21 @@ fn by_rule(label: Arc<str>, rule: usize) -> Classified {
         tier: Tier::Rule,
         rule: Some(rule + 1),
         escalation: None,
+    }
+}
+
+impl Remote {
+    /// What was said the first time.
+    fn repeat(&self) -> Result<Classified, ApiError> {
+        let Self::Label(label, confidence) = self else {
+            return Err(ApiError::new(Code::ClassifierUnavailable, "The classifier failed the first time."));
+        };
+        Ok(Classified {
+            confidence: *confidence,
+            tier: Tier::Kserve,
+            rule: None,
+            ..by_rule(Arc::clone(label), 0)
+        })
     }
 }
 
