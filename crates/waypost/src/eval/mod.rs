@@ -45,7 +45,7 @@ pub(crate) fn run(options: &Eval) -> Result<(), Error> {
     for file in &options.data {
         table.read(file, fields)?;
     }
-    note(&table.left_out());
+    note(&table.left_out.shown());
     let mut judged: Vec<(Judged, Report)> = Vec::new();
     for judge in judges {
         let answers = judge.judge(&table.rows)?;

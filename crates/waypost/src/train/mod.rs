@@ -79,7 +79,7 @@ pub(crate) fn run(options: &Train) -> Result<(), Error> {
         name: options.name.clone().unwrap_or_else(|| folder.name()),
         file: options.data.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         rows: table.rows.len(),
-        skipped: table.skipped,
+        skipped: table.left_out.rows,
         names: &data.names,
         counts: checks::counts(data.names.len(), &data.labels),
         split: &split,

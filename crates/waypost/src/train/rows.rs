@@ -33,7 +33,7 @@ pub(crate) fn read(options: &Train, progress: &Progress) -> Result<Table, Error>
         source_is_wanted: options.source_field.is_some(),
     };
     table.read(&options.data, fields)?;
-    let left_out = table.left_out();
+    let left_out = table.left_out.shown();
     if !left_out.is_empty() {
         progress.note(left_out.trim_end());
     }
