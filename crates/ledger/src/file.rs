@@ -83,7 +83,7 @@ impl Drop for DecisionFile {
 
 fn write(file: File, lines: &Receiver<Vec<u8>>, counts: &Counts) {
     let mut out = BufWriter::new(file);
-    let mut put = |out: &mut BufWriter<File>, line: Vec<u8>| {
+    let put = |out: &mut BufWriter<File>, line: Vec<u8>| {
         counts.waiting_bytes.fetch_sub(line.len(), Relaxed);
         if out.write_all(&line).is_err() {
             counts.dropped.fetch_add(1, Relaxed);

@@ -55,7 +55,12 @@ pub(crate) fn line(decision: &Decision, kept: Option<&Kept>) -> serde_json::Resu
     }
     let request = kept.map(|kept| serde_json::from_slice(&kept.body)).transpose()?;
     let observed = (!decision.candidates.is_empty()).then_some(Observed(decision));
-    serde_json::to_vec(&Line { decision, observed, headers: kept.map(|kept| Headers(&kept.headers)), request })
+    serde_json::to_vec(&Line {
+        decision,
+        observed,
+        headers: kept.map(|kept| Headers(&kept.headers)),
+        request,
+    })
 }
 
 struct Headers<'a>(&'a [(String, String)]);

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use waypost_config::{Classifier, PolicyIndex, Snapshot};
 use waypost_policy::Plan;
-use waypost_router::{Ask, Brain, Context, Decision, Outcome, Via};
+use waypost_router::{Ask, Brain, Context, Decision, Via};
 use waypost_wire::{ApiError, Code, RequestView};
 
 /// v2's names of its two objective functions.
@@ -77,7 +77,9 @@ async fn decide(
     let whole = body::read(&head.headers, incoming, &limits).await?;
     let body = unwrap(advice, whole)?;
     let view = RequestView::parse(&body)?;
-    if view.messages.as_ref().is_none_or(Vec::is_empty) && (advice != Advice::Decision || view.input.is_none()) {
+    if view.messages.as_ref().is_none_or(Vec::is_empty)
+        && (advice != Advice::Decision || view.input.is_none())
+    {
         return Err(ApiError::new(Code::MissingParameter, "'messages' is required.").param("messages"));
     }
     let header = way::policy_header(&head.headers)?;
@@ -104,7 +106,8 @@ fn unwrap(advice: Advice, whole: Bytes) -> Result<Bytes, ApiError> {
         #[serde(borrow)]
         request: Option<&'a RawValue>,
     }
-    let wrapped = (advice == Advice::Decision).then(|| serde_json::from_slice::<Wrapped<'_>>(&whole).ok()).flatten();
+    let wrapped =
+        (advice == Advice::Decision).then(|| serde_json::from_slice::<Wrapped<'_>>(&whole).ok()).flatten();
     let Some(Wrapped { input_format, request: Some(request) }) = wrapped else { return Ok(whole) };
     match input_format {
         None | Some("openai_chat" | "openai_responses") => Ok(whole.slice_ref(request.get().as_bytes())),
@@ -128,7 +131,8 @@ fn asked(
     let snapshot = brain.snapshot();
     let first = |what: &str, is: &dyn Fn(&Classifier) -> bool| {
         snapshot.policies.iter().position(|policy| is(&policy.classifier)).ok_or_else(|| {
-            ApiError::new(Code::PolicyNotFound, format!("This configuration has no {what} policy.")).param("policy")
+            ApiError::new(Code::PolicyNotFound, format!("This configuration has no {what} policy."))
+                .param("policy")
         })
     };
     let policy = match advice {
@@ -175,7 +179,11 @@ fn objective(snapshot: &Snapshot, decision: &Decision) -> String {
 }
 
 fn probabilities(decision: &Decision) -> Value {
-    decision.candidates.iter().map(|candidate| (candidate.model.to_string(), json!(candidate.quality))).collect()
+    decision
+        .candidates
+        .iter()
+        .map(|candidate| (candidate.model.to_string(), json!(candidate.quality)))
+        .collect()
 }
 
 /// The Decision, and beside it what a client needs to act on it.

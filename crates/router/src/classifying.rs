@@ -79,8 +79,11 @@ impl Classifiers {
     /// does not know; the error names policy and file.
     pub fn load(engine: Arc<Engine>, snapshot: &Snapshot, previous: Option<&Self>) -> Result<Self, Error> {
         let mut preparing = Preparing::new(&engine, previous.map_or(&[], |previous| &previous.policies));
-        let policies: Vec<Ready> =
-            snapshot.policies.iter().map(|policy| preparing.policy(snapshot, policy)).collect::<Result<_, _>>()?;
+        let policies: Vec<Ready> = snapshot
+            .policies
+            .iter()
+            .map(|policy| preparing.policy(snapshot, policy))
+            .collect::<Result<_, _>>()?;
         let trained = snapshot.policies.iter().zip(&policies);
         let warnings = trained
             .filter(|(policy, _)| matches!(policy.classifier, Classifier::Trained { .. }))

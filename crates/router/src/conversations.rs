@@ -210,13 +210,19 @@ mod tests {
             assert!(!after_an_answer(text), "{text}");
         }
         assert!(!after_an_answer(&format!("try again {}", "x".repeat(300))), "too long");
-        assert!(!said(&json!([{"role": "user", "content": "try again"}])).complaint, "nothing was answered yet");
+        assert!(
+            !said(&json!([{"role": "user", "content": "try again"}])).complaint,
+            "nothing was answered yet"
+        );
     }
 
     #[test]
     fn a_tool_loop_is_one() {
         let call = json!({"role": "assistant", "tool_calls": [{}]});
-        assert!(said(&json!([{"role": "user", "content": "q"}, call, {"role": "tool", "content": "1"}])).tool_loop);
+        assert!(
+            said(&json!([{"role": "user", "content": "q"}, call, {"role": "tool", "content": "1"}]))
+                .tool_loop
+        );
         assert!(!said(&json!([{"role": "user", "content": "q"}])).tool_loop);
     }
 
@@ -231,10 +237,13 @@ mod tests {
             let context = Context { headers: &headers, at_ms: 0, given: None };
             key(&RequestView::parse(body.as_bytes()).unwrap(), &context)
         };
-        let short = json!({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]});
+        let short =
+            json!({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]});
         let mut long = short.clone();
-        long["messages"].as_array_mut().unwrap().extend([json!({"role": "assistant", "content": "a"}),
-            json!({"role": "user", "content": "r"})]);
+        long["messages"]
+            .as_array_mut()
+            .unwrap()
+            .extend([json!({"role": "assistant", "content": "a"}), json!({"role": "user", "content": "r"})]);
         assert_eq!(of(&short, None), of(&long, None));
         assert_ne!(of(&short, None), of(&json!({"messages": [{"role": "user", "content": "q"}]}), None));
         assert_eq!(of(&short, Some("1")), of(&json!({"prompt": "x"}), Some("1")));

@@ -74,9 +74,14 @@ impl Oracle {
     ///
     /// # Errors
     /// A sentence naming the output or contestant without a counterpart, or telling that the vectors do not fit.
-    pub(crate) fn network(network: Arc<Network>, embedder: Arc<Embedder>, auto: &Auto) -> Result<Self, String> {
+    pub(crate) fn network(
+        network: Arc<Network>,
+        embedder: Arc<Embedder>,
+        auto: &Auto,
+    ) -> Result<Self, String> {
         let columns = columns(network.models(), auto, "the network")?;
-        let unknown = network.models().iter().find(|name| auto.contestants.iter().all(|c| c.known_as != **name));
+        let unknown =
+            network.models().iter().find(|name| auto.contestants.iter().all(|c| c.known_as != **name));
         if let Some(name) = unknown {
             return Err(format!(
                 "the network has an output for `{name}`, and no model of the policy goes by that name; map it under \
@@ -105,7 +110,10 @@ impl Oracle {
 fn columns(names: &[Arc<str>], auto: &Auto, what: &str) -> Result<Vec<usize>, String> {
     let column = |known_as: &Arc<str>| {
         names.iter().position(|name| name == known_as).ok_or_else(|| {
-            format!("{what} know nothing of `{known_as}`, only of {}; map names under `names`", names.join(", "))
+            format!(
+                "{what} know nothing of `{known_as}`, only of {}; map names under `names`",
+                names.join(", ")
+            )
         })
     };
     auto.contestants.iter().map(|contestant| column(&contestant.known_as)).collect()
@@ -174,7 +182,8 @@ pub(crate) async fn by_network(
     let (text, image) = v2_prompt(view);
     let vectors = embedder.vectors(text, image, timeout).await?;
     let input = v2_input(&vectors.text, vectors.image.as_deref());
-    let invalid = |error| ApiError::new(Code::ClassifierInvalid, format!("The embeddings do not fit: {error}."));
+    let invalid =
+        |error| ApiError::new(Code::ClassifierInvalid, format!("The embeddings do not fit: {error}."));
     let qualities = network.predict(&input).map_err(invalid)?;
     let learnt = columns.iter().map(|c| Learnt { quality: qualities[*c], tokens: None, latency_ms: None });
     Ok(Outlook { learnt: learnt.collect(), tier: Tier::Network, escalation: None })
@@ -186,7 +195,8 @@ fn v2_prompt(view: &RequestView<'_>) -> (String, Option<String>) {
     let mut image = None;
     let mut said: Vec<(&str, Vec<String>)> = Vec::new();
     let mut left = MAX_EMBEDDED_BYTES;
-    let contents = messages.iter().map(|m| (role(m.role), m.content)).chain(view.input.map(|input| ("", input)));
+    let contents =
+        messages.iter().map(|m| (role(m.role), m.content)).chain(view.input.map(|input| ("", input)));
     for (role, content) in contents {
         let mut texts = Vec::new();
         for part in content.parts() {

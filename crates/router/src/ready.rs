@@ -145,10 +145,9 @@ impl<'a> Preparing<'a> {
         let named = |problem| Error::Auto { policy: Arc::clone(&policy.name), problem };
         match &auto.source {
             AutoSource::Outcomes { folder } => {
-                let model = self.outcomes(folder).map_err(|source| Error::Classifier {
-                    policy: Arc::clone(&policy.name),
-                    source,
-                })?;
+                let model = self
+                    .outcomes(folder)
+                    .map_err(|source| Error::Classifier { policy: Arc::clone(&policy.name), source })?;
                 Oracle::outcomes(model, auto).map_err(named)
             }
             AutoSource::Network { file, embeddings } => {

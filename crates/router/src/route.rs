@@ -95,8 +95,9 @@ impl Brain {
             SplitBy::Conversation | SplitBy::Request => None,
         };
         let by_request = split.by == SplitBy::Request;
-        let conversation =
-            || conversations::key(view, context).filter(|_| !by_request).map(|key| key.to_le_bytes().to_vec());
+        let conversation = || {
+            conversations::key(view, context).filter(|_| !by_request).map(|key| key.to_le_bytes().to_vec())
+        };
         // A decision's id is as good as a draw, and the same when it is decided again.
         let key = header.or_else(conversation).unwrap_or_else(|| decision.id.as_bytes().to_vec());
         waypost_policy::arm(split, &policy.name, &key)
@@ -171,7 +172,10 @@ impl Brain {
         let remembered = self.conversations().recall(key, context.at_ms, sticky.keep.as_millis() as u64);
         // A model that is no longer in the configuration cannot be kept.
         let memory = remembered.and_then(|(name, memory)| {
-            snapshot.model(&name).filter(|model| policy.models().contains(model)).map(|model| Memory { model, ..memory })
+            snapshot
+                .model(&name)
+                .filter(|model| policy.models().contains(model))
+                .map(|model| Memory { model, ..memory })
         });
         let extra_usd = match &memory {
             Some(memory) => waypost_policy::keep(snapshot, policy, sticky, memory, turn, &demand, plan),
@@ -189,7 +193,13 @@ impl Brain {
         if let Some((model, _)) = plan.models.first() {
             let model = &snapshot.models[*model];
             let prompt_tokens = view.text_bytes as u64 / waypost_policy::BYTES_PER_TOKEN;
-            let before = memory.unwrap_or(Memory { model: 0, cached_tokens: 0, spent_usd: 0.0, extra_usd: 0.0, at_ms: 0 });
+            let before = memory.unwrap_or(Memory {
+                model: 0,
+                cached_tokens: 0,
+                spent_usd: 0.0,
+                extra_usd: 0.0,
+                at_ms: 0,
+            });
             let this = model.price.map_or(0.0, |price| price.cost_usd(prompt_tokens, 0));
             let memory = Memory {
                 cached_tokens: prompt_tokens,
@@ -255,7 +265,8 @@ impl Brain {
         }
         if let Ok(Plan { unfit, .. }) | Err(PlanError::NoCapableModel(unfit)) = &planned {
             let name = |m: ModelIndex| Arc::clone(&self.snapshot().models[m].name);
-            decision.unfit = unfit.iter().map(|(m, why)| Considered { model: name(*m), reason: *why }).collect();
+            decision.unfit =
+                unfit.iter().map(|(m, why)| Considered { model: name(*m), reason: *why }).collect();
         }
         planned.map_err(|error| self.refusal(error, owner, classifier_failure))
     }

@@ -10,8 +10,26 @@ use rten_vecmath::{Normalize, NormalizeOptions, Sum, SumSquareSub};
 
 use crate::error::Error;
 
-/// The machine's kernel for products of float matrices.
-pub(crate) type Kernel = GemmExecutor<f32>;
+thread_local! {
+    /// It cannot be shared between threads, and costs nothing to have.
+    static EXECUTOR: GemmExecutor<f32> = GemmExecutor::default();
+}
+
+/// The calling thread's kernel for products of float matrices.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Kernel;
+
+impl Kernel {
+    fn gemm(
+        self,
+        out: &mut [f32],
+        left: GemmInputA<'_, f32>,
+        right: GemmInputB<'_, f32>,
+        options: GemmOptions<'_, f32, f32, f32>,
+    ) -> Result<(), Error> {
+        EXECUTOR.with(|executor| executor.gemm(out, left, right, options)).map_err(failed)
+    }
+}
 
 /// A matrix and a bias: `inputs` numbers to `outputs` numbers.
 pub(crate) struct Linear {
@@ -29,10 +47,15 @@ impl std::fmt::Debug for Linear {
 
 impl Linear {
     /// From weights as PyTorch keeps them, `[outputs, inputs]`, and one bias per output, or none at all.
-    pub(crate) fn new(kernel: &Kernel, weights: &[f32], bias: Vec<f32>, outputs: usize) -> Self {
+    pub(crate) fn new(_: &Kernel, weights: &[f32], bias: Vec<f32>, outputs: usize) -> Self {
         let inputs = weights.len() / outputs;
         let by_output = NdTensorView::from_data([outputs, inputs], weights);
-        Self { packed: kernel.prepack_b(by_output.transposed()), bias, inputs, outputs }
+        Self {
+            packed: EXECUTOR.with(|executor| executor.prepack_b(by_output.transposed())),
+            bias,
+            inputs,
+            outputs,
+        }
     }
 
     /// The outputs for each row of `input`, whose length is a multiple of `inputs`.
@@ -42,9 +65,7 @@ impl Linear {
         let bias = (!self.bias.is_empty()).then_some(BiasVector::Row(self.bias.as_slice()));
         let rows = Matrix::from_data([rows, self.inputs], input);
         let options = GemmOptions { bias, ..GemmOptions::default() };
-        kernel
-            .gemm(&mut out, GemmInputA::Unpacked(rows), GemmInputB::Packed(&self.packed), options)
-            .map_err(failed)?;
+        kernel.gemm(&mut out, GemmInputA::Unpacked(rows), GemmInputB::Packed(&self.packed), options)?;
         Ok(out)
     }
 }
@@ -58,7 +79,7 @@ pub(crate) fn product(
     out: &mut [f32],
 ) -> Result<(), Error> {
     let options = GemmOptions { alpha: scale, ..GemmOptions::default() };
-    kernel.gemm(out, GemmInputA::Unpacked(left), GemmInputB::Unpacked(right), options).map_err(failed)
+    kernel.gemm(out, GemmInputA::Unpacked(left), GemmInputB::Unpacked(right), options)
 }
 
 fn failed(error: rten_gemm::GemmError) -> Error {

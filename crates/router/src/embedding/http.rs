@@ -30,7 +30,10 @@ pub(crate) struct Server {
 #[derive(Debug)]
 enum Form {
     /// NVCLIP takes images as data URLs among the inputs.
-    OpenAi { model: Arc<str>, api_key: Secret },
+    OpenAi {
+        model: Arc<str>,
+        api_key: Secret,
+    },
     Jina,
 }
 
@@ -75,15 +78,19 @@ impl Server {
     /// # Errors
     /// When the server is down, says no, or answers nonsense.
     pub(crate) async fn vectors(&self, text: &str, image: Option<&str>) -> Result<Vectors, ApiError> {
-        let failed = |what: String| ApiError::new(Code::ClassifierUnavailable, format!("The embeddings server {what}."));
+        let failed = |what: String| {
+            ApiError::new(Code::ClassifierUnavailable, format!("The embeddings server {what}."))
+        };
         let body = Bytes::from(self.body(text, image).to_string());
-        let mut request = http::Request::post(&*self.url).header(http::header::CONTENT_TYPE, "application/json");
+        let mut request =
+            http::Request::post(&*self.url).header(http::header::CONTENT_TYPE, "application/json");
         if let Form::OpenAi { api_key, .. } = &self.form
             && !api_key.is_empty()
         {
             request = request.header(http::header::AUTHORIZATION, format!("Bearer {}", api_key.expose()));
         }
-        let request = request.body(body.into()).map_err(|e| failed(format!("has a URL that cannot be used: {e}")))?;
+        let request =
+            request.body(body.into()).map_err(|e| failed(format!("has a URL that cannot be used: {e}")))?;
         let answer = client::local(CONNECT_TIMEOUT).request(request).await;
         let answer = answer.map_err(|_| failed("is unreachable".to_owned()))?;
         let status = answer.status();
@@ -98,14 +105,17 @@ impl Server {
 }
 
 fn read(body: &[u8], with_image: bool) -> Result<Vectors, String> {
-    let Answer { mut data } = serde_json::from_slice(body)
-        .map_err(|_| "The embeddings server's answer has no `data` with an `embedding` in each entry.".to_owned())?;
+    let Answer { mut data } = serde_json::from_slice(body).map_err(|_| {
+        "The embeddings server's answer has no `data` with an `embedding` in each entry.".to_owned()
+    })?;
     let wanted = 1 + usize::from(with_image);
     if data.len() != wanted {
         return Err(format!("The embeddings server answered {} vectors for {wanted} inputs.", data.len()));
     }
     data.sort_by_key(|row| row.index);
-    let sound = |row: &Row| (1..=MAX_DIMS).contains(&row.embedding.len()) && row.embedding.iter().all(|v| v.is_finite());
+    let sound = |row: &Row| {
+        (1..=MAX_DIMS).contains(&row.embedding.len()) && row.embedding.iter().all(|v| v.is_finite())
+    };
     if !data.iter().all(sound) {
         return Err("The embeddings server answered an empty, oversized or non-finite vector.".to_owned());
     }
@@ -138,7 +148,8 @@ mod tests {
 
     #[test]
     fn the_forms_of_both_servers() {
-        let openai = Server::openai(&"http://h/v1/embeddings".into(), &"nvidia/nvclip".into(), &Secret::default());
+        let openai =
+            Server::openai(&"http://h/v1/embeddings".into(), &"nvidia/nvclip".into(), &Secret::default());
         assert_eq!(
             openai.body("t", Some("data:x")),
             json!({"input": ["t", "data:x"], "model": "nvidia/nvclip", "encoding_format": "float"})
