@@ -89,6 +89,8 @@ pub enum Doubt {
     Unfamiliar,
     /// It is judged by its similarity to examples, which the encoder always tells better.
     Similarity,
+    /// It is judged by past outcomes, which the encoder's output always sharpens.
+    Outcome,
 }
 
 impl Doubt {
@@ -98,6 +100,7 @@ impl Doubt {
             Self::Unsure => "unsure",
             Self::Unfamiliar => "unfamiliar",
             Self::Similarity => "similarity",
+            Self::Outcome => "outcome",
         }
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde_saphyr::Location;
 
+use crate::auto;
 use crate::error::Fault;
-use crate::file::{ClassifierSpec, Examples, KserveSpec, OwnSpec, PolicySpec, Routes, RuleSpec};
+use crate::file::{ClassifierSpec, Examples, KserveSpec, PolicySpec, Routes, RuleSpec, SafetySpec};
 use crate::intent;
 use crate::labels::Known;
 use crate::leaf::{Builtin, FullUrl, Text};
@@ -17,7 +18,7 @@ use crate::models::Models;
 use crate::nearest::hint;
 use crate::raw::{Raw, Reader};
 use crate::resolve::fraction;
-use crate::snapshot::{Classifier, Labelled, Route, Rule};
+use crate::snapshot::{Classifier, Embedding, Labelled, Route, Rule};
 
 /// Rates of false alarms that thresholds are known for.
 const MIN_FALSE_ALARMS: f32 = 0.0005;
@@ -26,6 +27,15 @@ const MAX_FALSE_ALARMS: f32 = 0.2;
 const MAX_EXAMPLES: usize = 500;
 /// Similarity (0 to 1) below which a prompt resembles no example.
 const EXAMPLES_THRESHOLD: f32 = 0.4;
+const ONE_OF: &str = "a classifier is one of `path`, `safety`, `examples`, `kserve`, `intent` and `auto`, or the name of a \
+    built-in one";
+
+/// What a classifier may refer to.
+#[derive(Clone, Copy)]
+pub(crate) struct Within<'a> {
+    pub(crate) models: &'a Models<'a>,
+    pub(crate) embeddings: &'a [Embedding],
+}
 
 /// The classifier, with every route found among its labels where they are known, or among those that `rules` give.
 pub(crate) fn bind(
@@ -34,7 +44,7 @@ pub(crate) fn bind(
     rules: &[RuleSpec],
     routes: &Routes,
     bound: &[Route],
-    models: &Models<'_>,
+    within: Within<'_>,
 ) -> Result<Classifier, Fault> {
     let ruled: Vec<String> = rules.iter().map(|rule| reader.get(&rule.label)).collect::<Result<_, _>>()?;
     let only_known = |labels: &[&str]| only_known(routes, bound, labels, &ruled);
@@ -58,42 +68,60 @@ pub(crate) fn bind(
             "`threshold` belongs to `examples`; for others there is `confidence_floor`",
         ));
     }
-    match &**own {
-        OwnSpec { path: Some(path), safety: None, examples: None, kserve: None, intent: None, .. } => {
-            Ok(Classifier::Trained { folder: reader.folder.join(reader.get(path)?).into() })
-        }
-        OwnSpec { path: None, safety: Some(safety), examples: None, kserve: None, intent: None, .. } => {
-            only_known(Known::Safety.labels())?;
-            let rate = fraction(reader, &safety.false_alarms)?;
-            if !(MIN_FALSE_ALARMS..=MAX_FALSE_ALARMS).contains(&rate) {
-                let problem = format!("must be between {MIN_FALSE_ALARMS} and {MAX_FALSE_ALARMS}");
-                return Err(safety.false_alarms.wrong(&problem));
-            }
-            Ok(Classifier::Safety { false_alarms: Some(rate) })
-        }
-        OwnSpec {
-            path: None, safety: None, examples: Some(examples), kserve: None, intent: None, ..
-        } => {
-            let texts = read_examples(reader, examples, at)?;
-            let labels: Vec<&str> = texts.iter().map(|(label, _)| label.as_str()).collect();
-            only_known(&labels)?;
-            Ok(Classifier::Examples { texts: texts.into() })
-        }
-        OwnSpec { path: None, safety: None, examples: None, kserve: Some(kserve), intent: None, .. } => {
-            let FullUrl(url) = reader.get(&kserve.url)?;
-            let labels = kserve_labels(reader, kserve, routes, bound)?;
-            Ok(Classifier::Kserve { url: url.into(), labels })
-        }
-        OwnSpec { path: None, safety: None, examples: None, kserve: None, intent: Some(spec), .. } => {
-            let intent = intent::intent(reader, spec, models)?;
-            only_known(&intent.labels())?;
-            Ok(Classifier::Intent(Arc::new(intent)))
-        }
-        _ => Err(Fault::new(
-            at,
-            "a classifier is one of `path`, `safety`, `examples`, `kserve` and `intent`, or the name of a built-in one",
-        )),
+    let said = [
+        own.path.is_some(),
+        own.safety.is_some(),
+        own.examples.is_some(),
+        own.kserve.is_some(),
+        own.intent.is_some(),
+        own.auto.is_some(),
+    ];
+    if said.into_iter().filter(|said| *said).count() > 1 {
+        return Err(Fault::new(at, ONE_OF));
     }
+    if let Some(path) = &own.path {
+        return Ok(Classifier::Trained { folder: reader.folder.join(reader.get(path)?).into() });
+    }
+    if let Some(safety) = &own.safety {
+        only_known(Known::Safety.labels())?;
+        return read_safety(reader, safety);
+    }
+    if let Some(examples) = &own.examples {
+        let texts = read_examples(reader, examples, at)?;
+        let labels: Vec<&str> = texts.iter().map(|(label, _)| label.as_str()).collect();
+        only_known(&labels)?;
+        return Ok(Classifier::Examples { texts: texts.into() });
+    }
+    if let Some(kserve) = &own.kserve {
+        let FullUrl(url) = reader.get(&kserve.url)?;
+        let labels = kserve_labels(reader, kserve, routes, bound)?;
+        return Ok(Classifier::Kserve { url: url.into(), labels });
+    }
+    if let Some(spec) = &own.intent {
+        let intent = intent::intent(reader, spec, within.models)?;
+        only_known(&intent.labels())?;
+        return Ok(Classifier::Intent(Arc::new(intent)));
+    }
+    if let Some(spec) = &own.auto {
+        only_known(&[])?;
+        return auto::bind(reader, spec, at, within.models, within.embeddings)
+            .map(|auto| Classifier::Auto(Arc::new(auto)));
+    }
+    Err(Fault::new(at, ONE_OF))
+}
+
+fn read_safety(reader: &mut Reader<'_>, safety: &SafetySpec) -> Result<Classifier, Fault> {
+    let rate = fraction(reader, &safety.false_alarms)?;
+    if !(MIN_FALSE_ALARMS..=MAX_FALSE_ALARMS).contains(&rate) {
+        let problem = format!("must be between {MIN_FALSE_ALARMS} and {MAX_FALSE_ALARMS}");
+        return Err(safety.false_alarms.wrong(&problem));
+    }
+    Ok(Classifier::Safety { false_alarms: Some(rate) })
+}
+
+/// Whether a policy by this classifier chooses its model without labels.
+pub(crate) fn needs_no_routes(spec: &ClassifierSpec) -> bool {
+    matches!(spec, ClassifierSpec::Own(own, _) if own.auto.is_some())
 }
 
 /// The timeout that belongs to the classifier rather than to the policy.

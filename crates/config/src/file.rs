@@ -3,6 +3,7 @@
 //! Doc comments here are what users read in editors and in `docs/configuration.md`. Nothing is
 //! checked beyond shape; `resolve` does that.
 
+mod auto;
 mod classifier;
 mod intent;
 
@@ -18,7 +19,10 @@ use crate::raw::Raw;
 use crate::snapshot::Secret;
 use crate::substitute::mask;
 
-pub(crate) use classifier::{ClassifierSpec, Examples, KserveSpec, OwnSpec, Routes, RuleSpec};
+pub(crate) use auto::{AutoSpec, EmbeddingSpec, LogFileSpec, SplitSpec, StickyOption, StickySpec};
+pub(crate) use classifier::{
+    ClassifierSpec, Examples, KserveSpec, Numbers, Pairs, Routes, RuleSpec, SafetySpec,
+};
 pub(crate) use intent::IntentSpec;
 
 /// v1's port, on every address.
@@ -65,6 +69,8 @@ pub(crate) struct File {
     pub(crate) policies: Vec<PolicySpec>,
     /// The policy behind `model: "auto"`; without it, the first policy of the file.
     pub(crate) default_policy: Option<Raw<String>>,
+    /// Where texts and images become vectors, for policies that need them.
+    pub(crate) embeddings: Vec<EmbeddingSpec>,
     /// Bounds on what clients may send.
     pub(crate) limits: LimitsSpec,
     /// When a failed attempt may be repeated elsewhere.
@@ -84,6 +90,7 @@ impl Default for File {
             models: Vec::new(),
             policies: Vec::new(),
             default_policy: None,
+            embeddings: Vec::new(),
             limits: LimitsSpec::default(),
             retry: RetrySpec::default(),
             encoder: EncoderSpec::default(),
@@ -125,6 +132,8 @@ pub(crate) struct PriceSpec {
     pub(crate) input: Raw<f64>,
     /// Per million completion tokens.
     pub(crate) output: Raw<f64>,
+    /// Per million prompt tokens read from the prompt cache; absent means a quarter of `input`.
+    pub(crate) cached_input: Option<Raw<f64>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -176,6 +185,13 @@ pub(crate) struct PolicySpec {
     /// How long classification may take before `default` is taken.
     #[serde(default = "classify_timeout")]
     pub(crate) classify_timeout: Raw<Duration>,
+    /// Whether conversations keep their model: `conversation`, or a map with the details.
+    pub(crate) sticky: Option<StickyOption>,
+    /// Policies that decide too, without effect; what they would have done stands in the decision.
+    #[serde(default)]
+    pub(crate) shadow: Vec<Raw<String>>,
+    /// Instead of a classifier: other policies that share the traffic.
+    pub(crate) split: Option<SplitSpec>,
     /// v1 form: inference address of a KServe v2 classifier. Absent: the built-in one with these labels.
     pub(crate) url: Option<Raw<FullUrl>>,
     /// v1 form: one model per label, instead of `classifier` and `routes`.
@@ -303,11 +319,13 @@ impl Default for ShutdownSpec {
 pub(crate) struct LogSpec {
     /// One structured line per decision, without prompt or answer.
     pub(crate) decisions: Raw<bool>,
+    /// Whole decisions, for `waypost report` and `waypost replay`; takes a restart to change.
+    pub(crate) file: Option<LogFileSpec>,
 }
 
 impl Default for LogSpec {
     fn default() -> Self {
-        Self { decisions: Raw::Default(LOG_DECISIONS) }
+        Self { decisions: Raw::Default(LOG_DECISIONS), file: None }
     }
 }
 

@@ -4,7 +4,9 @@
 //! Both forms load: Waypost's own and the NVIDIA LLM Router v1 `policies:` file. Nothing here touches
 //! the network; only [`load_file`] reads a file and the environment. Called by the binary and by tests.
 
+mod auto;
 mod classifiers;
+mod conversations;
 mod error;
 mod file;
 mod intent;

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use crate::classifiers;
+use crate::classifiers::{self, Within};
+use crate::conversations;
 use crate::error::Fault;
-use crate::file::{PolicySpec, Routes};
+use crate::file::{Pairs, PolicySpec, Routes};
 use crate::models::{Adopted, Models};
 use crate::raw::Reader;
 use crate::resolve::{AUTO, positive};
-use crate::snapshot::{Classifier, ModelIndex, Policy, Route};
+use crate::snapshot::{AutoSource, Classifier, ModelIndex, Policy, Route};
 use crate::v1;
 
 /// The policies' names, each free and not taken twice.
@@ -36,24 +37,27 @@ pub(crate) fn resolve(
     reader: &mut Reader<'_>,
     specs: &[PolicySpec],
     names: &[String],
-    models: &Models<'_>,
+    within: Within<'_>,
     adopted: &[Vec<Adopted>],
 ) -> Result<Vec<Policy>, Fault> {
-    specs
-        .iter()
-        .zip(names)
-        .zip(adopted)
-        .map(|((spec, name), adopted)| policy(reader, spec, name, models, adopted))
-        .collect()
+    let mut policies = Vec::with_capacity(specs.len());
+    for ((spec, name), adopted) in specs.iter().zip(names).zip(adopted) {
+        let mut policy = policy(reader, (specs, names), spec, name, within, adopted)?;
+        policy.shadow = conversations::shadow(reader, spec, specs, names)?;
+        policies.push(policy);
+    }
+    Ok(policies)
 }
 
 fn policy(
     reader: &mut Reader<'_>,
+    all: (&[PolicySpec], &[String]),
     spec: &PolicySpec,
     name: &str,
-    models: &Models<'_>,
+    within: Within<'_>,
     adopted: &[Adopted],
 ) -> Result<Policy, Fault> {
+    let models = within.models;
     let default = match &spec.default {
         Some(raw) => Some(models.find(reader, raw)?),
         None => None,
@@ -61,6 +65,10 @@ fn policy(
     let mut classify_timeout = &spec.classify_timeout;
 
     let (classifier, routes) = match (&spec.routes, &spec.llms) {
+        _ if spec.split.is_some() => (split(reader, all, spec)?, Vec::new()),
+        (None, None) if spec.classifier.as_ref().is_some_and(classifiers::needs_no_routes) => {
+            own(reader, spec, &Pairs(Vec::new()), within)?
+        }
         (Some(_), Some(_)) => {
             return Err(spec.name.fault("this policy has `routes` and v1's `llms`; keep one"));
         }
@@ -81,7 +89,10 @@ fn policy(
             if let Some(own) = spec.classifier.as_ref().and_then(classifiers::timeout) {
                 classify_timeout = own;
             }
-            own(reader, spec, routes, models)?
+            if routes.0.is_empty() {
+                return Err(spec.name.fault("`routes` is empty"));
+            }
+            own(reader, spec, routes, within)?
         }
     };
     let policy = Policy {
@@ -94,9 +105,27 @@ fn policy(
         confidence_floor: classifiers::floor(reader, spec)?,
         compat_v1: reader.opt(spec.compat.as_ref())?.is_some(),
         classify_timeout: positive(reader, classify_timeout)?,
+        sticky: conversations::sticky(reader, spec)?,
+        shadow: Vec::new(),
     };
     warn_dead_ends(reader, spec, &policy);
     Ok(policy)
+}
+
+/// A policy that shares its traffic among others decides nothing itself.
+fn split(
+    reader: &mut Reader<'_>,
+    (specs, names): (&[PolicySpec], &[String]),
+    spec: &PolicySpec,
+) -> Result<Classifier, Fault> {
+    let own = spec.classifier.is_some() || spec.routes.is_some() || spec.llms.is_some() || spec.url.is_some();
+    let more = !spec.rules.is_empty() || !spec.fallbacks.is_empty() || spec.default.is_some();
+    if own || more || spec.sticky.is_some() || !spec.shadow.is_empty() {
+        return Err(spec.name.fault("a policy with `split` has nothing else: its arms decide"));
+    }
+    let Some(split) = &spec.split else { return Err(spec.name.fault("this policy has no `split`")) };
+    let split = conversations::split(reader, split, spec.name.location(), specs, names)?;
+    Ok(Classifier::Split(Arc::new(split)))
 }
 
 /// Classifier and routes of Waypost's own form.
@@ -104,7 +133,7 @@ fn own(
     reader: &mut Reader<'_>,
     spec: &PolicySpec,
     routes: &Routes,
-    models: &Models<'_>,
+    within: Within<'_>,
 ) -> Result<(Classifier, Vec<Route>), Fault> {
     let Some(classifier) = &spec.classifier else {
         return Err(spec.name.fault(
@@ -112,19 +141,16 @@ fn own(
              `{kserve: {url: …}}`",
         ));
     };
-    if routes.0.is_empty() {
-        return Err(spec.name.fault("`routes` is empty"));
-    }
     let mut bound: Vec<Route> = Vec::with_capacity(routes.0.len());
     for (label, model) in &routes.0 {
         let name: Arc<str> = reader.get(label)?.into();
         if bound.iter().any(|route| route.label == name) {
             return Err(label.fault("this label is routed twice"));
         }
-        let model = models.find(reader, model)?;
+        let model = within.models.find(reader, model)?;
         bound.push(Route { label: name, model });
     }
-    let classifier = classifiers::bind(reader, classifier, &spec.rules, routes, &bound, models)?;
+    let classifier = classifiers::bind(reader, classifier, &spec.rules, routes, &bound, within)?;
     Ok((classifier, bound))
 }
 
@@ -170,11 +196,15 @@ fn warn_dead_ends(reader: &mut Reader<'_>, spec: &PolicySpec, policy: &Policy) {
             ),
         );
     }
-    if let Classifier::Intent(_) = policy.classifier {
-        let message = format!(
-            "policy `{}` has no `default`: when its intent model is late, down or unclear, clients get an error",
-            policy.name
-        );
+    let depends_on = match &policy.classifier {
+        Classifier::Intent(_) => Some("its intent model is late, down or unclear"),
+        Classifier::Auto(auto) if matches!(auto.source, AutoSource::Network { .. }) => {
+            Some("its embeddings cannot be had")
+        }
+        _ => None,
+    };
+    if let Some(when) = depends_on {
+        let message = format!("policy `{}` has no `default`: when {when}, clients get an error", policy.name);
         reader.warn(spec.name.location(), message);
     }
     if let Some(message) = policy.dead_end(&policy.classifier.labels()) {
@@ -183,6 +213,23 @@ fn warn_dead_ends(reader: &mut Reader<'_>, spec: &PolicySpec, policy: &Policy) {
 }
 
 impl Policy {
+    /// Every model it may send a request to, each once, in the order in which they are named.
+    #[must_use]
+    pub fn models(&self) -> Vec<ModelIndex> {
+        let contestants = match &self.classifier {
+            Classifier::Auto(auto) => auto.contestants.iter().map(|c| c.model).collect(),
+            _ => Vec::new(),
+        };
+        let routed = self.routes.iter().map(|route| route.model);
+        let mut models: Vec<ModelIndex> = Vec::new();
+        for model in routed.chain(contestants).chain(self.default).chain(self.fallbacks.iter().copied()) {
+            if !models.contains(&model) {
+                models.push(model);
+            }
+        }
+        models
+    }
+
     /// Holds the routes against labels that became known after the configuration was read.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::snapshot::{Classifier, Model, ModelIndex, Policy, PolicyIndex, Snapshot};
+use crate::snapshot::{AutoSource, Classifier, Model, ModelIndex, Policy, PolicyIndex, Snapshot};
 
 /// What stands in place of every key, as in v1.
 const REDACTED: &str = "[REDACTED]";
@@ -22,10 +22,14 @@ impl Snapshot {
         self.policies.iter().position(|policy| &*policy.name == name)
     }
 
-    /// The trained folders that policies name; one that two policies name comes twice.
+    /// The trained folders and files that policies name; one that two policies name comes twice.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
         self.policies.iter().filter_map(|policy| match &policy.classifier {
             Classifier::Trained { folder } => Some(&**folder),
+            Classifier::Auto(auto) => match &auto.source {
+                AutoSource::Outcomes { folder } => Some(&**folder),
+                AutoSource::Network { file, .. } => Some(&**file),
+            },
             _ => None,
         })
     }
@@ -63,7 +67,7 @@ fn public_model(model: &Model) -> Value {
         "model": &*model.upstream_id,
         "endpoints": endpoints,
         "api_key": REDACTED,
-        "price": model.price.map(|p| json!({ "input": p.input, "output": p.output })),
+        "price": model.price.map(|p| json!({ "input": p.input, "output": p.output, "cached_input": p.cached_input })),
         "context_length": model.context_length,
     })
 }

@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use serde_saphyr::Location;
 
+use crate::auto;
+use crate::classifiers::Within;
 use crate::error::Fault;
-use crate::file::{EncoderSpec, File, LimitsSpec, RetrySpec};
+use crate::file::{EncoderSpec, File, LimitsSpec, LogSpec, RetrySpec};
 use crate::leaf::{KIB, Leaf, MIB, Size};
 use crate::models::Models;
 use crate::nearest::hint;
 use crate::policies;
 use crate::raw::{Raw, Reader};
-use crate::snapshot::{Encoder, Limits, Log, PolicyIndex, Retry, Shutdown, Snapshot};
+use crate::snapshot::{Encoder, Limits, Log, LogFile, PolicyIndex, Retry, Shutdown, Snapshot};
 
 /// The virtual model behind which the default policy stands.
 pub(crate) const AUTO: &str = "auto";
@@ -50,7 +52,9 @@ pub(crate) fn resolve(
     let names = policies::names(&mut reader, &file.policies)?;
     let mut models = Models::declared(&mut reader, &file.models, &names)?;
     let adopted = models.adopt_v1(&mut reader, &file.policies)?;
-    let policies = policies::resolve(&mut reader, &file.policies, &names, &models, &adopted)?;
+    let embeddings = auto::embeddings(&mut reader, &file.embeddings)?;
+    let within = Within { models: &models, embeddings: &embeddings };
+    let policies = policies::resolve(&mut reader, &file.policies, &names, within, &adopted)?;
 
     Ok(Snapshot {
         listen: reader.get(&file.listen)?,
@@ -62,7 +66,8 @@ pub(crate) fn resolve(
             delay: reader.get(&file.shutdown.delay)?,
             grace: reader.get(&file.shutdown.grace)?,
         },
-        log: Log { decisions: reader.get(&file.log.decisions)? },
+        log: log(&mut reader, &file.log)?,
+        embeddings,
         models: models.list,
         policies,
         warnings: reader.warnings,
@@ -109,6 +114,17 @@ fn retry(reader: &mut Reader<'_>, spec: &RetrySpec) -> Result<Retry, Fault> {
         budget_min_per_second: at_least_zero(reader, &spec.min_per_second)? as f32,
         max_attempts: number(reader, &spec.max_attempts, 1..=MAX_ATTEMPTS)? as u32,
     })
+}
+
+fn log(reader: &mut Reader<'_>, spec: &LogSpec) -> Result<Log, Fault> {
+    let file = match &spec.file {
+        Some(file) => Some(LogFile {
+            path: reader.folder.join(reader.get(&file.path)?).into(),
+            prompts: reader.get(&file.prompts)?,
+        }),
+        None => None,
+    };
+    Ok(Log { decisions: reader.get(&spec.decisions)?, file })
 }
 
 fn encoder(reader: &mut Reader<'_>, spec: &EncoderSpec) -> Result<Encoder, Fault> {

@@ -12,6 +12,10 @@ use std::time::Duration;
 use crate::intent::Intent;
 use crate::labels::Known;
 
+mod auto;
+
+pub use auto::*;
+
 /// Index of a model in [`Snapshot::models`].
 pub type ModelIndex = usize;
 /// Index of a policy in [`Snapshot::policies`].
@@ -38,6 +42,8 @@ pub struct Snapshot {
     pub shutdown: Shutdown,
     /// What is written to the log for each request.
     pub log: Log,
+    /// Where texts and images become vectors.
+    pub embeddings: Vec<Embedding>,
     /// What is odd but not wrong: shown by `waypost check`, logged at start and at reload.
     pub warnings: Vec<Warning>,
 }
@@ -115,6 +121,16 @@ pub struct Price {
     pub input: f64,
     /// Per million completion tokens.
     pub output: f64,
+    /// Per million prompt tokens that are read from the prompt cache.
+    pub cached_input: f64,
+}
+
+impl Price {
+    /// US dollars for this many tokens, none of the prompt's cached.
+    #[must_use]
+    pub fn cost_usd(&self, prompt_tokens: u64, completion_tokens: u64) -> f64 {
+        (prompt_tokens as f64 * self.input + completion_tokens as f64 * self.output) / 1e6
+    }
 }
 
 /// What a model takes besides text.
@@ -164,6 +180,10 @@ pub struct Policy {
     pub compat_v1: bool,
     /// How long classification may take before the default is used.
     pub classify_timeout: Duration,
+    /// Whether conversations keep their model.
+    pub sticky: Option<Sticky>,
+    /// Policies that decide too, without effect.
+    pub shadow: Vec<PolicyIndex>,
 }
 
 /// One branch of a policy.
@@ -222,6 +242,10 @@ pub enum Classifier {
     },
     /// A model that names one of the routes described to it.
     Intent(Arc<Intent>),
+    /// No labels: learned quality, price and latency choose.
+    Auto(Arc<Auto>),
+    /// No labels: other policies share the traffic.
+    Split(Arc<Split>),
 }
 
 /// A label with the texts that stand for it.
@@ -236,6 +260,11 @@ impl Classifier {
             Self::Examples { .. } => "examples".into(),
             Self::Intent(_) => "intent".into(),
             Self::Kserve { url, .. } => url.split('?').next().unwrap_or_default().into(),
+            Self::Auto(auto) => match &auto.source {
+                AutoSource::Outcomes { folder } => folder.to_string_lossy(),
+                AutoSource::Network { file, .. } => file.to_string_lossy(),
+            },
+            Self::Split(_) => "split".into(),
             builtin => format!("embedded:{}", builtin.name()).into(),
         }
     }
@@ -255,6 +284,8 @@ impl Classifier {
             Self::Examples { .. } => "examples".into(),
             Self::Kserve { .. } => "kserve".into(),
             Self::Intent(_) => "intent".into(),
+            Self::Auto(_) => "auto".into(),
+            Self::Split(_) => "split".into(),
         }
     }
 
@@ -267,7 +298,7 @@ impl Classifier {
             Self::Domain => Known::Domain.labels().to_vec(),
             Self::Safety { .. } => Known::Safety.labels().to_vec(),
             Self::Pii => Known::Pii.labels().to_vec(),
-            Self::Trained { .. } => Vec::new(),
+            Self::Trained { .. } | Self::Auto(_) | Self::Split(_) => Vec::new(),
             Self::Examples { texts } => texts.iter().map(|(label, _)| label.as_str()).collect(),
             Self::Kserve { labels, .. } => labels.iter().map(|label| &**label).collect(),
             Self::Intent(intent) => intent.labels(),
@@ -332,8 +363,10 @@ pub struct Shutdown {
 }
 
 /// What is written to the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// One structured line per decision.
     pub decisions: bool,
+    /// Whole decisions, for later.
+    pub file: Option<LogFile>,
 }

@@ -90,6 +90,12 @@ pub struct Metrics {
     pub endpoint_aside: IntGaugeVec,
     /// Log lines thrown away because standard error took them too slowly.
     pub log_lines_dropped: IntGauge,
+    /// Lines of the decision file that were lost.
+    pub decision_lines_dropped: IntGauge,
+    /// By `policy`, `shadow` and `outcome` (`agrees`, `differs`, `failed`, `late`, `busy`).
+    pub shadows: IntCounterVec,
+    /// Conversations that are remembered.
+    pub conversations: IntGauge,
     /// By `result`: `applied` or `refused`.
     pub config_reloads: IntCounterVec,
     /// Unix time of the last applied configuration, in seconds.
@@ -259,6 +265,16 @@ impl Metrics {
                 "waypost_log_lines_dropped",
                 "Log lines thrown away because standard error took them too slowly",
             )?,
+            decision_lines_dropped: b.gauge(
+                "waypost_decision_file_lines_dropped",
+                "Lines of the decision file lost to a full queue or disk",
+            )?,
+            shadows: b.counters(
+                "waypost_shadow_decisions_total",
+                "Decisions of policies in shadow, held against what was done",
+                &["policy", "shadow", "outcome"],
+            )?,
+            conversations: b.gauge("waypost_conversations", "Conversations that are remembered")?,
             config_reloads: b.counters("waypost_config_reloads_total", "Reloads by result", &["result"])?,
             config_applied: b.add(Gauge::new(
                 "waypost_config_applied_timestamp_seconds",

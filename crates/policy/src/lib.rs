@@ -3,6 +3,14 @@
 //! Pure: no network, no clock, no file. The gateway, the Envoy door and the tests run this same code.
 //! Called by the router once per request.
 
+mod auto;
+mod conversation;
+mod split;
+
+pub use auto::{Expected, rank};
+pub use conversation::{Memory, Turn, keep, ladder};
+pub use split::arm;
+
 use serde::Serialize;
 use smallvec::SmallVec;
 use waypost_config::{Model, ModelIndex, Policy, Snapshot};
@@ -36,6 +44,9 @@ impl Demand {
     }
 }
 
+/// Models in the order in which they are tried, each with its reason.
+pub type Ordered = SmallVec<[(ModelIndex, Reason); 4]>;
+
 /// What decides about the first model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Choice<'a> {
@@ -44,6 +55,8 @@ pub enum Choice<'a> {
     /// The policy's classifier chose this label with this confidence; `None` when it gave no
     /// usable confidence (a one-hot answer).
     Label(&'a str, Option<f32>),
+    /// An auto policy put its contestants in this order.
+    Ranked(&'a [(ModelIndex, Reason)]),
     /// The classifier could not answer.
     NoLabel,
 }
@@ -66,6 +79,26 @@ pub enum Reason {
     Capable,
     /// Tried when those before it fail.
     Fallback,
+    /// Expected to answer best.
+    BestQuality,
+    /// The cheapest of those expected to be hardly worse than the best.
+    CheapestGoodEnough,
+    /// The highest quality less weighted cost and latency.
+    Objective,
+    /// The best that the request's budget pays for.
+    WithinBudget,
+    /// The cheapest: the budget pays for none.
+    OverBudget,
+    /// v2: the cheapest of those that meet their threshold.
+    CostOptimized,
+    /// v2: the likeliest of those that meet their threshold.
+    HighestProbability,
+    /// v2: the likeliest, because none meets its threshold.
+    ThresholdFallback,
+    /// It has the conversation.
+    Conversation,
+    /// The next dearer one: the user was not content.
+    MovedUp,
 }
 
 impl Reason {
@@ -80,6 +113,16 @@ impl Reason {
             Self::ClassifierFailed => "classifier_failed",
             Self::Capable => "capable",
             Self::Fallback => "fallback",
+            Self::BestQuality => "best_quality",
+            Self::CheapestGoodEnough => "cheapest_good_enough",
+            Self::Objective => "objective",
+            Self::WithinBudget => "within_budget",
+            Self::OverBudget => "over_budget",
+            Self::CostOptimized => "cost_optimized",
+            Self::HighestProbability => "highest_probability",
+            Self::ThresholdFallback => "threshold_fallback",
+            Self::Conversation => "conversation",
+            Self::MovedUp => "moved_up",
         }
     }
 }
@@ -118,7 +161,7 @@ impl Unfit {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
     /// Never empty.
-    pub models: SmallVec<[(ModelIndex, Reason); 4]>,
+    pub models: Ordered,
     /// Ruled out by what the request needs.
     pub unfit: SmallVec<[(ModelIndex, Unfit); 4]>,
 }
@@ -176,6 +219,13 @@ pub fn plan(
         // What a client names is never replaced by something else.
         (Choice::Named(model), _) => wanted.add(model, Reason::Named),
         (_, None) => return Err(Error::NoDefault),
+        (Choice::Ranked(order), Some(policy)) => {
+            order.iter().for_each(|(model, reason)| wanted.add(*model, *reason));
+            for model in policy.fallbacks.iter().chain(&policy.default) {
+                let reason = if wanted.plan.models.is_empty() { Reason::Capable } else { Reason::Fallback };
+                wanted.add(*model, reason);
+            }
+        }
         (choice, Some(policy)) => {
             let (first, reason) = first_model(policy, choice)?;
             wanted.add(first, reason);

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use waypost_config::Snapshot;
-use waypost_ledger::{DecisionLog, Metrics};
+use waypost_ledger::{DecisionFile, DecisionLog, Metrics};
 use waypost_picker::Endpoint;
 use waypost_router::{Asked, Brain, Classifiers, Decision, Escalation};
 
@@ -17,6 +17,7 @@ pub struct Gateway {
     brain: ArcSwap<Brain>,
     pub(crate) metrics: Metrics,
     pub(crate) log: DecisionLog<Decision>,
+    file: Option<DecisionFile>,
     pub(crate) in_flight: AtomicUsize,
     not_ready: AtomicBool,
     closing: AtomicBool,
@@ -44,14 +45,19 @@ impl Gateway {
     /// A gateway that decides with `brain`.
     ///
     /// # Errors
-    /// When the metrics cannot be registered.
+    /// When the metrics cannot be registered, or the decision file not be opened.
     pub fn new(brain: Brain, log_lines_dropped: LogLinesDropped) -> Result<Arc<Self>, String> {
+        let file = brain.snapshot().log.file.as_ref().map(|file| {
+            DecisionFile::open(&file.path).map_err(|e| format!("log.file {}: {e}", file.path.display()))
+        });
+        let file = file.transpose()?;
         let metrics = Metrics::new().map_err(|e| e.to_string())?;
         let log = DecisionLog::new(brain.snapshot().limits.decisions_kept, fastrand::u32(..));
         let gateway = Self {
             brain: ArcSwap::from_pointee(brain),
             metrics,
             log,
+            file,
             in_flight: AtomicUsize::new(0),
             not_ready: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -86,10 +92,18 @@ impl Gateway {
         self.metrics.config_applied.set(now.map_or(0.0, |d| d.as_secs_f64()));
     }
 
+    /// Where whole decisions go, too.
+    pub(crate) fn decision_file(&self) -> Option<&DecisionFile> {
+        self.file.as_ref()
+    }
+
     /// All metrics as text.
     pub(crate) fn metrics_text(&self) -> Result<Vec<u8>, String> {
         self.metrics.log_lines_dropped.set((self.log_lines_dropped.0)() as i64);
         self.metrics.encoder_queue_depth.set(self.brain().classifiers().encoder_queue_depth() as i64);
+        self.metrics.conversations.set(self.brain().conversations_kept() as i64);
+        let dropped = self.file.as_ref().map_or(0, DecisionFile::dropped);
+        self.metrics.decision_lines_dropped.set(dropped as i64);
         self.metrics.encode().map_err(|e| e.to_string())
     }
 

@@ -11,12 +11,15 @@ mod conn;
 mod gateway;
 mod headers;
 mod intent;
+mod kept;
 mod kserve;
 mod pages;
 mod paths;
+mod recommend;
 mod relay;
 mod send;
 mod server;
+mod shadow;
 mod ticket;
 mod way;
 

@@ -4,6 +4,7 @@
 
 use crate::answer::{self, Answer};
 use crate::gateway::Gateway;
+use crate::recommend::{self, Advice};
 use crate::{kserve, pages, way};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -13,6 +14,9 @@ use std::sync::Arc;
 pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Answer> {
     if let Some(route) = way::Route::of(request.uri().path()) {
         return way::forward(gateway, route, request).await;
+    }
+    if let Some(advice) = Advice::of(request.uri().path()) {
+        return recommend::advise(gateway, advice, request).await;
     }
     let path = request.uri().path().to_owned();
     match path.as_str() {

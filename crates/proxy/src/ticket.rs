@@ -7,11 +7,14 @@ use crate::admit::Place;
 use crate::answer::{self, Answer};
 use crate::gateway::Gateway;
 use crate::headers;
-use http::Response;
+use crate::kept::{self, Kept};
+use crate::shadow::{self, Shadows};
+use bytes::Bytes;
+use http::{HeaderMap, Response};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use waypost_config::{ModelIndex, Price};
-use waypost_router::{Brain, Decision, Outcome, Tier, Via, millis, round};
+use waypost_config::{ModelIndex, Price, Snapshot};
+use waypost_router::{Brain, Decision, Latency, Outcome, Tier, Via, millis, round};
 use waypost_wire::{ApiError, Usage};
 
 /// Stands for "no policy" and "no model" in metric labels.
@@ -26,6 +29,9 @@ pub(crate) struct Ticket {
     /// What is known so far.
     pub(crate) decision: Decision,
     price: Option<Price>,
+    latency: Option<Arc<Latency>>,
+    shadows: Option<Shadows>,
+    kept: Option<Kept>,
     logged: bool,
     /// When the latest attempt began, in milliseconds after arrival.
     sent_ms: f64,
@@ -50,6 +56,9 @@ impl Ticket {
             arrived: Instant::now(),
             decision,
             price: None,
+            latency: None,
+            shadows: None,
+            kept: None,
             logged: gateway.brain().snapshot().log.decisions,
             sent_ms: 0.0,
             settled: false,
@@ -59,6 +68,19 @@ impl Ticket {
 
     pub(crate) fn hold(&mut self, place: Place) {
         self.place = Some(place);
+    }
+
+    /// Keeps the request for the decision file, where that is to hold requests.
+    pub(crate) fn keep(&mut self, snapshot: &Snapshot, headers: &HeaderMap, body: &Bytes) {
+        if snapshot.log.file.as_ref().is_some_and(|file| file.prompts) {
+            self.kept = Some(Kept::new(snapshot, headers, body));
+        }
+    }
+
+    /// Sets the shadows of the policy that decided to work.
+    pub(crate) fn follow(&mut self, brain: &Arc<Brain>, body: &Bytes, headers: &HeaderMap) {
+        let policy = self.decision.policy.as_deref().and_then(|name| brain.snapshot().policy(name));
+        self.shadows = policy.and_then(|policy| shadow::start(brain, policy, body, headers, &self.decision));
     }
 
     pub(crate) fn gateway(&self) -> &Arc<Gateway> {
@@ -92,6 +114,8 @@ impl Ticket {
         endpoint: &Arc<str>,
         position: usize,
     ) {
+        brain.answered_by(&self.decision, model);
+        self.latency = Some(Arc::clone(brain.latency(model)));
         let model = &brain.snapshot().models[model];
         self.decision.model = Some(Arc::clone(&model.name));
         self.decision.endpoint = Some(Arc::clone(endpoint));
@@ -161,6 +185,13 @@ impl Ticket {
         response
     }
 
+    /// The answer is the recommendation itself.
+    pub(crate) fn recommend(mut self, mut response: Response<Answer>) -> Response<Answer> {
+        self.head(&mut response);
+        self.settle(Outcome::Recommended);
+        response
+    }
+
     /// Ends the request. Only the first call counts.
     pub(crate) fn settle(&mut self, outcome: Outcome) {
         if std::mem::replace(&mut self.settled, true) {
@@ -168,13 +199,34 @@ impl Ticket {
         }
         self.decision.total_ms = self.elapsed_ms();
         self.decision.outcome = Some(outcome);
+        self.observe(outcome);
+        if let Some(shadows) = self.shadows.take() {
+            let policy = self.decision.policy.as_deref().unwrap_or(NONE);
+            self.decision.shadow = shadows.settle(&self.gateway, policy);
+        }
         self.count(outcome);
         let decision = Arc::new(std::mem::take(&mut self.decision));
         if self.logged {
             write_log(&decision);
         }
+        if let Some(file) = self.gateway.decision_file()
+            && let Ok(line) = kept::line(&decision, self.kept.as_ref())
+        {
+            file.append(line);
+        }
         self.gateway.log.put(self.sequence, decision);
         self.place = None;
+    }
+
+    /// Tells how long the model took, for those who choose by it.
+    fn observe(&self, outcome: Outcome) {
+        let decision = &self.decision;
+        if outcome == Outcome::Completed
+            && (200..300).contains(&decision.status)
+            && let (Some(latency), Some(tokens)) = (&self.latency, decision.completion_tokens)
+        {
+            latency.observe(tokens, (decision.total_ms - self.sent_ms).max(0.0));
+        }
     }
 
     fn count(&self, outcome: Outcome) {

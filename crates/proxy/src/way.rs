@@ -13,11 +13,11 @@ use http::uri::PathAndQuery;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use std::sync::Arc;
-use waypost_router::Ask;
+use waypost_router::{Ask, Context};
 use waypost_wire::{ApiError, Code, RequestView};
 
 /// A client names a policy in this header.
-const POLICY_HEADER: &str = "x-waypost-policy";
+pub(crate) const POLICY_HEADER: &str = "x-waypost-policy";
 
 /// An OpenAI endpoint that is forwarded.
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +92,14 @@ async fn decide_and_send(
     check(api, &view, &ask)?;
 
     // 4 classify and 5 plan: which models, in which order, and why.
-    let plan = brain.route(ask, via, &view, &mut ticket.decision).await?;
+    let context = Context { headers: &head.headers, at_ms: ticket.decision.at_unix_ms, given: None };
+    ticket.keep(brain.snapshot(), &head.headers, &body);
+    let classified = matches!(ask, Ask::Classify(_));
+    let plan = brain.route(ask, via, &view, &context, &mut ticket.decision).await?;
+    if classified {
+        // Policies in shadow decide too; nobody waits for them.
+        ticket.follow(&brain, &body, &head.headers);
+    }
 
     // 6 pick, 7 send, 9 recover: the next endpoint or model, while the client has not seen a byte.
     let path = head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
@@ -101,7 +108,7 @@ async fn decide_and_send(
     send::send(&job, ticket).await
 }
 
-fn policy_header(headers: &http::HeaderMap) -> Result<Option<&str>, ApiError> {
+pub(crate) fn policy_header(headers: &http::HeaderMap) -> Result<Option<&str>, ApiError> {
     let Some(value) = headers.get(POLICY_HEADER) else { return Ok(None) };
     value.to_str().map(Some).map_err(|_| {
         ApiError::new(Code::InvalidValue, format!("The header {POLICY_HEADER} must be plain text."))

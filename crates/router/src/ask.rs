@@ -113,13 +113,8 @@ impl Brain {
         if let Some(route) = policy.routes.iter().find(|route| *route.label == *wanted) {
             return Ok(Ask::Manual(index, route.model, Some(Arc::clone(&route.label))));
         }
-        let models = policy
-            .routes
-            .iter()
-            .map(|r| r.model)
-            .chain(policy.default)
-            .chain(policy.fallbacks.iter().copied());
-        models
+        policy
+            .models()
             .into_iter()
             .find(|m| *snapshot.models[*m].name == *wanted || *snapshot.models[*m].upstream_id == *wanted)
             .map(|model| Ask::Manual(index, model, None))

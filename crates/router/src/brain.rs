@@ -3,18 +3,16 @@
 //! A brain never changes; a reload builds a new one that takes over the endpoints' state and the
 //! budget of the old. Called by both doors for every request.
 
-use crate::ask::{AUTO, Ask, Via};
+use crate::ask::AUTO;
 use crate::classifying::Classifiers;
 use crate::client::{self, Client};
-use crate::decision::{Considered, Decision, Tier, millis};
-use crate::prompt::PromptText;
+use crate::conversations::Conversations;
+use crate::latency::Latency;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
-use waypost_config::{Model, ModelIndex, Policy, PolicyIndex, Snapshot};
+use waypost_config::{Model, ModelIndex, PolicyIndex, Snapshot};
 use waypost_picker::{Endpoint, Pool, RetryBudget};
-use waypost_policy::{Choice, Demand, Error as PlanError, Plan, Reason};
-use waypost_wire::{ApiError, Code, RequestView};
 
 /// What a name in a request stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +29,9 @@ pub struct Brain {
     pools: Vec<Pool>,
     classifiers: Classifiers,
     budget: Arc<RetryBudget>,
+    /// In step with the snapshot's models.
+    latencies: Vec<Arc<Latency>>,
+    conversations: Arc<Conversations>,
     started: Instant,
 }
 
@@ -58,6 +59,9 @@ impl Brain {
         Self {
             names: names(&snapshot),
             pools: pools(&snapshot, previous),
+            latencies: latencies(&snapshot, previous),
+            conversations: previous
+                .map_or_else(|| Arc::new(Conversations::new()), |p| Arc::clone(&p.conversations)),
             classifiers,
             budget,
             started,
@@ -101,146 +105,28 @@ impl Brain {
         self.started.elapsed().as_millis() as u64
     }
 
+    /// How long a model has lately taken; told by the door at the end of each request.
+    #[must_use]
+    pub fn latency(&self, model: ModelIndex) -> &Arc<Latency> {
+        &self.latencies[model]
+    }
+
+    pub(crate) fn latencies(&self) -> &[Arc<Latency>] {
+        &self.latencies
+    }
+
+    /// Conversations that are remembered now.
+    #[must_use]
+    pub fn conversations_kept(&self) -> usize {
+        self.conversations.len()
+    }
+
+    pub(crate) fn conversations(&self) -> &Conversations {
+        &self.conversations
+    }
+
     pub(crate) fn name(&self, name: &str) -> Option<Name> {
         self.names.get(name).copied()
-    }
-
-    /// Steps 4 and 5 of a request's way: which label, which models in which order.
-    /// Everything learnt is written into `decision`, also when the answer is no.
-    ///
-    /// # Errors
-    /// The error to send to the client.
-    pub async fn route(
-        &self,
-        ask: Ask,
-        via: Via,
-        view: &RequestView<'_>,
-        decision: &mut Decision,
-    ) -> Result<Plan, ApiError> {
-        decision.via = via;
-        decision.tier = Some(Tier::None);
-        match ask {
-            Ask::Named(model) => self.plan(None, Choice::Named(model), None, view, decision),
-            Ask::Manual(policy, model, label) => {
-                decision.label = label;
-                self.plan(Some(policy), Choice::Named(model), None, view, decision)
-            }
-            Ask::Classify(policy) => {
-                let failure = self.classify(policy, view, decision).await.err();
-                let label = decision.label.clone();
-                let choice =
-                    label.as_deref().map_or(Choice::NoLabel, |l| Choice::Label(l, decision.confidence));
-                self.plan(Some(policy), choice, failure, view, decision)
-            }
-        }
-    }
-
-    /// Asks the policy's classifier and writes what it said into the decision.
-    async fn classify(
-        &self,
-        policy: PolicyIndex,
-        view: &RequestView<'_>,
-        decision: &mut Decision,
-    ) -> Result<(), ApiError> {
-        let text = PromptText::of(view, self.snapshot.policies[policy].compat_v1);
-        let start = Instant::now();
-        let classified = self.classifiers.classify(self, policy, view, text).await;
-        decision.classify_ms = millis(start.elapsed());
-        let classified = match classified {
-            Ok(classified) => classified,
-            Err(none) => {
-                decision.tier = Some(none.tier);
-                decision.classifier_error = Some(none.why);
-                decision.intent = none.intent;
-                return Err(none.error);
-            }
-        };
-        decision.tier = Some(classified.tier);
-        decision.classifier = classified.rule.is_none().then(|| Arc::clone(self.classifiers.name(policy)));
-        decision.rule = classified.rule;
-        decision.escalation = classified.escalation;
-        decision.label = Some(classified.label);
-        decision.confidence = classified.confidence;
-        decision.difficulty = classified.difficulty;
-        decision.dimensions = classified.dimensions;
-        decision.personal = classified.personal;
-        decision.intent = classified.intent;
-        decision.probabilities = classified.probabilities;
-        Ok(())
-    }
-
-    fn plan(
-        &self,
-        policy: Option<PolicyIndex>,
-        choice: Choice<'_>,
-        classifier_failure: Option<ApiError>,
-        view: &RequestView<'_>,
-        decision: &mut Decision,
-    ) -> Result<Plan, ApiError> {
-        let owner = policy.map(|p| &self.snapshot.policies[p]);
-        decision.policy = owner.map(|p| Arc::clone(&p.name));
-        let name = |m: ModelIndex| Arc::clone(&self.snapshot.models[m].name);
-        let planned = waypost_policy::plan(&self.snapshot, owner, choice, &demand(view));
-        if let Ok(plan) = &planned {
-            decision.plan = plan
-                .models
-                .iter()
-                .map(|(m, reason)| Considered { model: name(*m), reason: *reason })
-                .collect();
-        }
-        if let Ok(Plan { unfit, .. }) | Err(PlanError::NoCapableModel(unfit)) = &planned {
-            decision.unfit =
-                unfit.iter().map(|(m, why)| Considered { model: name(*m), reason: *why }).collect();
-        }
-        planned.map_err(|error| self.refusal(error, owner, classifier_failure))
-    }
-
-    /// The client's answer when there is no plan.
-    fn refusal(&self, error: PlanError, policy: Option<&Policy>, failure: Option<ApiError>) -> ApiError {
-        let policy = policy.map_or("", |p| &p.name);
-        match error {
-            PlanError::NoCapableModel(unfit) => {
-                let reasons: Vec<_> = unfit
-                    .iter()
-                    .map(|(m, why)| format!("'{}' {}", self.snapshot.models[*m].name, why.phrase()))
-                    .collect();
-                let message = format!("No model can take this request: {}.", reasons.join(", "));
-                ApiError::new(Code::NoCapableModel, message).param("model")
-            }
-            PlanError::LabelWithoutModel(label) => ApiError::new(
-                Code::LabelWithoutModel,
-                format!(
-                    "The classifier chose '{label}', for which the policy '{policy}' has no model and no default."
-                ),
-            ),
-            PlanError::NoDefault => failure.unwrap_or_else(|| {
-                ApiError::new(
-                    Code::ClassifierUnavailable,
-                    "The classifier failed and the policy has no default.",
-                )
-            }),
-        }
-    }
-
-    /// Why the model that answered is not the one that was asked for, if it is not.
-    #[must_use]
-    pub fn fallback_reason(reason: Reason) -> Option<&'static str> {
-        match reason {
-            Reason::Named | Reason::Label => None,
-            Reason::Fallback => Some("upstream_failed"),
-            other => Some(other.as_str()),
-        }
-    }
-}
-
-fn demand(view: &RequestView<'_>) -> Demand {
-    Demand {
-        images: view.needs.images,
-        audio: view.needs.audio,
-        tools: view.needs.tools,
-        json_schema: view.needs.json_schema,
-        text_bytes: view.text_bytes as u64,
-        max_tokens: view.max_tokens.unwrap_or(0),
     }
 }
 
@@ -276,4 +162,13 @@ fn pools(snapshot: &Snapshot, previous: Option<&Brain>) -> Vec<Pool> {
     };
     let pool = |m: &Model| Pool::new(m.endpoints.iter().map(|e| endpoint(m, &e.base)).collect());
     snapshot.models.iter().map(pool).collect()
+}
+
+/// Those of models that keep their name go on.
+fn latencies(snapshot: &Snapshot, previous: Option<&Brain>) -> Vec<Arc<Latency>> {
+    let known = |model: &Model| {
+        let previous = previous?;
+        previous.snapshot.model(&model.name).map(|index| Arc::clone(&previous.latencies[index]))
+    };
+    snapshot.models.iter().map(|model| known(model).unwrap_or_default()).collect()
 }

@@ -4,17 +4,20 @@
 //! threads of its own and for no longer than its deadline; without it tier 0's answer stands. Called by the brain.
 
 use crate::brain::Brain;
+use crate::context::{Context, Given, Remote};
 use crate::decision::{Asked, Dimensions, Escalation, Probabilities, Tier, millis};
 use crate::encoding::Encoders;
 use crate::error::Error;
 use crate::intent::{Failure, Found, IntentRecord};
 use crate::kserve;
+use crate::outlook::{self, Oracle, Outlook};
 use crate::personal::{self, Personal};
 use crate::prompt::PromptText;
 use crate::ready::{Judge, Preparing, Ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use waypost_classify::{Builtin, Engine, Tier as Answered, Verdict};
+use waypost_classify::encoder::{Branch, Encoding};
+use waypost_classify::{Builtin, Doubt, Engine, Tier as Answered, Verdict};
 use waypost_config::{Classifier, PolicyIndex, Snapshot};
 use waypost_wire::{ApiError, Code, RequestView, kserve::Scores};
 
@@ -43,24 +46,39 @@ pub struct Classified {
     pub intent: Option<Box<IntentRecord>>,
 }
 
-/// Why a prompt has no label.
+/// Why a policy has nothing to go by.
 #[derive(Debug)]
-pub(crate) struct Unclassified {
+pub(crate) struct Unanswered {
     /// For the client, where the policy has no default.
     pub(crate) error: ApiError,
-    /// Who gave none.
-    pub(crate) tier: Tier,
     /// The reason in a word, for the Decision.
     pub(crate) why: &'static str,
     /// What it took to ask a model.
     pub(crate) intent: Option<Box<IntentRecord>>,
 }
 
-impl From<ApiError> for Unclassified {
-    /// From a KServe server: no other classifier has an error to tell.
+impl From<ApiError> for Unanswered {
     fn from(error: ApiError) -> Self {
-        Self { why: error.code.as_str(), error, tier: Tier::Kserve, intent: None }
+        Self { why: error.code.as_str(), error, intent: None }
     }
+}
+
+/// What a policy has to go by.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// A label.
+    Label(Box<Classified>),
+    /// What is expected of each contestant of an auto policy.
+    Outlook(Outlook),
+}
+
+/// What is to be classified: a request under one policy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) brain: &'a Brain,
+    pub(crate) policy: PolicyIndex,
+    pub(crate) view: &'a RequestView<'a>,
+    pub(crate) context: &'a Context<'a>,
 }
 
 /// Everything that can label a prompt under one configuration.
@@ -81,13 +99,12 @@ impl Classifiers {
     /// When a trained folder cannot be used, a rule cannot be built, or a route has a label that its trained classifier
     /// does not know; the error names policy and file.
     pub fn load(engine: Arc<Engine>, snapshot: &Snapshot, previous: Option<&Self>) -> Result<Self, Error> {
-        let mut preparing = Preparing {
-            engine: &engine,
-            previous: previous.map_or(&[], |previous| &previous.policies),
-            folders: Vec::new(),
-        };
-        let policies: Vec<Ready> =
-            snapshot.policies.iter().map(|policy| preparing.policy(policy)).collect::<Result<_, _>>()?;
+        let mut preparing = Preparing::new(&engine, previous.map_or(&[], |previous| &previous.policies));
+        let policies: Vec<Ready> = snapshot
+            .policies
+            .iter()
+            .map(|policy| preparing.policy(snapshot, policy))
+            .collect::<Result<_, _>>()?;
         let trained = snapshot.policies.iter().zip(&policies);
         let warnings = trained
             .filter(|(policy, _)| matches!(policy.classifier, Classifier::Trained { .. }))
@@ -142,45 +159,90 @@ impl Classifiers {
             && self.policies.iter().map(examples).eq(other.policies.iter().map(examples))
     }
 
+    /// What training found about an auto policy's outcomes, in words.
+    #[must_use]
+    pub fn advice(&self, policy: PolicyIndex) -> Option<&str> {
+        self.policies[policy].oracle.as_ref()?.advice()
+    }
+
     /// Starts the encoder's threads if a policy may want them, so that the first prompt need not wait for it.
     pub(crate) fn warm_up(&self) {
-        if self.policies.iter().filter_map(|ready| ready.judge.as_ref()).any(|judge| judge.branch().is_some())
-        {
+        if self.policies.iter().any(|ready| ready.branch().is_some()) {
             self.encoders.start();
         }
     }
 
-    /// Labels a prompt as `policy`, one of `brain`'s, wants it.
+    /// What `question`'s policy has to go by: rules first, then its classifier.
     ///
     /// # Errors
-    /// When a KServe server or an intent model is late, down or talks nonsense.
-    pub(crate) async fn classify(
-        &self,
-        brain: &Brain,
-        policy: PolicyIndex,
-        view: &RequestView<'_>,
-        text: PromptText,
-    ) -> Result<Classified, Unclassified> {
-        let (policy, ready) = (&brain.snapshot().policies[policy], &self.policies[policy]);
+    /// When a server that is asked is late, down or talks nonsense, or an image cannot be embedded.
+    pub(crate) async fn answer(&self, question: Question<'_>) -> Result<Answer, Unanswered> {
+        let policy = &question.brain.snapshot().policies[question.policy];
+        let ready = &self.policies[question.policy];
+        let text = PromptText::of(question.view, policy.compat_v1);
+        let label = |classified| Ok(Answer::Label(Box::new(classified)));
         if let Some(rule) = ready.rules.as_ref().and_then(|rules| rules.find(&text.focus)) {
-            return Ok(by_rule(Arc::clone(&policy.rules[rule].label), rule));
+            return label(by_rule(Arc::clone(&policy.rules[rule].label), rule));
         }
         if let Some(detector) = &ready.detector {
-            return Ok(personal::classified(detector, &text, &ready.labels));
+            return label(personal::classified(detector, &text, &ready.labels));
         }
+        if let Some(oracle) = &ready.oracle {
+            return Ok(Answer::Outlook(self.outlook(oracle, question, &text).await?));
+        }
+        let given = question.context.given;
         if let Some(asker) = &ready.asker {
-            let (outcome, record) = asker.ask(brain, policy, view).await;
-            return by_model(outcome, Box::new(record), asker.labels());
+            if let Some(remote) = given.and_then(|given| given.remote.as_ref()) {
+                return remote.repeat(Tier::Intent).map_err(Unanswered::from).and_then(label);
+            }
+            let (outcome, record) = asker.ask(question.brain, policy, question.view).await;
+            return by_model(outcome, Box::new(record), &ready.labels).and_then(label);
         }
         match (&ready.judge, &policy.classifier) {
             (None, Classifier::Kserve { url, labels }) => {
+                if let Some(remote) = given.and_then(|given| given.remote.as_ref()) {
+                    return remote.repeat(Tier::Kserve).map_err(Unanswered::from).and_then(label);
+                }
                 let scores = kserve::ask(url, &text.joined(), policy.classify_timeout).await?;
-                Ok(by_server(scores, labels))
+                label(by_server(scores, labels))
             }
             (None, _) => Err(ApiError::new(Code::Internal, "The policy has no classifier.").into()),
             (Some(judge), _) => {
-                let (verdict, escalation) = self.cascade(judge, &text, policy.classify_timeout).await;
-                Ok(by_cascade(verdict, escalation, &ready.labels))
+                let (verdict, escalation) = self.cascade(judge, &text, policy.classify_timeout, given).await;
+                label(by_cascade(verdict, escalation, &ready.labels))
+            }
+        }
+    }
+
+    /// What is expected of an auto policy's contestants.
+    async fn outlook(
+        &self,
+        oracle: &Oracle,
+        question: Question<'_>,
+        text: &PromptText,
+    ) -> Result<Outlook, ApiError> {
+        let timeout = question.brain.snapshot().policies[question.policy].classify_timeout;
+        match oracle {
+            Oracle::Network { network, embedder, columns } => {
+                outlook::by_network(network, embedder, columns, question.view, timeout).await
+            }
+            Oracle::Outcomes { model, columns } => {
+                let signals = model.signals(&self.engine, &text.prompt());
+                let (encoding, escalation) = match model.branch() {
+                    Some(branch) => {
+                        let (encoding, escalation) = self
+                            .encode(Doubt::Outcome, &text.focus, branch, timeout, question.context.given)
+                            .await;
+                        (encoding, Some(escalation))
+                    }
+                    None => (None, None),
+                };
+                let all = model.expect(&signals, encoding.as_ref());
+                Ok(Outlook {
+                    learnt: columns.iter().map(|column| all[*column]).collect(),
+                    tier: if encoding.is_some() { Tier::Encoder } else { Tier::Ngram },
+                    escalation,
+                })
             }
         }
     }
@@ -193,7 +255,7 @@ impl Classifiers {
         timeout: Duration,
     ) -> (Verdict, Option<Escalation>) {
         let judge = Judge::Model { model: Arc::clone(self.engine.builtin(builtin)), false_alarms: None };
-        self.cascade(&judge, text, timeout).await
+        self.cascade(&judge, text, timeout, None).await
     }
 
     /// Tier 0, and tier 1 where it is wanted and can be had.
@@ -202,20 +264,36 @@ impl Classifiers {
         judge: &Judge,
         text: &PromptText,
         timeout: Duration,
+        given: Option<&Given>,
     ) -> (Verdict, Option<Escalation>) {
         let first = self.engine.read(&text.prompt(), |reading| judge.first(&reading));
         let Some((because, branch)) = first.doubt.zip(judge.branch()) else { return (first, None) };
+        let (encoding, escalation) = self.encode(because, &text.focus, branch, timeout, given).await;
+        // Reading once more costs microseconds; keeping what was read would cost every waiting prompt its memory.
+        let verdict = match encoding {
+            Some(encoding) => self.engine.read(&text.prompt(), |reading| judge.second(&reading, &encoding)),
+            None => first,
+        };
+        (verdict, Some(escalation))
+    }
+
+    /// The encoder's output, where it can be had, and what came of asking. Where it was not had the first time, a
+    /// request that is decided again does without it too.
+    async fn encode(
+        &self,
+        because: Doubt,
+        focus: &str,
+        branch: Branch,
+        timeout: Duration,
+        given: Option<&Given>,
+    ) -> (Option<Encoding>, Escalation) {
         let begun = Instant::now();
-        let encoded = self.encoders.encode(&text.focus, branch, timeout).await;
-        let ms = millis(begun.elapsed());
-        match encoded {
-            // Reading once more costs microseconds; keeping what was read would cost every waiting prompt its memory.
-            Ok(encoding) => {
-                let second = self.engine.read(&text.prompt(), |reading| judge.second(&reading, &encoding));
-                (second, Some(Escalation { because, asked: Asked::Answered, ms }))
-            }
-            Err(asked) => (first, Some(Escalation { because, asked, ms })),
-        }
+        let encoded = match given.and_then(|given| given.encoder).filter(|asked| *asked != Asked::Answered) {
+            Some(asked) => Err(asked),
+            None => self.encoders.encode(focus, branch, timeout).await,
+        };
+        let asked = encoded.as_ref().err().copied().unwrap_or(Asked::Answered);
+        (encoded.ok(), Escalation { because, asked, ms: millis(begun.elapsed()) })
     }
 }
 
@@ -231,6 +309,16 @@ fn by_rule(label: Arc<str>, rule: usize) -> Classified {
         rule: Some(rule + 1),
         escalation: None,
         intent: None,
+    }
+}
+
+impl Remote {
+    /// What was said the first time.
+    fn repeat(&self, tier: Tier) -> Result<Classified, ApiError> {
+        let Self::Label(label, confidence) = self else {
+            return Err(ApiError::new(Code::ClassifierUnavailable, "The classifier failed the first time."));
+        };
+        Ok(Classified { confidence: *confidence, tier, rule: None, ..by_rule(Arc::clone(label), 0) })
     }
 }
 
@@ -274,26 +362,18 @@ fn by_model(
     outcome: Result<Found, Failure>,
     record: Box<IntentRecord>,
     labels: &[Arc<str>],
-) -> Result<Classified, Unclassified> {
+) -> Result<Classified, Unanswered> {
     match outcome {
         Ok(found) => Ok(Classified {
-            label: name(labels, found.label),
             confidence: found.confidence,
-            probabilities: Probabilities::default(),
-            difficulty: None,
-            dimensions: None,
-            personal: None,
             tier: Tier::Intent,
             rule: None,
-            escalation: None,
             intent: Some(record),
+            ..by_rule(name(labels, found.label), 0)
         }),
-        Err(failure) => Err(Unclassified {
-            error: failure.error(),
-            tier: Tier::Intent,
-            why: failure.as_str(),
-            intent: Some(record),
-        }),
+        Err(failure) => {
+            Err(Unanswered { error: failure.error(), why: failure.as_str(), intent: Some(record) })
+        }
     }
 }
 

@@ -8,92 +8,18 @@ use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
-use waypost_classify::{Doubt, Verdict};
+use waypost_classify::Verdict;
 use waypost_policy::{Reason, Unfit};
 
 use crate::ask::Via;
+use crate::conversations::Conversation;
 use crate::intent::IntentRecord;
+use crate::outlook::Candidate;
 use crate::personal::Personal;
 
-/// What answered when a label was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tier {
-    /// Nothing was classified.
-    None,
-    /// A keyword or regular expression of the policy.
-    Rule,
-    /// Tier 0: n-grams and static embeddings, in process.
-    Ngram,
-    /// Tier 1: averaged with the encoder, in process.
-    Encoder,
-    /// The detector of personal data, in process.
-    Detector,
-    /// A KServe server.
-    Kserve,
-    /// A model that was asked for the intent.
-    Intent,
-}
+mod words;
 
-impl Tier {
-    /// The word used in headers and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Rule => "rule",
-            Self::Ngram => "ngram",
-            Self::Encoder => "encoder",
-            Self::Detector => "detector",
-            Self::Kserve => "kserve",
-            Self::Intent => "intent",
-        }
-    }
-}
-
-/// What came of asking the encoder. Unless it answered, tier 0's answer stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Asked {
-    /// It took part.
-    Answered,
-    /// Not within its deadline.
-    Late,
-    /// Too many were waiting.
-    Busy,
-    /// It is switched off, or its threads could not be started.
-    Off,
-    /// It broke, which is a defect.
-    Failed,
-}
-
-impl Asked {
-    /// The word used in metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::Late => "late",
-            Self::Busy => "busy",
-            Self::Off => "off",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// Tier 0 was in doubt: why, and what came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Escalation {
-    /// Why the encoder was wanted.
-    #[serde(rename = "escalated_because", serialize_with = "word")]
-    pub because: Doubt,
-    /// What it said.
-    #[serde(rename = "encoder")]
-    pub asked: Asked,
-    /// From the question to the answer, or to giving up.
-    #[serde(rename = "encoder_ms")]
-    pub ms: f64,
-}
+pub use words::{Asked, Escalation, Outcome, Tier};
 
 /// What makes a prompt hard, each for itself: what `complexity` sees beside its label.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -138,36 +64,6 @@ impl Dimensions {
     }
 }
 
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The whole answer was handed on; the upstream said 2xx.
-    Completed,
-    /// The upstream's own error was handed on.
-    UpstreamError,
-    /// Waypost refused or failed it.
-    Refused,
-    /// It broke after the first byte.
-    Broken,
-    /// The client left first.
-    ClientGone,
-}
-
-impl Outcome {
-    /// The word used in metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::UpstreamError => "upstream_error",
-            Self::Refused => "refused",
-            Self::Broken => "broken",
-            Self::ClientGone => "client_gone",
-        }
-    }
-}
-
 /// A model, and why it is tried or ruled out.
 #[derive(Debug, Clone, Serialize)]
 pub struct Considered<R> {
@@ -175,6 +71,51 @@ pub struct Considered<R> {
     pub model: Arc<str>,
     /// Why.
     pub reason: R,
+}
+
+/// What a policy in shadow would have done.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shadowed {
+    /// The policy.
+    pub policy: Arc<str>,
+    /// The label it chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<Arc<str>>,
+    /// The model it would have sent the request to.
+    pub model: Option<Arc<str>>,
+    /// Why that one.
+    pub reason: Option<Reason>,
+    /// Whether it is the model the request was sent to first.
+    pub agrees: bool,
+    /// Expected quality of its model, for an auto policy.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rounded")]
+    pub quality: Option<f32>,
+    /// Expected cost of its model in US dollars, for an auto policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+    /// Time it took to decide.
+    pub ms: f64,
+    /// Why it has no model: an error's code, or `late` when the request ended first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'static str>,
+}
+
+impl Shadowed {
+    /// A policy that has not decided, for that reason.
+    #[must_use]
+    pub fn absent(policy: Arc<str>, why: &'static str) -> Self {
+        Self {
+            policy,
+            label: None,
+            model: None,
+            reason: None,
+            agrees: false,
+            quality: None,
+            cost_usd: None,
+            ms: 0.0,
+            error: Some(why),
+        }
+    }
 }
 
 /// One try at one endpoint.
@@ -225,6 +166,9 @@ pub struct Decision {
     pub via: Via,
     /// Policy that decided.
     pub policy: Option<Arc<str>>,
+    /// The split that chose the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<Arc<str>>,
     /// Label the classifier chose, or the client named.
     pub label: Option<Arc<str>>,
     /// Probability of that label, 0 to 1; absent for one-hot answers.
@@ -244,7 +188,7 @@ pub struct Decision {
     pub personal: Option<Personal>,
     /// What classified.
     pub tier: Option<Tier>,
-    /// The classifier asked: a built-in one's name, a trained folder's, `examples`, `kserve` or `intent`.
+    /// The classifier asked: a built-in one's name, a trained folder's, `examples` or `kserve`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classifier: Option<Arc<str>>,
     /// The rule that applied, counted from 1.
@@ -259,6 +203,15 @@ pub struct Decision {
     /// Why the classifier gave no label: the error's code. Its message may repeat the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classifier_error: Option<&'static str>,
+    /// The contestants of an auto policy that can take the request, with what is expected of each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
+    /// The conversation it belongs to, where the policy keeps conversations together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<Conversation>,
+    /// What policies in shadow would have done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shadow: Vec<Shadowed>,
     /// Models to try in order, each with its reason.
     pub plan: SmallVec<[Considered<Reason>; 2]>,
     /// Models ruled out by what the request needs.
@@ -311,11 +264,6 @@ pub fn millis(duration: Duration) -> f64 {
 
 fn rounded<S: Serializer>(value: &Option<f32>, serializer: S) -> Result<S::Ok, S::Error> {
     value.map(|v| round(f64::from(v))).serialize(serializer)
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn word<S: Serializer>(doubt: &Doubt, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(doubt.name())
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

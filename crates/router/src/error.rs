@@ -25,4 +25,12 @@ pub enum Error {
         /// Which label, and which was probably meant.
         problem: String,
     },
+    /// An auto policy's network or embeddings cannot be used, or know nothing of a model.
+    #[error("policy `{policy}`: {problem}")]
+    Auto {
+        /// The policy that names them.
+        policy: Arc<str>,
+        /// What is wrong, with the file's or the model's name.
+        problem: String,
+    },
 }

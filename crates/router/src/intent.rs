@@ -84,7 +84,7 @@ impl Asker {
         Self {
             question: Question::new(intent),
             terms: Terms::new(intent.guided, &labels),
-            names: Names::new(labels),
+            names: Names::new(&labels),
             memory: Memory::new(intent.cache, intent.concurrency),
             intent: Arc::clone(intent),
         }
@@ -260,11 +260,6 @@ impl Asker {
         let tokens = logprobs.and_then(|logprobs| logprobs.content);
         let confidence = tokens.and_then(|tokens| confidence::confidence(&tokens, &self.names, named.label));
         Ok(Found { label: named.label, confidence })
-    }
-
-    /// The labels, in order.
-    pub(crate) fn labels(&self) -> &Arc<[Arc<str>]> {
-        self.names.labels()
     }
 }
 

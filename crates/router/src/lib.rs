@@ -1,33 +1,44 @@
 //! The brain: classify, plan, pick, and the Decision record that explains all three.
 //!
 //! Both doors ask it the same questions and get the same answers. It reads a request view and a
-//! snapshot of the configuration; the only I/O it does is to ask a KServe classifier. Called by the
-//! proxy, and later by the Envoy door.
+//! snapshot of the configuration; the only I/O it does is to ask classifiers and embeddings outside this process.
+//! Called by the proxy, by commands that decide without sending, and later by the Envoy door.
 
 mod ask;
 mod brain;
 mod classifying;
 pub mod client;
+mod context;
+mod conversations;
 mod decision;
+mod embedding;
 mod encoding;
 mod error;
 mod hold;
 mod intent;
 mod kserve;
+mod latency;
+mod outlook;
 mod personal;
 mod prompt;
 mod ready;
+mod route;
 
 pub use ask::{Ask, Via};
 pub use brain::Brain;
 pub use classifying::{Classified, Classifiers};
+pub use context::{Context, Given, Remote, session_headers};
+pub use conversations::Conversation;
 pub use decision::{
-    Asked, Attempt, Considered, Decision, Dimensions, Escalation, Outcome, Probabilities, Tier, millis, round,
+    Asked, Attempt, Considered, Decision, Dimensions, Escalation, Outcome, Probabilities, Shadowed, Tier,
+    millis, round,
 };
 pub use error::Error;
 pub use hold::retry_after;
 pub use intent::IntentRecord;
 pub use kserve::ask as ask_kserve;
+pub use latency::Latency;
+pub use outlook::{Candidate, read_outcomes};
 pub use personal::Personal;
 pub use prompt::PromptText;
 pub use ready::read_model;

@@ -3,8 +3,10 @@
 //! A trained folder is read whole and bounded, once for all policies that name it; examples that did not change are kept
 //! over a reload. Called by `classifying` when a configuration is loaded.
 
+use crate::embedding::Embedder;
 use crate::error::Error;
 use crate::intent::Asker;
+use crate::outlook::{Oracle, read_outcomes};
 
 use bytes::Bytes;
 use std::io::Read;
@@ -12,10 +14,12 @@ use std::path::Path;
 use std::sync::Arc;
 use waypost_classify::encoder::{Branch, Encoding, Session};
 use waypost_classify::examples::ExampleModel;
+use waypost_classify::outcomes::OutcomeModel;
 use waypost_classify::pii::Detector;
 use waypost_classify::rules::{Rule, Rules};
 use waypost_classify::{Base, Builtin, Engine, FILE_NAME, Model, Reading, Verdict};
-use waypost_config::{Classifier, Labelled, Policy};
+use waypost_config::{Auto, AutoSource, Classifier, Embedding, Labelled, Policy, Snapshot};
+use waypost_vision::Network;
 
 /// Largest trained model that is read, in bytes.
 const MAX_MODEL_BYTES: u64 = 256 * 1024 * 1024;
@@ -27,12 +31,24 @@ pub(crate) struct Ready {
     pub(crate) name: Arc<str>,
     pub(crate) labels: Arc<[Arc<str>]>,
     pub(crate) rules: Option<Rules>,
-    /// Absent for a KServe server, which needs no preparation, for personal data and for an intent model.
+    /// Absent for a KServe server, which needs no preparation, and for personal data.
     pub(crate) judge: Option<Judge>,
     /// For a policy by personal data.
     pub(crate) detector: Option<Detector>,
+    /// For an auto policy.
+    pub(crate) oracle: Option<Oracle>,
     /// For a policy by intent.
     pub(crate) asker: Option<Asker>,
+}
+
+impl Ready {
+    /// The layers of the encoder that it may want.
+    pub(crate) fn branch(&self) -> Option<Branch> {
+        match &self.oracle {
+            Some(Oracle::Outcomes { model, .. }) => model.branch(),
+            _ => self.judge.as_ref().and_then(Judge::branch),
+        }
+    }
 }
 
 /// A classifier in this process.
@@ -93,11 +109,17 @@ pub(crate) struct Preparing<'a> {
     /// Those in force, whose examples may be kept.
     pub(crate) previous: &'a [Ready],
     /// What is read already.
-    pub(crate) folders: Vec<(Arc<Path>, Arc<Model>)>,
+    folders: Vec<(Arc<Path>, Arc<Model>)>,
+    outcomes: Vec<(Arc<Path>, Arc<OutcomeModel>)>,
+    embedders: Vec<Arc<Embedder>>,
 }
 
-impl Preparing<'_> {
-    pub(crate) fn policy(&mut self, policy: &Policy) -> Result<Ready, Error> {
+impl<'a> Preparing<'a> {
+    pub(crate) fn new(engine: &'a Engine, previous: &'a [Ready]) -> Self {
+        Self { engine, previous, folders: Vec::new(), outcomes: Vec::new(), embedders: Vec::new() }
+    }
+
+    pub(crate) fn policy(&mut self, snapshot: &Snapshot, policy: &Policy) -> Result<Ready, Error> {
         let fail = |source| Error::Classifier { policy: Arc::clone(&policy.name), source };
         let judge = self.judge(&policy.classifier).map_err(fail)?;
         let labels = match (&judge, &policy.classifier) {
@@ -115,11 +137,56 @@ impl Preparing<'_> {
         let rules = (!policy.rules.is_empty()).then(|| rules(policy)).transpose().map_err(fail)?;
         let detector = matches!(policy.classifier, Classifier::Pii).then(Detector::embedded);
         let detector = detector.transpose().map_err(fail)?;
+        let oracle = match &policy.classifier {
+            Classifier::Auto(auto) => Some(self.oracle(snapshot, policy, auto)?),
+            _ => None,
+        };
         let asker = match &policy.classifier {
             Classifier::Intent(intent) => Some(Asker::new(intent)),
             _ => None,
         };
-        Ok(Ready { name: policy.classifier.name().into(), labels, rules, judge, detector, asker })
+        Ok(Ready { name: policy.classifier.name().into(), labels, rules, judge, detector, oracle, asker })
+    }
+
+    fn oracle(&mut self, snapshot: &Snapshot, policy: &Policy, auto: &Auto) -> Result<Oracle, Error> {
+        let named = |problem| Error::Auto { policy: Arc::clone(&policy.name), problem };
+        match &auto.source {
+            AutoSource::Outcomes { folder } => {
+                let model = self
+                    .outcomes(folder)
+                    .map_err(|source| Error::Classifier { policy: Arc::clone(&policy.name), source })?;
+                Oracle::outcomes(model, auto).map_err(named)
+            }
+            AutoSource::Network { file, embeddings } => {
+                let network = Network::open(file).map_err(|error| named(error.to_string()))?;
+                let embedder = self.embedder(&snapshot.embeddings[*embeddings]);
+                let embedder = embedder.map_err(|error| named(error.to_string()))?;
+                Oracle::network(Arc::new(network), embedder, auto).map_err(named)
+            }
+        }
+    }
+
+    fn outcomes(&mut self, folder: &Arc<Path>) -> Result<Arc<OutcomeModel>, waypost_classify::Error> {
+        if let Some((_, model)) = self.outcomes.iter().find(|(known, _)| known == folder) {
+            return Ok(Arc::clone(model));
+        }
+        let model = Arc::new(read_outcomes(self.engine, folder)?);
+        self.outcomes.push((Arc::clone(folder), Arc::clone(&model)));
+        Ok(model)
+    }
+
+    /// One for all policies that name it, and kept over a reload: a CLIP model takes seconds to load.
+    fn embedder(&mut self, settings: &Embedding) -> Result<Arc<Embedder>, waypost_vision::Error> {
+        let before = self.previous.iter().filter_map(|ready| match &ready.oracle {
+            Some(Oracle::Network { embedder, .. }) => Some(embedder),
+            _ => None,
+        });
+        if let Some(known) = self.embedders.iter().chain(before).find(|known| known.settings == *settings) {
+            return Ok(Arc::clone(known));
+        }
+        let embedder = Arc::new(Embedder::load(settings)?);
+        self.embedders.push(Arc::clone(&embedder));
+        Ok(embedder)
     }
 
     fn judge(&mut self, classifier: &Classifier) -> Result<Option<Judge>, waypost_classify::Error> {
@@ -146,7 +213,11 @@ impl Preparing<'_> {
                 Ok(Some(Judge::Model { model, false_alarms: None }))
             }
             Classifier::Examples { texts } => self.examples(texts).map(Some),
-            Classifier::Kserve { .. } | Classifier::Pii | Classifier::Intent(_) => Ok(None),
+            Classifier::Kserve { .. }
+            | Classifier::Pii
+            | Classifier::Intent(_)
+            | Classifier::Auto(_)
+            | Classifier::Split(_) => Ok(None),
         }
     }
 
@@ -196,7 +267,13 @@ fn rules(policy: &Policy) -> Result<Rules, waypost_classify::Error> {
 /// When the file cannot be read, is larger than 256 MiB, damaged, foreign or made for another encoder; the
 /// error names it.
 pub fn read_model(base: &Base, folder: &Path) -> Result<Model, waypost_classify::Error> {
-    let path = if folder.is_file() { folder.to_owned() } else { folder.join(FILE_NAME) };
+    let (shown, bytes) = read_bounded(folder, FILE_NAME)?;
+    base.model(&shown, &bytes)
+}
+
+/// The bytes of a trained folder's file, and how errors name it; `folder` may be the file itself.
+pub(crate) fn read_bounded(folder: &Path, file: &str) -> Result<(String, Bytes), waypost_classify::Error> {
+    let path = if folder.is_file() { folder.to_owned() } else { folder.join(file) };
     let shown = path.display().to_string();
     let failed = |source| waypost_classify::Error::Io { path: shown.clone(), source };
     let mut bytes = Vec::new();
@@ -207,5 +284,5 @@ pub fn read_model(base: &Base, folder: &Path) -> Result<Model, waypost_classify:
         let reason = format!("larger than {MAX_MODEL_BYTES} bytes");
         return Err(waypost_classify::Error::Model { file: shown, reason });
     }
-    base.model(&shown, &Bytes::from(bytes))
+    Ok((shown, bytes.into()))
 }

@@ -1,6 +1,6 @@
 //! From a configuration and a request to the Decision, the built-in models included.
 
-use crate::{Ask, Brain, Classifiers, Decision, Error, Via};
+use crate::{Ask, Brain, Classifiers, Context, Decision, Error, Via};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -42,7 +42,8 @@ async fn decide(brain: &Brain, prompt: &str) -> Value {
     let body = json!({"model": "auto", "messages": [{"role": "user", "content": prompt}]}).to_string();
     let view = RequestView::parse(body.as_bytes()).unwrap();
     let mut decision = Decision::default();
-    brain.route(Ask::Classify(0), Via::VirtualModel, &view, &mut decision).await.unwrap();
+    let context = Context { headers: &http::HeaderMap::new(), at_ms: 0, given: None };
+    brain.route(Ask::Classify(0), Via::VirtualModel, &view, &context, &mut decision).await.unwrap();
     serde_json::to_value(&decision).unwrap()
 }
 

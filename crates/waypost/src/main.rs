@@ -10,6 +10,7 @@ mod eval;
 mod lines;
 mod listen;
 mod opened;
+mod outcomes;
 mod reload;
 mod roles;
 mod serve;

@@ -14,17 +14,18 @@ const LAYERS: [&[&str]; 6] = [
     &["waypost", "training"],
     &["proxy", "extproc", "console", "sim"],
     &["router", "ledger", "feeds"],
-    &["classify", "policy", "picker"],
+    &["classify", "policy", "picker", "vision"],
     &["config"],
     &["wire"],
 ];
 
 /// Crates that may use even less than their layer allows: they are useful on their own.
-const ONLY: [(&str, &[&str]); 4] = [
+const ONLY: [(&str, &[&str]); 5] = [
     ("ledger", &["config", "wire"]),
     ("classify", &["wire"]),
     ("sim", &["wire"]),
     ("training", &["classify"]),
+    ("vision", &[]),
 ];
 
 /// Crates that decide, and do nothing else: `waypost replay` and the tests run the same code.

@@ -38,6 +38,8 @@ pub enum Code {
     DecisionNotFound,
     /// No model of the policy can take this request.
     NoCapableModel,
+    /// An image that a policy has to look at cannot be read.
+    InvalidImage,
     /// The classifier cannot be used and the policy has no default.
     ClassifierUnavailable,
     /// The classifier answered with an error; the status is its own.
@@ -74,6 +76,7 @@ impl Code {
             | C::DuplicateKey
             | C::MissingParameter
             | C::IncompleteBody
+            | C::InvalidImage
             | C::NoCapableModel => 400,
             C::ModelNotFound | C::PolicyNotFound | C::DecisionNotFound => 404,
             C::RequestTimeout => 408,
@@ -120,6 +123,7 @@ impl Code {
             C::PolicyNotFound => "policy_not_found",
             C::DecisionNotFound => "decision_not_found",
             C::NoCapableModel => "no_capable_model",
+            C::InvalidImage => "invalid_image",
             C::ClassifierUnavailable => "classifier_unavailable",
             C::ClassifierFailed(_) => "classifier_error",
             C::ClassifierInvalid => "classifier_invalid_response",

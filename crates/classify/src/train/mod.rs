@@ -8,6 +8,7 @@ mod dense;
 mod gates;
 mod linear;
 mod metrics;
+pub mod outcomes;
 mod random;
 mod sgd;
 mod write;

@@ -11,6 +11,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
+use super::auto::AutoSpec;
 use super::intent::IntentSpec;
 use crate::leaf::{Builtin, FullUrl, Leaf, Text};
 use crate::raw::Raw;
@@ -40,6 +41,8 @@ pub(crate) struct OwnSpec {
     pub(crate) kserve: Option<KserveSpec>,
     /// A small model, asked which of the described routes the conversation wants.
     pub(crate) intent: Option<IntentSpec>,
+    /// No labels: the model is chosen by learned quality, by price and by latency.
+    pub(crate) auto: Option<AutoSpec>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -135,6 +138,8 @@ pub(crate) struct Pairs<V>(pub(crate) Vec<(Raw<String>, V)>);
 pub(crate) type Routes = Pairs<Raw<String>>;
 /// Label to texts.
 pub(crate) type Examples = Pairs<Vec<Raw<Text>>>;
+/// Name to number.
+pub(crate) type Numbers = Pairs<Raw<f64>>;
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -142,7 +147,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
         impl<'de, V: Deserialize<'de>> Visitor<'de> for InOrder<V> {
             type Value = Pairs<V>;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a map whose keys are labels")
+                f.write_str("a map whose keys are names")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<V>, A::Error> {
                 let mut pairs = Vec::new();
@@ -188,6 +193,24 @@ impl JsonSchema for Examples {
             "type": "object",
             "format": "map label: list of text",
             "additionalProperties": { "type": "array", "items": { "type": "string" } },
+        })
+    }
+}
+
+impl JsonSchema for Numbers {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "name: number".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "format": "map name: number",
+            "additionalProperties": { "type": "number" },
         })
     }
 }

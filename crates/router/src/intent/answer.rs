@@ -22,7 +22,6 @@ const AROUND: &[char] =
 /// The labels of a policy, as answers are held against them.
 #[derive(Debug)]
 pub(super) struct Names {
-    labels: Arc<[Arc<str>]>,
     folded: Vec<String>,
 }
 
@@ -43,15 +42,11 @@ pub(super) enum Misread {
 }
 
 impl Names {
-    pub(super) fn new(labels: Arc<[Arc<str>]>) -> Self {
-        Self { folded: labels.iter().map(|label| fold(label)).collect(), labels }
+    pub(super) fn new(labels: &[Arc<str>]) -> Self {
+        Self { folded: labels.iter().map(|label| fold(label)).collect() }
     }
 
-    pub(super) fn labels(&self) -> &Arc<[Arc<str>]> {
-        &self.labels
-    }
-
-    /// Folded, in step with the labels.
+    /// The labels folded, in their order.
     pub(super) fn folded(&self) -> &[String] {
         &self.folded
     }
@@ -218,16 +213,12 @@ fn unescaped(raw: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    fn names() -> Names {
-        let labels = ["hard_question", "hard", "chit chat", "größe", "other"];
-        Names::new(labels.iter().map(|label| Arc::from(*label)).collect())
-    }
+    const LABELS: [&str; 5] = ["hard_question", "hard", "chit chat", "größe", "other"];
 
     fn read(answer: &str) -> Result<String, Misread> {
-        let names = names();
-        let named = names.read(answer)?;
+        let named = Names::new(&LABELS.map(Arc::from)).read(answer)?;
         let said = &answer[named.span];
-        let label = &names.labels()[named.label];
+        let label = LABELS[named.label];
         assert_eq!(fold(&unescaped(said)), fold(label), "the span of {answer}");
         Ok(label.to_string())
     }

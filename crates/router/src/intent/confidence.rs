@@ -122,7 +122,7 @@ mod tests {
     use std::sync::Arc;
 
     fn names() -> Names {
-        Names::new(["hard", "hard_question", "chit_chat", "größe", "other"].map(Arc::from).into())
+        Names::new(&["hard", "hard_question", "chit_chat", "größe", "other"].map(Arc::from))
     }
 
     fn of(tokens: Value, label: usize) -> Option<f32> {

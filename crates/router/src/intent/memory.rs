@@ -3,9 +3,11 @@
 //! Bounded: so many answers, the least recently used go first, and so many questions. Keys are 128-bit hashes with
 //! secret keys of this process, so that nobody can make up two conversations that share an answer. Called by the asker.
 
+use lru::LruCache;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroUsize;
 use tokio::sync::watch;
 
 /// Stands for a question.
@@ -21,7 +23,8 @@ pub(super) struct Memory<A, F> {
 
 #[derive(Debug)]
 struct State<A, F> {
-    known: Known<A>,
+    /// Absent where none are to be kept.
+    known: Option<LruCache<Key, A>>,
     asked: HashMap<Key, Waiting<A, F>>,
 }
 
@@ -43,7 +46,7 @@ pub(super) enum Look<'a, A, F> {
 impl<A: Copy, F: Copy> Memory<A, F> {
     /// Keeps `answers`, and lets `questions` be under way.
     pub(super) fn new(answers: usize, questions: usize) -> Self {
-        let known = Known { most: answers, clock: 0, by_key: HashMap::new(), by_use: BTreeMap::new() };
+        let known = NonZeroUsize::new(answers).map(LruCache::new);
         Self {
             hashers: [RandomState::new(), RandomState::new()],
             most_asked: questions,
@@ -58,8 +61,8 @@ impl<A: Copy, F: Copy> Memory<A, F> {
 
     pub(super) fn look(&self, key: Key) -> Look<'_, A, F> {
         let mut state = self.state.lock();
-        if let Some(answer) = state.known.get(key) {
-            return Look::Known(answer);
+        if let Some(answer) = state.known.as_mut().and_then(|known| known.get(&key)) {
+            return Look::Known(*answer);
         }
         if let Some(waiting) = state.asked.get(&key) {
             return Look::Asked(waiting.clone());
@@ -83,8 +86,10 @@ pub(super) struct Asking<'a, A, F> {
 impl<A: Copy, F: Copy> Asking<'_, A, F> {
     /// Tells those who wait, and keeps a good answer.
     pub(super) fn answered(self, outcome: Result<A, F>) {
-        if let Ok(answer) = outcome {
-            self.memory.state.lock().known.put(self.key, answer);
+        if let Ok(answer) = outcome
+            && let Some(known) = &mut self.memory.state.lock().known
+        {
+            known.put(self.key, answer);
         }
         self.sender.send_replace(Some(outcome));
     }
@@ -93,42 +98,6 @@ impl<A: Copy, F: Copy> Asking<'_, A, F> {
 impl<A, F> Drop for Asking<'_, A, F> {
     fn drop(&mut self) {
         self.memory.state.lock().asked.remove(&self.key);
-    }
-}
-
-/// The least recently used answer goes first.
-#[derive(Debug)]
-struct Known<A> {
-    most: usize,
-    clock: u64,
-    by_key: HashMap<Key, (A, u64)>,
-    by_use: BTreeMap<u64, Key>,
-}
-
-impl<A: Copy> Known<A> {
-    fn get(&mut self, key: Key) -> Option<A> {
-        let (answer, used) = self.by_key.get_mut(&key)?;
-        self.clock += 1;
-        self.by_use.remove(used);
-        self.by_use.insert(self.clock, key);
-        *used = self.clock;
-        Some(*answer)
-    }
-
-    fn put(&mut self, key: Key, answer: A) {
-        if self.most == 0 {
-            return;
-        }
-        self.clock += 1;
-        self.by_use.insert(self.clock, key);
-        if let Some((_, used)) = self.by_key.insert(key, (answer, self.clock)) {
-            self.by_use.remove(&used);
-        }
-        if self.by_key.len() > self.most
-            && let Some((_, oldest)) = self.by_use.pop_first()
-        {
-            self.by_key.remove(&oldest);
-        }
     }
 }
 
@@ -163,7 +132,7 @@ mod tests {
             answered(&memory, &format!("more {i}"), i);
         }
         let state = memory.state.lock();
-        assert_eq!((state.known.by_key.len(), state.known.by_use.len(), state.asked.len()), (3, 3, 0));
+        assert_eq!((state.known.as_ref().unwrap().len(), state.asked.len()), (3, 0));
     }
 
     #[test]

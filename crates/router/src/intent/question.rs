@@ -216,11 +216,11 @@ fn content(content: Content<'_>, cap: usize) -> String {
                 }
                 text.push_head_tail(share, &mut out);
             }
-            Part::Image | Part::Audio if marks < MARKS_SHOWN => {
+            Part::Image(_) | Part::Audio if marks < MARKS_SHOWN => {
                 marks += 1;
-                mark(if part == Part::Image { "[image]" } else { "[audio]" }, &mut out);
+                mark(if part == Part::Audio { "[audio]" } else { "[image]" }, &mut out);
             }
-            Part::Image | Part::Audio | Part::Other => {}
+            Part::Image(_) | Part::Audio | Part::Other => {}
         }
     }
     out

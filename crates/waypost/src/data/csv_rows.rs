@@ -7,7 +7,8 @@ use std::cell::Cell as Counter;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-use super::{Cell, MAX_FIELDS_SHOWN, MAX_LINE_BYTES, Reading};
+use super::MAX_LINE_BYTES;
+use super::scan::{Cell, MAX_FIELDS_SHOWN, Reading};
 use crate::error::Error;
 
 /// How an open quotation mark is spoken of.
@@ -52,7 +53,7 @@ pub(super) fn read(reading: &mut Reading<'_>, input: impl Read) -> Result<(), Er
             reading.skip(line, &format!("{} {fields}, the header names {columns}{open}", record.len()));
             continue;
         }
-        reading.row(line, |name| match place(name).and_then(|at| record.get(at)) {
+        reading.row(line, &|name| match place(name).and_then(|at| record.get(at)) {
             None => Cell::Absent,
             Some(bytes) => std::str::from_utf8(bytes)
                 .map_or(Cell::Other("not UTF-8"), |text| Cell::Text(Cow::Borrowed(text))),
@@ -62,14 +63,15 @@ pub(super) fn read(reading: &mut Reading<'_>, input: impl Read) -> Result<(), Er
 
 /// A wrong column name is wrong for every row: better said at once.
 fn check_header(reading: &Reading<'_>, header: &csv::StringRecord) -> Result<(), Error> {
-    for (name, option) in [(reading.fields.text, "--text-field"), (reading.fields.label, "--label-field")] {
-        match header.iter().filter(|column| *column == name).count() {
+    for wanted in reading.sink.wanted().iter().filter(|wanted| wanted.in_every_row) {
+        let times = |name: &&str| header.iter().filter(|column| column == name).count();
+        match wanted.names.iter().map(times).max().unwrap_or_default() {
             0 if header.len() == 1 && header.iter().any(|only| only.contains([';', '\t'])) => {
                 return Err(reading.fatal("its header has no comma; columns are separated by commas in CSV"));
             }
-            0 => return Err(reading.no_field(name, option)),
+            0 => return Err(reading.no_field(wanted.names[0], wanted.option)),
             1 => {}
-            _ => return Err(reading.fatal(&format!("two columns are called '{name}'"))),
+            _ => return Err(reading.fatal(&format!("two columns are called '{}'", wanted.names[0]))),
         }
     }
     Ok(())

@@ -52,7 +52,7 @@ fn rows_that_cannot_be_used_are_named_with_line_and_reason() {
         r#"{"text":"t","label":""}"#,
     ];
     let table = read("d.jsonl", lines.join("\n").as_bytes()).unwrap();
-    assert_eq!((table.rows.len(), table.skipped), (1, 9));
+    assert_eq!((table.rows.len(), table.left_out.rows), (1, 9));
     let wanted = [
         ":2: 'text' is empty",
         ":3: no field 'label'",
@@ -64,20 +64,24 @@ fn rows_that_cannot_be_used_are_named_with_line_and_reason() {
         ":9: 'text' is a number",
         ":10: 'label' is empty",
     ];
-    for (reason, wanted) in table.reasons.iter().zip(wanted) {
+    for (reason, wanted) in table.left_out.reasons.iter().zip(wanted) {
         assert!(reason.contains(wanted), "{reason} / {wanted}");
     }
     let bad_csv = b"text,label\nfine,x\none\na,b,c\n\xff,x\n";
     let table = read("d.csv", bad_csv).unwrap();
-    assert_eq!((table.rows.len(), table.skipped), (1, 3));
-    assert!(table.reasons[1].contains(":4: 3 fields, the header names 2"), "{:?}", table.reasons);
-    assert!(table.reasons[2].contains("not UTF-8"));
+    assert_eq!((table.rows.len(), table.left_out.rows), (1, 3));
+    assert!(
+        table.left_out.reasons[1].contains(":4: 3 fields, the header names 2"),
+        "{:?}",
+        table.left_out.reasons
+    );
+    assert!(table.left_out.reasons[2].contains("not UTF-8"));
 }
 
 #[test]
 fn only_the_first_are_shown_and_the_rest_counted() {
     let lines = format!("{{\"text\":\"t\",\"label\":\"x\"}}\n{}", "no\n".repeat(50));
-    let said = read("d.jsonl", lines.as_bytes()).unwrap().left_out();
+    let said = read("d.jsonl", lines.as_bytes()).unwrap().left_out.shown();
     assert!(said.starts_with("50 rows left out") && said.ends_with("and 30 more\n"), "{said}");
 }
 

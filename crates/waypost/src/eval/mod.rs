@@ -5,6 +5,7 @@
 
 mod compare;
 mod judge;
+mod outcomes;
 pub(crate) mod plot;
 mod report;
 mod safety;
@@ -23,6 +24,9 @@ use report::Report;
 pub(crate) use report::confusions;
 
 pub(crate) fn run(options: &Eval) -> Result<(), Error> {
+    if let Some(folder) = &options.outcomes {
+        return outcomes::run(options, folder);
+    }
     let asked = options.classifier.iter().chain(&options.compare);
     if options.labels.is_some() && !asked.into_iter().any(|name| judge::is_url(name)) {
         return Err(Error::Usage(
@@ -45,7 +49,7 @@ pub(crate) fn run(options: &Eval) -> Result<(), Error> {
     for file in &options.data {
         table.read(file, fields)?;
     }
-    note(&table.left_out());
+    note(&table.left_out.shown());
     let mut judged: Vec<(Judged, Report)> = Vec::new();
     for judge in judges {
         let answers = judge.judge(&table.rows)?;

@@ -137,7 +137,7 @@ impl Report {
             escalated: (!judged.served).then_some(metrics.escalated),
             labels: all_labels.iter().enumerate().filter_map(label).collect(),
             confusions: confusions(&metrics, &all_labels, SHOWN),
-            skipped: table.skipped,
+            skipped: table.left_out.rows,
             failed: table.rows.len() - answered.len(),
             failure: judged.failure.clone(),
             unknown_labels,

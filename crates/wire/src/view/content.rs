@@ -73,8 +73,8 @@ impl<'a> Content<'a> {
 pub enum Part<'a> {
     /// Text.
     Text(RawStr<'a>),
-    /// An image.
-    Image,
+    /// An image, and its URL where one is given.
+    Image(Option<RawStr<'a>>),
     /// A recording.
     Audio,
     /// Anything else: a file, a token number.
@@ -115,25 +115,46 @@ fn scan_part<'a>(s: &mut Scanner<'a>) -> Result<Part<'a>, Problem> {
             return Ok(Part::Other);
         }
     }
-    let (mut kind, mut text) = (None, None);
+    let (mut kind, mut text, mut url) = (None, None, None);
     s.object(|s, key| {
-        let slot = match (key.is("type"), key.is("text")) {
-            (true, _) => Some(&mut kind),
-            (_, true) => Some(&mut text),
+        let slot = match (key.is("type"), key.is("text"), key.is("image_url")) {
+            (true, ..) => Some(&mut kind),
+            (_, true, _) => Some(&mut text),
+            (.., true) => Some(&mut url),
             _ => None,
         };
-        let value = if s.kind()? == Kind::String { Some(s.string()?) } else { s.skip().map(|()| None)? };
+        let value = match s.kind()? {
+            Kind::String => Some(s.string()?),
+            // Chat completions wrap the URL, responses do not.
+            Kind::Object if key.is("image_url") => scan_url(s)?,
+            _ => s.skip().map(|()| None)?,
+        };
         if slot.is_some_and(|slot| slot.replace(value).is_some()) {
             return Err(duplicate_key(&key.decode()));
         }
         Ok(())
     })?;
     Ok(match (kind.flatten(), text.flatten()) {
-        (Some(kind), _) if kind.is("image_url") || kind.is("input_image") || kind.is("image") => Part::Image,
+        (Some(kind), _) if kind.is("image_url") || kind.is("input_image") || kind.is("image") => {
+            Part::Image(url.flatten())
+        }
         (Some(kind), _) if kind.is("input_audio") || kind.is("audio_url") => Part::Audio,
         (_, Some(text)) => Part::Text(text),
         _ => Part::Other,
     })
+}
+
+/// `{"url": …}`.
+fn scan_url<'a>(s: &mut Scanner<'a>) -> Result<Option<RawStr<'a>>, Problem> {
+    let mut url = None;
+    s.object(|s, key| {
+        let value = if s.kind()? == Kind::String { Some(s.string()?) } else { s.skip().map(|()| None)? };
+        if key.is("url") && url.replace(value).is_some() {
+            return Err(duplicate_key("image_url.url"));
+        }
+        Ok(())
+    })?;
+    Ok(url.flatten())
 }
 
 /// The content of a message: null, a string, or an array of parts.
@@ -160,7 +181,7 @@ fn scan_content<'a>(
             while more {
                 match scan_part(s)? {
                     Part::Text(text) => view.text_bytes += text.raw_len(),
-                    Part::Image => view.needs.images = true,
+                    Part::Image(_) => view.needs.images = true,
                     Part::Audio => view.needs.audio = true,
                     Part::Other => {}
                 }
@@ -192,7 +213,7 @@ pub(super) fn scan_input<'a>(s: &mut Scanner<'a>, view: &mut RequestView<'a>) ->
             } else {
                 // A content part, or an item such as a tool's output.
                 match scan_part(&mut probe)? {
-                    Part::Image => view.needs.images = true,
+                    Part::Image(_) => view.needs.images = true,
                     Part::Audio => view.needs.audio = true,
                     Part::Text(_) | Part::Other => view.text_bytes += s.pos() - before,
                 }

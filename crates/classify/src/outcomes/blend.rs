@@ -1,0 +1,114 @@
+//! How much each part of an outcome model counts: what training found worth it on rows that the part was not taught.
+//!
+//! Pure data, kept in the file as JSON. Called by `outcomes`; training fits it.
+
+use serde::{Deserialize, Serialize};
+
+/// What can move an expectation away from a model's mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// The table by domain, task and difficulty.
+    Table,
+    /// A linear model over the n-grams and embeddings of tier 0.
+    Ngram,
+    /// A linear model over the encoder's output.
+    Encoder,
+    /// The nearest known prompts by the encoder's embedding.
+    Neighbours,
+}
+
+impl Part {
+    /// All of them, in the order in which training tries them.
+    pub const ALL: [Self; 4] = [Self::Table, Self::Neighbours, Self::Ngram, Self::Encoder];
+
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Ngram => "n-grams",
+            Self::Encoder => "encoder",
+            Self::Neighbours => "neighbours",
+        }
+    }
+
+    /// Whether it needs the encoder's output.
+    pub fn asks_encoder(self) -> bool {
+        matches!(self, Self::Encoder | Self::Neighbours)
+    }
+}
+
+/// The weight of each part; nothing where a part was not worth it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Blend {
+    /// Of [`Part::Table`].
+    pub table: f32,
+    /// Of [`Part::Ngram`].
+    pub ngram: f32,
+    /// Of [`Part::Encoder`].
+    pub encoder: f32,
+    /// Of [`Part::Neighbours`].
+    pub neighbours: f32,
+}
+
+impl Blend {
+    /// The weight of a part.
+    pub fn weight(&self, part: Part) -> f32 {
+        match part {
+            Part::Table => self.table,
+            Part::Ngram => self.ngram,
+            Part::Encoder => self.encoder,
+            Part::Neighbours => self.neighbours,
+        }
+    }
+
+    /// The same with another weight for a part.
+    #[must_use]
+    pub fn with(mut self, part: Part, weight: f32) -> Self {
+        match part {
+            Part::Table => self.table = weight,
+            Part::Ngram => self.ngram = weight,
+            Part::Encoder => self.encoder = weight,
+            Part::Neighbours => self.neighbours = weight,
+        }
+        self
+    }
+
+    /// Every weight times `factor`.
+    #[must_use]
+    pub fn times(self, factor: f32) -> Self {
+        Part::ALL.into_iter().fold(self, |blend, part| blend.with(part, factor * self.weight(part)))
+    }
+
+    /// Whether any part counts.
+    pub fn moves(&self) -> bool {
+        Part::ALL.into_iter().any(|part| self.weight(part) > 0.0)
+    }
+}
+
+/// The weights for both tiers.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Parts {
+    /// Without an encoding.
+    pub tier0: Blend,
+    /// With one.
+    pub tier1: Blend,
+}
+
+impl Parts {
+    /// Whether an encoding changes anything.
+    pub fn asks_encoder(&self) -> bool {
+        Part::ALL.into_iter().any(|part| part.asks_encoder() && self.tier1.weight(part) > 0.0)
+    }
+
+    /// Whether every weight is one that training could have found.
+    pub(crate) fn sound(&self) -> bool {
+        let fine = |blend: &Blend| {
+            Part::ALL.into_iter().all(|part| (0.0..=MAX_WEIGHT).contains(&blend.weight(part)))
+        };
+        fine(&self.tier0) && fine(&self.tier1) && self.tier0.encoder == 0.0 && self.tier0.neighbours == 0.0
+    }
+}
+
+/// Most that a part may be magnified.
+pub(crate) const MAX_WEIGHT: f32 = 4.0;

@@ -1,0 +1,82 @@
+//! Fitted parts to the bytes of an outcomes file; the same parts give the same bytes.
+//!
+//! Called by `outcomes`.
+
+use std::collections::BTreeMap;
+
+use super::folds::Fit;
+use super::stack::Found;
+use super::table::{self, Residuals};
+use super::{Outcomes, Read, column_means};
+use crate::encoder::{Branch, HIDDEN};
+use crate::engine::Engine;
+use crate::model_file::{self, Tensor};
+use crate::outcomes::table::{BANDS, cells};
+use crate::outcomes::{BRANCH, FORMAT};
+
+pub(super) fn file(
+    engine: &Engine,
+    data: &Outcomes,
+    fit: &Fit,
+    (read, chosen): (&Read, &[usize]),
+    found: &Found,
+    advice: &str,
+) -> Vec<u8> {
+    let models = data.models.len();
+    let mut metadata: BTreeMap<String, String> = BTreeMap::from([
+        ("format".into(), FORMAT.into()),
+        ("models".into(), serde_json::json!(data.models).to_string()),
+        ("parts".into(), serde_json::json!(found.parts).to_string()),
+        ("encoder".into(), engine.encoder().fingerprint().into()),
+        ("advice".into(), advice.into()),
+        ("prompts".into(), chosen.len().to_string()),
+    ]);
+    let mut tensors = vec![
+        Tensor::floats("means", &[models], &fit.means),
+        Tensor::floats("edges", &[BANDS - 1], &fit.table.edges),
+        Tensor::floats("table", &[cells(), models], &fit.table.cells),
+    ];
+    if let Some(head) = &fit.encoder {
+        metadata.insert("branch".into(), Branch::name(BRANCH).into());
+        tensors.push(Tensor::floats("encoder_bias", &[models], &head.bias));
+        tensors.push(Tensor::floats("encoder_weights", &[BRANCH.width(), models], &head.weights));
+    }
+    for (names, values) in
+        [(["tokens", "tokens_table"], &data.tokens), (["latency_ms", "latency_table"], &data.latency_ms)]
+    {
+        if let Some((means, moves)) = amount(values, models, read, chosen) {
+            metadata.insert(names[0].into(), "means and table".into());
+            tensors.push(Tensor::floats(names[0], &[models], &means));
+            tensors.push(Tensor::floats(names[1], &[cells(), models], &moves));
+        }
+    }
+    if let Some(known) = &fit.neighbours {
+        let count = known.rows.len() / HIDDEN;
+        metadata.insert("neighbours".into(), count.to_string());
+        let signed = |bytes: &[u8]| bytes.iter().map(|&byte| byte as i8).collect::<Vec<_>>();
+        tensors.push(Tensor::floats("neighbour_centre", &[HIDDEN], &known.centre));
+        tensors.push(Tensor::floats("neighbour_scales", &[2], &[known.temperature, known.prior]));
+        tensors.push(Tensor::int8("neighbour_rows", &[count, HIDDEN], &signed(&known.rows)));
+        tensors.push(Tensor::int8("neighbour_outcomes", &[count, models], &signed(&known.outcomes)));
+    }
+    if let Some(weights) = &fit.ngram {
+        metadata.insert("ngrams".into(), "int8".into());
+        tensors.extend(super::super::write::ngram_tensors(weights));
+    }
+    model_file::write(metadata, &tensors)
+}
+
+/// Means and cells of an amount, if any model's is known; zero for a model whose is not.
+fn amount(values: &[f32], models: usize, read: &Read, chosen: &[usize]) -> Option<(Vec<f32>, Vec<f32>)> {
+    if values.is_empty() {
+        return None;
+    }
+    let means = column_means(values, models, chosen);
+    let known = |mean: &f32| *mean > 0.0;
+    if !means.iter().any(known) {
+        return None;
+    }
+    let residuals = Residuals { values, means: &means, relative: true };
+    let cells = table::fit(&read.traits, &residuals, chosen).cells;
+    Some((means.iter().map(|mean| if known(mean) { *mean } else { 0.0 }).collect(), cells))
+}

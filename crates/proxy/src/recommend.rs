@@ -1,0 +1,201 @@
+//! Recommending without forwarding: LLM Router v2's paths, and `/v1/decision`.
+//!
+//! A request goes the usual way as far as the plan; the answer is the plan. Called by `paths`.
+
+use crate::admit::admit;
+use crate::answer::{self, Answer};
+use crate::gateway::Gateway;
+use crate::ticket::Ticket;
+use crate::{body, way};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use waypost_config::{Classifier, PolicyIndex, Snapshot};
+use waypost_policy::Plan;
+use waypost_router::{Ask, Brain, Context, Decision, Via};
+use waypost_wire::{ApiError, Code, RequestView};
+
+/// v2's names of its two objective functions.
+const INTENT_OBJECTIVE: &str = "hf_intent_objective_fn";
+const NN_OBJECTIVE: &str = "nn_objective_fn";
+
+/// A path that recommends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Advice {
+    /// v2's answer in the shape of a chat completion.
+    Router,
+    /// v2's raw pair of the first intent policy.
+    Intent,
+    /// v2's raw pair of the first auto policy.
+    Network,
+    /// The whole Decision.
+    Decision,
+}
+
+impl Advice {
+    /// The advice given at `path`, if any is.
+    pub(crate) fn of(path: &str) -> Option<(Self, &'static str)> {
+        Some(match path {
+            "/sfc_router/chat/completions" => (Self::Router, "/sfc_router/chat/completions"),
+            "/hf_intent_objective_fn/chat/completions" => {
+                (Self::Intent, "/hf_intent_objective_fn/chat/completions")
+            }
+            "/nn_objective_fn/chat/completions" => (Self::Network, "/nn_objective_fn/chat/completions"),
+            "/v1/decision" => (Self::Decision, "/v1/decision"),
+            _ => return None,
+        })
+    }
+}
+
+/// Answers with what would be done.
+pub(crate) async fn advise(
+    gateway: Arc<Gateway>,
+    (advice, path): (Advice, &'static str),
+    request: Request<Incoming>,
+) -> Response<Answer> {
+    let mut ticket = Ticket::new(&gateway, path);
+    match decide(&gateway, advice, request, &mut ticket).await {
+        Ok(body) => ticket.recommend(answer::json(StatusCode::OK, body.to_string())),
+        Err(error) => ticket.refuse(&error),
+    }
+}
+
+async fn decide(
+    gateway: &Arc<Gateway>,
+    advice: Advice,
+    request: Request<Incoming>,
+    ticket: &mut Ticket,
+) -> Result<Value, ApiError> {
+    let brain = gateway.brain();
+    let limits = brain.snapshot().limits;
+    let (head, incoming) = request.into_parts();
+    ticket.hold(admit(gateway, &limits, &head.headers)?);
+    let whole = body::read(&head.headers, incoming, &limits).await?;
+    let body = unwrap(advice, whole)?;
+    let view = RequestView::parse(&body)?;
+    if view.messages.as_ref().is_none_or(Vec::is_empty)
+        && (advice != Advice::Decision || view.input.is_none())
+    {
+        return Err(ApiError::new(Code::MissingParameter, "'messages' is required.").param("messages"));
+    }
+    let header = way::policy_header(&head.headers)?;
+    let (ask, via) = asked(&brain, advice, &view, header)?;
+    let context = Context { headers: &head.headers, at_ms: ticket.decision.at_unix_ms, given: None };
+    ticket.keep(brain.snapshot(), &head.headers, &body);
+    let plan = brain.route(ask, via, &view, &context, &mut ticket.decision).await?;
+    let decision = &mut ticket.decision;
+    decision.model = decision.plan.first().map(|first| Arc::clone(&first.model));
+    decision.fallback = decision.plan.first().and_then(|first| Brain::fallback_reason(first.reason));
+    Ok(match advice {
+        Advice::Router => completion(&brain, decision),
+        Advice::Intent => json!([decision.model, ""]),
+        Advice::Network => json!([decision.model, probabilities(decision)]),
+        Advice::Decision => whole_decision(&brain, &plan, decision),
+    })
+}
+
+/// Switchyard's clients wrap the request and name its format.
+fn unwrap(advice: Advice, whole: Bytes) -> Result<Bytes, ApiError> {
+    #[derive(Deserialize)]
+    struct Wrapped<'a> {
+        input_format: Option<&'a str>,
+        #[serde(borrow)]
+        request: Option<&'a RawValue>,
+    }
+    let wrapped =
+        (advice == Advice::Decision).then(|| serde_json::from_slice::<Wrapped<'_>>(&whole).ok()).flatten();
+    let Some(Wrapped { input_format, request: Some(request) }) = wrapped else { return Ok(whole) };
+    match input_format {
+        None | Some("openai_chat" | "openai_responses") => Ok(whole.slice_ref(request.get().as_bytes())),
+        Some(other) => {
+            let message = format!(
+                "The input format '{}' is not supported; send openai_chat or openai_responses.",
+                other.chars().take(64).collect::<String>()
+            );
+            Err(ApiError::new(Code::InvalidValue, message).param("input_format"))
+        }
+    }
+}
+
+/// v2 has one router behind its path and ignores `model`; here a policy may be named there, too.
+fn asked(
+    brain: &Brain,
+    advice: Advice,
+    view: &RequestView<'_>,
+    header: Option<&str>,
+) -> Result<(Ask, Via), ApiError> {
+    let snapshot = brain.snapshot();
+    let first = |what: &str, is: &dyn Fn(&Classifier) -> bool| {
+        snapshot.policies.iter().position(|policy| is(&policy.classifier)).ok_or_else(|| {
+            ApiError::new(Code::PolicyNotFound, format!("This configuration has no {what} policy."))
+                .param("policy")
+        })
+    };
+    let policy = match advice {
+        Advice::Decision => return brain.ask(view, header),
+        _ if header.is_some() => return brain.ask(view, header),
+        Advice::Intent => first("intent", &|classifier| matches!(classifier, Classifier::Intent(_)))?,
+        Advice::Network => first("auto", &|classifier| matches!(classifier, Classifier::Auto(_)))?,
+        Advice::Router => {
+            let named = view.model.and_then(|model| snapshot.policy(&model.decode()));
+            named.or(snapshot.default_policy).ok_or_else(|| {
+                ApiError::new(Code::PolicyNotFound, "This configuration has no policy.").param("policy")
+            })?
+        }
+    };
+    Ok((Ask::Classify(policy), Via::VirtualModel))
+}
+
+/// v2's answer: the model as the content, the objective as the model.
+fn completion(brain: &Brain, decision: &Decision) -> Value {
+    let seconds = decision.at_unix_ms / 1000;
+    json!({
+        "id": format!("chatcmpl-{seconds}"),
+        "object": "chat.completion",
+        "created": seconds,
+        "model": objective(brain.snapshot(), decision),
+        "choices": [{
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": decision.model},
+        }],
+        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    })
+}
+
+/// v2's name for the kind of policy; the policy's own where v2 had no such kind.
+fn objective(snapshot: &Snapshot, decision: &Decision) -> String {
+    let name = decision.policy.as_deref().unwrap_or_default();
+    let index: Option<PolicyIndex> = snapshot.policy(name);
+    match index.map(|index| &snapshot.policies[index].classifier) {
+        Some(Classifier::Intent(_)) => INTENT_OBJECTIVE.to_owned(),
+        Some(Classifier::Auto(_)) => NN_OBJECTIVE.to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+fn probabilities(decision: &Decision) -> Value {
+    decision
+        .candidates
+        .iter()
+        .map(|candidate| (candidate.model.to_string(), json!(candidate.quality)))
+        .collect()
+}
+
+/// The Decision, and beside it what a client needs to act on it.
+fn whole_decision(brain: &Brain, plan: &Plan, decision: &Decision) -> Value {
+    let snapshot = brain.snapshot();
+    let mut whole = serde_json::to_value(decision).unwrap_or_default();
+    let names = |model: usize| &snapshot.models[model];
+    if let (Value::Object(whole), Some(((first, reason), rest))) = (&mut whole, plan.models.split_first()) {
+        whole.insert("upstream_model".to_owned(), json!(names(*first).upstream_id));
+        whole.insert("reason".to_owned(), json!(reason));
+        let fallbacks: Vec<_> = rest.iter().map(|(model, _)| &names(*model).name).collect();
+        whole.insert("fallbacks".to_owned(), json!(fallbacks));
+    }
+    whole
+}

@@ -1,0 +1,57 @@
+//! What stands around a request: who sent it, when, and, where it is decided again, what was known then.
+//!
+//! Doors make it from the head of a request; `waypost replay` from a line of a log. Read by the brain.
+
+use crate::decision::Asked;
+use http::HeaderMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Headers that name a conversation, in the order in which they are looked at: ours, Switchyard's and Dynamo's.
+const SESSION_HEADERS: [&str; 3] = ["x-session-id", "x-switchyard-session-id", "x-dynamo-session-id"];
+
+/// See the module.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The request's headers.
+    pub headers: &'a HeaderMap,
+    /// Unix time of arrival, in milliseconds: the only clock that decisions go by.
+    pub at_ms: u64,
+    /// For a request that is decided again.
+    pub given: Option<&'a Given>,
+}
+
+/// What was known when a request was decided first. Deciding by it again gives the same bits.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Given {
+    /// Of each model by name: milliseconds before the first token, and per token.
+    pub latencies: HashMap<Arc<str>, (f64, f64)>,
+    /// The encoder was wanted, and this came of it.
+    pub encoder: Option<Asked>,
+    /// What a classifier outside this process said.
+    pub remote: Option<Remote>,
+}
+
+/// The answer of a classifier outside this process, as the log has it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Remote {
+    /// It chose this label, with this confidence.
+    Label(Arc<str>, Option<f32>),
+    /// It failed.
+    Failed,
+}
+
+impl<'a> Context<'a> {
+    /// The conversation's name, where the client gives one.
+    #[must_use]
+    pub fn session(&self) -> Option<&'a [u8]> {
+        let named = |name: &&str| self.headers.get(*name).map(http::HeaderValue::as_bytes);
+        SESSION_HEADERS.iter().find_map(|name| named(name).filter(|value| !value.is_empty()))
+    }
+}
+
+/// A session header's name, for whoever keeps requests for later.
+#[must_use]
+pub fn session_headers() -> &'static [&'static str] {
+    &SESSION_HEADERS
+}

@@ -1,0 +1,351 @@
+//! Steps 4 and 5 of a request's way: which label or expectation, and from it which models in which order.
+//!
+//! Everything learnt is written into the Decision, also when the answer is no. Both doors, `waypost decide` and
+//! `waypost replay` come through here; time and what stands around the request are arguments.
+
+use crate::ask::{Ask, Via};
+use crate::brain::Brain;
+use crate::classifying::{Answer, Classified, Question, Unanswered};
+use crate::context::Context;
+use crate::conversations::{self, Conversation};
+use crate::decision::{Considered, Decision, Shadowed, Tier, millis};
+use crate::outlook::{self, Candidate, Outlook};
+use std::sync::Arc;
+use std::time::Instant;
+use waypost_config::{Auto, Classifier, ModelIndex, Policy, PolicyIndex, SplitBy, Sticky};
+use waypost_policy::{Choice, Demand, Error as PlanError, Memory, Ordered, Plan, Reason, Unfit, fit};
+use waypost_wire::{ApiError, Code, RequestView};
+
+impl Brain {
+    /// Which models to try, in which order, and why.
+    ///
+    /// # Errors
+    /// The error to send to the client.
+    pub async fn route(
+        &self,
+        ask: Ask,
+        via: Via,
+        view: &RequestView<'_>,
+        context: &Context<'_>,
+        decision: &mut Decision,
+    ) -> Result<Plan, ApiError> {
+        decision.via = via;
+        decision.tier = Some(Tier::None);
+        match ask {
+            Ask::Named(model) => self.plan(None, Choice::Named(model), None, view, decision),
+            Ask::Manual(policy, model, label) => {
+                decision.label = label;
+                self.plan(Some(policy), Choice::Named(model), None, view, decision)
+            }
+            Ask::Classify(policy) => self.decide(policy, view, context, decision).await,
+        }
+    }
+
+    /// A policy's way to a plan.
+    async fn decide(
+        &self,
+        asked: PolicyIndex,
+        view: &RequestView<'_>,
+        context: &Context<'_>,
+        decision: &mut Decision,
+    ) -> Result<Plan, ApiError> {
+        let policy = self.arm(asked, view, context, decision);
+        let question = Question { brain: self, policy, view, context };
+        let start = Instant::now();
+        let answer = self.classifiers().answer(question).await;
+        decision.classify_ms = millis(start.elapsed());
+        let mut plan = match answer {
+            Ok(Answer::Label(classified)) => {
+                self.note(policy, *classified, decision);
+                let label = decision.label.clone();
+                let choice =
+                    label.as_deref().map_or(Choice::NoLabel, |l| Choice::Label(l, decision.confidence));
+                self.plan(Some(policy), choice, None, view, decision)
+            }
+            Ok(Answer::Outlook(outlook)) => {
+                let order = self.rank(policy, &outlook, view, context, decision);
+                self.plan(Some(policy), Choice::Ranked(&order), None, view, decision)
+            }
+            Err(Unanswered { error, why, intent }) => {
+                // Nothing in this process can fail.
+                decision.tier = Some(remote_tier(&self.snapshot().policies[policy]));
+                decision.classifier_error = Some(why);
+                decision.intent = intent;
+                self.plan(Some(policy), Choice::NoLabel, Some(error), view, decision)
+            }
+        }?;
+        if let Some(sticky) = &self.snapshot().policies[policy].sticky {
+            self.keep_together(policy, sticky, view, context, decision, &mut plan);
+        }
+        Ok(plan)
+    }
+
+    /// The policy that decides: the one asked for, or the arm of it that the request belongs to.
+    fn arm(
+        &self,
+        asked: PolicyIndex,
+        view: &RequestView<'_>,
+        context: &Context<'_>,
+        decision: &mut Decision,
+    ) -> PolicyIndex {
+        let policy = &self.snapshot().policies[asked];
+        let Classifier::Split(split) = &policy.classifier else { return asked };
+        decision.split = Some(Arc::clone(&policy.name));
+        let header = match &split.by {
+            SplitBy::Header(name) => context.headers.get(&**name).map(|value| value.as_bytes().to_vec()),
+            SplitBy::Conversation | SplitBy::Request => None,
+        };
+        let by_request = split.by == SplitBy::Request;
+        let conversation = || {
+            conversations::key(view, context).filter(|_| !by_request).map(|key| key.to_le_bytes().to_vec())
+        };
+        // A decision's id is as good as a draw, and the same when it is decided again.
+        let key = header.or_else(conversation).unwrap_or_else(|| decision.id.as_bytes().to_vec());
+        waypost_policy::arm(split, &policy.name, &key)
+    }
+
+    /// What the classifier said.
+    fn note(&self, policy: PolicyIndex, classified: Classified, decision: &mut Decision) {
+        decision.tier = Some(classified.tier);
+        decision.classifier = classified.rule.is_none().then(|| Arc::clone(self.classifiers().name(policy)));
+        decision.rule = classified.rule;
+        decision.escalation = classified.escalation;
+        decision.label = Some(classified.label);
+        decision.confidence = classified.confidence;
+        decision.difficulty = classified.difficulty;
+        decision.dimensions = classified.dimensions;
+        decision.personal = classified.personal;
+        decision.intent = classified.intent;
+        decision.probabilities = classified.probabilities;
+    }
+
+    /// The contestants in the order of the policy's rule; those that cannot take the request come last, for the plan to
+    /// rule out by name.
+    fn rank(
+        &self,
+        policy: PolicyIndex,
+        outlook: &Outlook,
+        view: &RequestView<'_>,
+        context: &Context<'_>,
+        decision: &mut Decision,
+    ) -> Ordered {
+        let snapshot = self.snapshot();
+        let Classifier::Auto(auto) = &snapshot.policies[policy].classifier else { return Ordered::new() };
+        let auto: &Auto = auto;
+        decision.tier = Some(outlook.tier);
+        decision.escalation = outlook.escalation;
+        decision.classifier = Some(Arc::clone(self.classifiers().name(policy)));
+        let observed = outlook::observed(snapshot, auto, self.latencies(), context);
+        let expected = outlook::expected(snapshot, auto, outlook, view, &observed);
+        let demand = demand(view);
+        let (fit, unfit): (Vec<_>, Vec<_>) =
+            expected.into_iter().partition(|e| fit(&snapshot.models[e.model], &demand).is_ok());
+        decision.candidates = fit
+            .iter()
+            .map(|e| Candidate {
+                model: Arc::clone(&snapshot.models[e.model].name),
+                quality: e.quality,
+                cost_usd: e.cost_usd,
+                latency_ms: e.latency_ms,
+                observed: observed[e.contestant],
+            })
+            .collect();
+        let mut order = waypost_policy::rank(&auto.rule, &fit);
+        order.extend(unfit.iter().map(|e| (e.model, Reason::Fallback)));
+        order
+    }
+
+    /// Whether the conversation keeps its model, and what is remembered of it from now on.
+    fn keep_together(
+        &self,
+        index: PolicyIndex,
+        sticky: &Sticky,
+        view: &RequestView<'_>,
+        context: &Context<'_>,
+        decision: &mut Decision,
+        plan: &mut Plan,
+    ) {
+        let (snapshot, policy) = (self.snapshot(), &self.snapshot().policies[index]);
+        let Some(key) = conversations::key(view, context) else { return };
+        // Two policies may want different models for the same conversation.
+        let key = key ^ (xxhash_rust::xxh3::xxh3_128(policy.name.as_bytes()) << 1);
+        let demand = demand(view);
+        let turn = conversations::turn(view);
+        let remembered = self.conversations().recall(key, context.at_ms, sticky.keep.as_millis() as u64);
+        // A model that is no longer in the configuration cannot be kept.
+        let memory = remembered.and_then(|(name, memory)| {
+            snapshot
+                .model(&name)
+                .filter(|model| policy.models().contains(model))
+                .map(|model| Memory { model, ..memory })
+        });
+        let extra_usd = match &memory {
+            Some(memory) => waypost_policy::keep(snapshot, policy, sticky, memory, turn, &demand, plan),
+            None => 0.0,
+        };
+        decision.plan = self.considered(plan);
+        let word = match (memory.is_some(), turn.tool_loop, turn.complaint) {
+            (false, ..) => "first",
+            (_, true, _) => "tool_loop",
+            (.., true) => "complaint",
+            _ => "next",
+        };
+        let had = memory.map(|memory| Arc::clone(&snapshot.models[memory.model].name));
+        decision.conversation = Some(Conversation { key, turn: word, had, extra_usd });
+        if let Some((model, _)) = plan.models.first() {
+            let model = &snapshot.models[*model];
+            let prompt_tokens = view.text_bytes as u64 / waypost_policy::BYTES_PER_TOKEN;
+            let before = memory.unwrap_or(Memory {
+                model: 0,
+                cached_tokens: 0,
+                spent_usd: 0.0,
+                extra_usd: 0.0,
+                at_ms: 0,
+            });
+            let this = model.price.map_or(0.0, |price| price.cost_usd(prompt_tokens, 0));
+            let memory = Memory {
+                cached_tokens: prompt_tokens,
+                spent_usd: before.spent_usd + this,
+                extra_usd: before.extra_usd + extra_usd,
+                at_ms: context.at_ms,
+                ..before
+            };
+            self.conversations().remember(key, Arc::clone(&model.name), memory);
+        }
+    }
+
+    /// Another model answered than the one that was to: its cache is the warm one now.
+    pub fn answered_by(&self, decision: &Decision, model: ModelIndex) {
+        let Some(conversation) = &decision.conversation else { return };
+        let name = &self.snapshot().models[model].name;
+        if decision.plan.first().is_some_and(|first| first.model != *name) {
+            self.conversations().correct(conversation.key, name);
+        }
+    }
+
+    /// What `policy` would do with a request that goes to `taken` first.
+    pub async fn shadow(
+        &self,
+        policy: PolicyIndex,
+        view: &RequestView<'_>,
+        context: &Context<'_>,
+        id: &str,
+        taken: Option<&Arc<str>>,
+    ) -> Shadowed {
+        let mut decision = Decision { id: id.to_owned(), at_unix_ms: context.at_ms, ..Decision::default() };
+        let start = Instant::now();
+        let routed = self.route(Ask::Classify(policy), Via::VirtualModel, view, context, &mut decision).await;
+        let first = decision.plan.first();
+        let model = first.map(|first| Arc::clone(&first.model));
+        let candidate = decision.candidates.iter().find(|candidate| Some(&candidate.model) == model.as_ref());
+        Shadowed {
+            policy: Arc::clone(&self.snapshot().policies[policy].name),
+            label: decision.label,
+            agrees: model.is_some() && model.as_ref() == taken,
+            reason: first.map(|first| first.reason),
+            quality: candidate.map(|candidate| candidate.quality),
+            cost_usd: candidate.and_then(|candidate| candidate.cost_usd),
+            model,
+            ms: millis(start.elapsed()),
+            error: routed.err().map(|error| error.code.as_str()).or(decision.classifier_error),
+        }
+    }
+
+    fn plan(
+        &self,
+        policy: Option<PolicyIndex>,
+        choice: Choice<'_>,
+        classifier_failure: Option<ApiError>,
+        view: &RequestView<'_>,
+        decision: &mut Decision,
+    ) -> Result<Plan, ApiError> {
+        let owner = policy.map(|p| &self.snapshot().policies[p]);
+        decision.policy = owner.map(|p| Arc::clone(&p.name));
+        let planned = waypost_policy::plan(self.snapshot(), owner, choice, &demand(view));
+        if let Ok(plan) = &planned {
+            decision.plan = self.considered(plan);
+        }
+        if let Ok(Plan { unfit, .. }) | Err(PlanError::NoCapableModel(unfit)) = &planned {
+            let name = |m: ModelIndex| Arc::clone(&self.snapshot().models[m].name);
+            decision.unfit =
+                unfit.iter().map(|(m, why)| Considered { model: name(*m), reason: *why }).collect();
+        }
+        planned.map_err(|error| self.refusal(error, owner, classifier_failure))
+    }
+
+    fn considered(&self, plan: &Plan) -> smallvec::SmallVec<[Considered<Reason>; 2]> {
+        let name = |m: ModelIndex| Arc::clone(&self.snapshot().models[m].name);
+        plan.models.iter().map(|(m, reason)| Considered { model: name(*m), reason: *reason }).collect()
+    }
+
+    /// The client's answer when there is no plan.
+    fn refusal(&self, error: PlanError, policy: Option<&Policy>, failure: Option<ApiError>) -> ApiError {
+        let policy = policy.map_or("", |p| &p.name);
+        match error {
+            PlanError::NoCapableModel(unfit) => {
+                let told = |(m, why): &(ModelIndex, Unfit)| {
+                    format!("'{}' {}", self.snapshot().models[*m].name, why.phrase())
+                };
+                let reasons: Vec<_> = unfit.iter().map(told).collect();
+                let message = format!("No model can take this request: {}.", reasons.join(", "));
+                ApiError::new(Code::NoCapableModel, message).param("model")
+            }
+            PlanError::LabelWithoutModel(label) => ApiError::new(
+                Code::LabelWithoutModel,
+                format!(
+                    "The classifier chose '{label}', for which the policy '{policy}' has no model and no default."
+                ),
+            ),
+            PlanError::NoDefault => failure.unwrap_or_else(|| {
+                ApiError::new(
+                    Code::ClassifierUnavailable,
+                    "The classifier failed and the policy has no default.",
+                )
+            }),
+        }
+    }
+
+    /// Why the model that answered is not the one that was to, if it is not.
+    #[must_use]
+    pub fn fallback_reason(reason: Reason) -> Option<&'static str> {
+        match reason {
+            Reason::Fallback => Some("upstream_failed"),
+            Reason::LowConfidence
+            | Reason::UnmappedLabel
+            | Reason::ClassifierFailed
+            | Reason::Capable
+            | Reason::OverBudget
+            | Reason::ThresholdFallback => Some(reason.as_str()),
+            Reason::Named
+            | Reason::Label
+            | Reason::BestQuality
+            | Reason::CheapestGoodEnough
+            | Reason::Objective
+            | Reason::WithinBudget
+            | Reason::CostOptimized
+            | Reason::HighestProbability
+            | Reason::Conversation
+            | Reason::MovedUp => None,
+        }
+    }
+}
+
+/// What failed, when a policy's classifier did.
+fn remote_tier(policy: &Policy) -> Tier {
+    match policy.classifier {
+        Classifier::Auto(_) => Tier::Network,
+        Classifier::Intent(_) => Tier::Intent,
+        _ => Tier::Kserve,
+    }
+}
+
+pub(crate) fn demand(view: &RequestView<'_>) -> Demand {
+    Demand {
+        images: view.needs.images,
+        audio: view.needs.audio,
+        tools: view.needs.tools,
+        json_schema: view.needs.json_schema,
+        text_bytes: view.text_bytes as u64,
+        max_tokens: view.max_tokens.unwrap_or(0),
+    }
+}
