@@ -74,7 +74,9 @@ fn names_and_sources() {
     assert_eq!(known, [(0, "small"), (2, "nano")]);
     assert!(matches!(&auto.source, AutoSource::Network { embeddings: 2, .. }));
     assert_eq!(snapshot.folders().count(), 1);
-    assert!(matches!(&snapshot.embeddings[2].kind, EmbeddingKind::Jina { base } if &**base == "http://h:51000"));
+    assert!(
+        matches!(&snapshot.embeddings[2].kind, EmbeddingKind::Jina { base } if &**base == "http://h:51000")
+    );
     assert_eq!(snapshot.policies[0].models(), [0, 2]);
     assert_eq!(snapshot.models[1].price.map(|p| p.cached_input), Some(0.2));
     assert_eq!(snapshot.models[0].price.map(|p| p.cached_input), Some(0.025));
@@ -126,7 +128,10 @@ fn what_cannot_be_is_said() {
         ),
         ("models: [small, large], outcomes: o, names: {x: free}", "`free` is not among `models`"),
         ("models: [small, large], outcomes: o, names: {small: large}", "two models go by the name `small`"),
-        ("models: [small, large], outcomes: o, tolerence: 0.1", "unknown key `tolerence`; did you mean `tolerance`?"),
+        (
+            "models: [small, large], outcomes: o, tolerence: 0.1",
+            "unknown key `tolerence`; did you mean `tolerance`?",
+        ),
     ];
     for (spec, expected) in cases {
         let said = message(&auto(spec));
@@ -154,7 +159,8 @@ fn a_branch_out_of_reach_is_reported() {
         warned("thresholds: {large: 0.5}, costs: {small: 0.3, large: 1}"),
         ["`large` is hardly ever chosen: `small` costs less and always qualifies"]
     );
-    let embeddings = "policies: [{name: p, classifier: {auto: {models: [small, large], network: n, embeddings: clip}}}]";
+    let embeddings =
+        "policies: [{name: p, classifier: {auto: {models: [small, large], network: n, embeddings: clip}}}]";
     let snapshot = load(embeddings);
     assert_eq!(
         snapshot.warnings[0].message,
@@ -179,7 +185,10 @@ policies:
     assert_eq!(of(1), Some(Sticky { spend: 0.0, keep: 60 * minute, complaints: false }));
     assert_eq!(snapshot.policies[0].shadow, [1]);
     let Classifier::Split(split) = &snapshot.policies[2].classifier else { panic!() };
-    assert_eq!((&split.by, &split.arms[..]), (&SplitBy::Header("x-user-id".into()), &[(0, 90.0), (1, 10.0)][..]));
+    assert_eq!(
+        (&split.by, &split.arms[..]),
+        (&SplitBy::Header("x-user-id".into()), &[(0, 90.0), (1, 10.0)][..])
+    );
     assert_eq!(snapshot.warnings.len(), 1, "an arm without weight: {:?}", snapshot.warnings);
     assert!(snapshot.log.file.is_some_and(|file| file.prompts));
 }
@@ -199,7 +208,10 @@ fn what_they_cannot_be_is_said() {
             "{name: b, split: {by: 'a b', arms: {a: 1}}}",
             "`a b` is neither `conversation`, `request` nor the name of a header",
         ),
-        ("{name: b, split: {arms: {a: 1}}, default: small}", "a policy with `split` has nothing else: its arms decide"),
+        (
+            "{name: b, split: {arms: {a: 1}}, default: small}",
+            "a policy with `split` has nothing else: its arms decide",
+        ),
         (
             "{name: b, classifier: task, routes: {Open QA: small}, default: large, shadow: [b]}",
             "a policy is no shadow of itself",
