@@ -1,5 +1,7 @@
 //! A tiny CLIP must give the vectors that Hugging Face transformers gives; a broken folder must say what is broken.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as loudly as tests")]
+
 mod common;
 
 use std::path::Path;
