@@ -137,6 +137,9 @@ impl Config {
         within("projection_dim", self.projection_dim, MAX_WIDTH)?;
         within("text_config.vocab_size", text.vocab_size, MAX_VOCABULARY)?;
         within("text_config.max_position_embeddings", text.max_position_embeddings, MAX_POSITIONS)?;
+        if text.max_position_embeddings < 2 {
+            return Err("text_config.max_position_embeddings is 1; start and end alone are 2".to_owned());
+        }
         tower("text_config", text.sizes())?;
         tower("vision_config", vision.sizes())?;
         if vision.num_channels != 3 {
