@@ -2,7 +2,8 @@
 //!
 //! Reads `config.json`, `model.safetensors`, `preprocessor_config.json` and the tokenizer at load, and nothing after. The
 //! vectors are transformers' `get_text_features` and `get_image_features`: projected, not scaled to length 1. Any
-//! number of threads may use one model at once; a call is plain computation and takes milliseconds. Called by the router.
+//! number of threads may use one model at once; a call is plain computation, tens of milliseconds of a core for ViT-B/32
+//! and more for a huge picture, so it belongs on a thread that may block. Called by the router.
 
 mod config;
 mod pixels;
