@@ -2,11 +2,13 @@
 
 import base64
 import json
+import math
+import random
 import struct
 import zlib
 
 from helpers.mocks import Mock, Reply
-from helpers.process import run
+from helpers.process import ROOT, run
 
 PRICES = {"small": {"input": 0.1, "output": 0.4}, "large": {"input": 2, "output": 8}}
 MATHS = "What is the derivative of {a} x^{b} plus {b} x, and where is it zero?"
@@ -94,3 +96,27 @@ class Embeddings(Mock):
             return Reply(body={"data": [{"embedding": self.vector(item)} for item in items]})
         rows = [{"index": i, "embedding": self.vector(item)} for i, item in enumerate(body["input"])]
         return Reply(body={"object": "list", "data": rows[::-1], "model": body["model"]})
+
+
+def clip(folder):
+    """A tiny CLIP with random weights, in Hugging Face's form; the shapes are those of the crate's own test."""
+    golden = json.loads((ROOT / "crates/vision/tests/clip_golden.json").read_text())
+    folder.mkdir()
+    chance = random.Random(7)
+    tensors = {
+        name: (shape, [chance.gauss(0, 0.4) for _ in range(math.prod(shape))]) for name, shape in golden["tensors"].items()
+    }
+    safetensors(folder / "model.safetensors", tensors, {})
+    (folder / "config.json").write_text(json.dumps(golden["config"]))
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = (chr(0x100 + i) for i in range(256))
+    tokens = [chr(byte) if byte in printable else next(others) for byte in range(256)]
+    tokens += [token + "</w>" for token in tokens] + [merge.replace(" ", "") for merge in golden["merges"]]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(dict.fromkeys(tokens))}))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(golden["merges"]) + "\n")
+    size = golden["config"]["vision_config"]["image_size"]
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}, "resample": 3})
+    )
+    return golden["config"]["projection_dim"]
