@@ -286,6 +286,9 @@ impl Ticket {
         if let (Some(classifier), Some(escalation)) = (&decision.classifier, &decision.escalation) {
             self.gateway.note_escalation(classifier, escalation);
         }
+        if let Some(asked) = &decision.intent {
+            self.gateway.note_intent(policy, asked, decision.classifier_error);
+        }
     }
 }
 
