@@ -165,15 +165,19 @@ impl Classifiers {
         if let Some(detector) = &ready.detector {
             return label(personal::classified(detector, &text, &ready.labels));
         }
+        let given = question.context.given;
+        match (given.and_then(|given| given.said_for(&policy.name)), &policy.classifier) {
+            (Some(Remote::Qualities(known)), Classifier::Auto(auto)) => {
+                return Ok(Answer::Outlook(outlook::repeat(question.snapshot, auto, known)));
+            }
+            (Some(remote), _) => return remote.repeat().and_then(label),
+            (None, _) => {}
+        }
         if let Some(oracle) = &ready.oracle {
             return self.outlook(oracle, question, &text).await.map(Answer::Outlook);
         }
-        let given = question.context.given;
         match (&ready.judge, &policy.classifier) {
             (None, Classifier::Kserve { url, labels }) => {
-                if let Some(remote) = given.and_then(|given| given.remote.as_ref()) {
-                    return remote.repeat().and_then(label);
-                }
                 let scores = kserve::ask(url, &text.joined(), policy.classify_timeout).await?;
                 label(by_server(scores, labels))
             }
@@ -285,12 +289,12 @@ fn by_rule(label: Arc<str>, rule: usize) -> Classified {
 impl Remote {
     /// What was said the first time.
     fn repeat(&self) -> Result<Classified, ApiError> {
-        let Self::Label(label, confidence) = self else {
+        let Self::Label(label, confidence, tier) = self else {
             return Err(ApiError::new(Code::ClassifierUnavailable, "The classifier failed the first time."));
         };
         Ok(Classified {
             confidence: *confidence,
-            tier: Tier::Kserve,
+            tier: *tier,
             rule: None,
             ..by_rule(Arc::clone(label), 0)
         })
