@@ -8,11 +8,12 @@ use crate::decision::{Escalation, Tier};
 use crate::embedding::Embedder;
 use crate::latency::Latency;
 use serde::{Serialize, Serializer};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use waypost_classify::outcomes::{Expected as Learnt, OUTCOMES_FILE, OutcomeModel};
-use waypost_config::{Auto, Snapshot};
+use waypost_config::{Auto, Contestant, Snapshot};
 use waypost_policy::{BYTES_PER_TOKEN, Expected};
 use waypost_vision::{Network, v2_input, v2_text};
 use waypost_wire::{ApiError, Code, Part, RequestView, Role};
@@ -184,6 +185,15 @@ pub(crate) async fn by_network(
     let qualities = network.predict(&input).map_err(invalid)?;
     let learnt = columns.iter().map(|c| Learnt { quality: qualities[*c], tokens: None, latency_ms: None });
     Ok(Outlook { learnt: learnt.collect(), tier: Tier::Network, escalation: None })
+}
+
+/// What the network said the first time. Nothing is known of contestants that could not take the request, and nothing
+/// is asked of them.
+pub(crate) fn repeat(snapshot: &Snapshot, auto: &Auto, known: &HashMap<Arc<str>, f32>) -> Outlook {
+    let quality = |c: &Contestant| known.get(&snapshot.models[c.model].name).copied().unwrap_or(0.0);
+    let learnt =
+        auto.contestants.iter().map(|c| Learnt { quality: quality(c), tokens: None, latency_ms: None });
+    Outlook { learnt: learnt.collect(), tier: Tier::Network, escalation: None }
 }
 
 /// The conversation as v2 embeds it, and the URL of its first image.
