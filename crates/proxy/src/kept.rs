@@ -49,18 +49,50 @@ pub(crate) fn line(decision: &Decision, kept: Option<&Kept>) -> serde_json::Resu
         #[serde(skip_serializing_if = "Option::is_none")]
         observed: Option<Observed<'a>>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        exact: Option<Exact<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         headers: Option<Headers<'a>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         request: Option<&'a RawValue>,
     }
-    let request = kept.map(|kept| serde_json::from_slice(&kept.body)).transpose()?;
+    // A body that serde_json does not take costs the request, not the Decision.
+    let request = kept.and_then(|kept| serde_json::from_slice(&kept.body).ok());
     let observed = (!decision.candidates.is_empty()).then_some(Observed(decision));
-    serde_json::to_vec(&Line {
+    let mut line = serde_json::to_vec(&Line {
         decision,
         observed,
+        exact: kept.and_then(|_| Exact::of(decision)),
         headers: kept.map(|kept| Headers(&kept.headers)),
         request,
-    })
+    })?;
+    // Line breaks in JSON are blanks between its tokens: those of a body written over several lines.
+    line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    Ok(line)
+}
+
+/// What a Decision shows to four decimals and is decided by to the last: of servers that are not asked again.
+#[derive(Serialize)]
+struct Exact<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qualities: Option<Qualities<'a>>,
+}
+
+impl<'a> Exact<'a> {
+    fn of(decision: &'a Decision) -> Option<Self> {
+        let qualities = (!decision.candidates.is_empty()).then_some(Qualities(decision));
+        let exact = Self { confidence: decision.confidence, qualities };
+        (exact.confidence.is_some() || exact.qualities.is_some()).then_some(exact)
+    }
+}
+
+struct Qualities<'a>(&'a Decision);
+
+impl Serialize for Qualities<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.candidates.iter().map(|c| (&c.model, c.quality)))
+    }
 }
 
 struct Headers<'a>(&'a [(String, String)]);
@@ -83,5 +115,35 @@ impl Serialize for Observed<'_> {
             }
         }
         map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(body: &'static str) -> Kept {
+        Kept { body: Bytes::from(body), headers: vec![("x-session-id".to_owned(), "s".to_owned())] }
+    }
+
+    #[test]
+    fn a_body_over_several_lines_is_kept_on_one() {
+        let decision = Decision { confidence: Some(0.123_456), ..Decision::default() };
+        let line = line(&decision, Some(&kept("{\r\n  \"messages\": [\"a\\nb\"]\n}"))).unwrap();
+        assert!(!line.contains(&b'\n') && !line.contains(&b'\r'));
+        let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(line["request"]["messages"][0], "a\nb");
+        assert_eq!(line["headers"]["x-session-id"], "s");
+        assert_eq!(line["exact"], serde_json::json!({"confidence": 0.123_456_f32}));
+        assert_eq!(line["decision"]["confidence"], 0.1235);
+    }
+
+    #[test]
+    fn a_decision_is_written_without_its_request_where_that_is_not_kept_or_no_json() {
+        for kept in [None, Some(kept("{\"a\": \u{1}}"))] {
+            let line = line(&Decision { id: "7".to_owned(), ..Decision::default() }, kept.as_ref()).unwrap();
+            let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
+            assert_eq!((&line["decision"]["id"], line.get("request")), (&"7".into(), None));
+        }
     }
 }

@@ -15,7 +15,6 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use waypost_config::{Classifier, PolicyIndex, Snapshot};
-use waypost_policy::Plan;
 use waypost_router::{Ask, Brain, Context, Decision, Via};
 use waypost_wire::{ApiError, Code, RequestView};
 
@@ -94,7 +93,7 @@ async fn decide(
         Advice::Router => completion(&brain, decision),
         Advice::Intent => json!([decision.model, ""]),
         Advice::Network => json!([decision.model, probabilities(decision)]),
-        Advice::Decision => whole_decision(&brain, &plan, decision),
+        Advice::Decision => brain.advice(&plan, decision),
     })
 }
 
@@ -184,18 +183,4 @@ fn probabilities(decision: &Decision) -> Value {
         .iter()
         .map(|candidate| (candidate.model.to_string(), json!(candidate.quality)))
         .collect()
-}
-
-/// The Decision, and beside it what a client needs to act on it.
-fn whole_decision(brain: &Brain, plan: &Plan, decision: &Decision) -> Value {
-    let snapshot = brain.snapshot();
-    let mut whole = serde_json::to_value(decision).unwrap_or_default();
-    let names = |model: usize| &snapshot.models[model];
-    if let (Value::Object(whole), Some(((first, reason), rest))) = (&mut whole, plan.models.split_first()) {
-        whole.insert("upstream_model".to_owned(), json!(names(*first).upstream_id));
-        whole.insert("reason".to_owned(), json!(reason));
-        let fallbacks: Vec<_> = rest.iter().map(|(model, _)| &names(*model).name).collect();
-        whole.insert("fallbacks".to_owned(), json!(fallbacks));
-    }
-    whole
 }

@@ -187,22 +187,23 @@ impl Classifiers {
         if let Some(detector) = &ready.detector {
             return label(personal::classified(detector, &text, &ready.labels));
         }
+        let given = question.context.given;
+        match (given.and_then(|given| given.said_for(&policy.name)), &policy.classifier) {
+            (Some(Remote::Qualities(known)), Classifier::Auto(auto)) => {
+                return Ok(Answer::Outlook(outlook::repeat(question.brain.snapshot(), auto, known)));
+            }
+            (Some(remote), _) => return remote.repeat().map_err(Unanswered::from).and_then(label),
+            (None, _) => {}
+        }
         if let Some(oracle) = &ready.oracle {
             return Ok(Answer::Outlook(self.outlook(oracle, question, &text).await?));
         }
-        let given = question.context.given;
         if let Some(asker) = &ready.asker {
-            if let Some(remote) = given.and_then(|given| given.remote.as_ref()) {
-                return remote.repeat(Tier::Intent).map_err(Unanswered::from).and_then(label);
-            }
             let (outcome, record) = asker.ask(question.brain, policy, question.view).await;
             return by_model(outcome, Box::new(record), &ready.labels).and_then(label);
         }
         match (&ready.judge, &policy.classifier) {
             (None, Classifier::Kserve { url, labels }) => {
-                if let Some(remote) = given.and_then(|given| given.remote.as_ref()) {
-                    return remote.repeat(Tier::Kserve).map_err(Unanswered::from).and_then(label);
-                }
                 let scores = kserve::ask(url, &text.joined(), policy.classify_timeout).await?;
                 label(by_server(scores, labels))
             }
@@ -314,11 +315,11 @@ fn by_rule(label: Arc<str>, rule: usize) -> Classified {
 
 impl Remote {
     /// What was said the first time.
-    fn repeat(&self, tier: Tier) -> Result<Classified, ApiError> {
-        let Self::Label(label, confidence) = self else {
+    fn repeat(&self) -> Result<Classified, ApiError> {
+        let Self::Label(label, confidence, tier) = self else {
             return Err(ApiError::new(Code::ClassifierUnavailable, "The classifier failed the first time."));
         };
-        Ok(Classified { confidence: *confidence, tier, rule: None, ..by_rule(Arc::clone(label), 0) })
+        Ok(Classified { confidence: *confidence, tier: *tier, rule: None, ..by_rule(Arc::clone(label), 0) })
     }
 }
 

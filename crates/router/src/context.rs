@@ -2,7 +2,7 @@
 //!
 //! Doors make it from the head of a request; `waypost replay` from a line of a log. Read by the brain.
 
-use crate::decision::Asked;
+use crate::decision::{Asked, Tier};
 use http::HeaderMap;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,21 +24,32 @@ pub struct Context<'a> {
 /// What was known when a request was decided first. Deciding by it again gives the same bits.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Given {
+    /// The policy that decided: what was said outside this process stands only under it.
+    pub policy: Option<Arc<str>>,
     /// Of each model by name: milliseconds before the first token, and per token.
     pub latencies: HashMap<Arc<str>, (f64, f64)>,
     /// The encoder was wanted, and this came of it.
     pub encoder: Option<Asked>,
-    /// What a classifier outside this process said.
+    /// What a classifier or an embeddings server outside this process led to.
     pub remote: Option<Remote>,
 }
 
-/// The answer of a classifier outside this process, as the log has it.
+/// The answer of something outside this process, as the log has it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Remote {
-    /// It chose this label, with this confidence.
-    Label(Arc<str>, Option<f32>),
+    /// A classifier of this kind chose this label, with this confidence.
+    Label(Arc<str>, Option<f32>, Tier),
+    /// The network over embeddings expected this quality of each model, by name.
+    Qualities(HashMap<Arc<str>, f32>),
     /// It failed.
     Failed,
+}
+
+impl Given {
+    /// What was said outside this process for `policy`.
+    pub(crate) fn said_for(&self, policy: &str) -> Option<&Remote> {
+        self.remote.as_ref().filter(|_| self.policy.as_deref() == Some(policy))
+    }
 }
 
 impl<'a> Context<'a> {

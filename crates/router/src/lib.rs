@@ -4,6 +4,7 @@
 //! snapshot of the configuration; the only I/O it does is to ask classifiers and embeddings outside this process.
 //! Called by the proxy, by commands that decide without sending, and later by the Envoy door.
 
+mod advice;
 mod ask;
 mod brain;
 mod classifying;

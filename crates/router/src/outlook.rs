@@ -8,11 +8,12 @@ use crate::decision::{Escalation, Tier};
 use crate::embedding::Embedder;
 use crate::latency::Latency;
 use serde::{Serialize, Serializer};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use waypost_classify::outcomes::{Expected as Learnt, OUTCOMES_FILE, OutcomeModel};
-use waypost_config::{Auto, Snapshot};
+use waypost_config::{Auto, Contestant, Snapshot};
 use waypost_policy::{BYTES_PER_TOKEN, Expected};
 use waypost_vision::{Network, v2_input, v2_text};
 use waypost_wire::{ApiError, Code, Part, RequestView, Role};
@@ -65,7 +66,7 @@ impl Oracle {
     /// # Errors
     /// A sentence naming the contestant that was never learnt about.
     pub(crate) fn outcomes(model: Arc<OutcomeModel>, auto: &Auto) -> Result<Self, String> {
-        let columns = columns(model.models(), auto, "the outcomes")?;
+        let columns = columns(model.models(), auto, "the outcomes know")?;
         Ok(Self::Outcomes { model, columns })
     }
 
@@ -79,7 +80,7 @@ impl Oracle {
         embedder: Arc<Embedder>,
         auto: &Auto,
     ) -> Result<Self, String> {
-        let columns = columns(network.models(), auto, "the network")?;
+        let columns = columns(network.models(), auto, "the network knows")?;
         let unknown =
             network.models().iter().find(|name| auto.contestants.iter().all(|c| c.known_as != **name));
         if let Some(name) = unknown {
@@ -110,10 +111,7 @@ impl Oracle {
 fn columns(names: &[Arc<str>], auto: &Auto, what: &str) -> Result<Vec<usize>, String> {
     let column = |known_as: &Arc<str>| {
         names.iter().position(|name| name == known_as).ok_or_else(|| {
-            format!(
-                "{what} know nothing of `{known_as}`, only of {}; map names under `names`",
-                names.join(", ")
-            )
+            format!("{what} nothing of `{known_as}`, only of {}; map names under `names`", names.join(", "))
         })
     };
     auto.contestants.iter().map(|contestant| column(&contestant.known_as)).collect()
@@ -187,6 +185,15 @@ pub(crate) async fn by_network(
     let qualities = network.predict(&input).map_err(invalid)?;
     let learnt = columns.iter().map(|c| Learnt { quality: qualities[*c], tokens: None, latency_ms: None });
     Ok(Outlook { learnt: learnt.collect(), tier: Tier::Network, escalation: None })
+}
+
+/// What the network said the first time. Nothing is known of contestants that could not take the request, and nothing
+/// is asked of them.
+pub(crate) fn repeat(snapshot: &Snapshot, auto: &Auto, known: &HashMap<Arc<str>, f32>) -> Outlook {
+    let quality = |c: &Contestant| known.get(&snapshot.models[c.model].name).copied().unwrap_or(0.0);
+    let learnt =
+        auto.contestants.iter().map(|c| Learnt { quality: quality(c), tokens: None, latency_ms: None });
+    Outlook { learnt: learnt.collect(), tier: Tier::Network, escalation: None }
 }
 
 /// The conversation as v2 embeds it, and the URL of its first image.

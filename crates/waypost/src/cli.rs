@@ -1,10 +1,13 @@
 //! The command line: what the user can type, and the help that teaches it.
 
+mod tools;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::outcomes::{Price, parse_price};
+pub(crate) use tools::{Collect, Decide, ImportFrom, NvidiaV2, Replay, Report, ReportBy};
 
 /// Waypost decides which model, and which replica of it, should answer each prompt, and gets the
 /// request there. It speaks OpenAI's API, so a client only changes its base URL.
@@ -35,6 +38,20 @@ pub(crate) enum Command {
     Train(Train),
     /// Measure a classifier on labelled rows, or compare two
     Eval(Eval),
+    /// Say which model would be taken, for a prompt or for one request a line, and send nothing
+    Decide(Decide),
+    /// Decide logged requests again, and say what would change
+    Replay(Replay),
+    /// Compare the policies, experiments and shadows of a decision file
+    Report(Report),
+    /// Ask several models the same prompts and score their answers, for `train --outcomes`
+    Collect(Collect),
+    /// Write a Waypost configuration from another router's
+    Import {
+        /// Whose configuration it is
+        #[command(subcommand)]
+        from: ImportFrom,
+    },
     /// Run a simulated engine, to try configurations without a GPU
     Sim(Sim),
     /// Print the JSON schema of the configuration, for editors

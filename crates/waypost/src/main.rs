@@ -3,18 +3,27 @@
 mod check;
 mod classify;
 mod cli;
+mod collect;
+mod counter;
 mod data;
+mod decide;
 mod discover;
 mod error;
 mod eval;
+mod import;
 mod lines;
 mod listen;
+mod logged;
+mod offline;
 mod opened;
 mod outcomes;
 mod reload;
+mod replay;
+mod report;
 mod roles;
 mod serve;
 mod sim;
+mod table;
 mod train;
 
 use clap::{CommandFactory, Parser};
@@ -47,6 +56,11 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Classify(options) => classify::run(&options),
         Command::Train(options) => train::run(&options),
         Command::Eval(options) => eval::run(&options),
+        Command::Decide(options) => decide::run(&options),
+        Command::Replay(options) => replay::run(&options),
+        Command::Report(options) => report::run(&options),
+        Command::Collect(options) => collect::run(&options),
+        Command::Import { from } => import::run(&from),
         Command::Sim(options) => sim::run(options),
         Command::Schema => print(&format!("{:#}\n", waypost_config::json_schema())),
         Command::Version => print(&format!("waypost {}\n", env!("CARGO_PKG_VERSION"))),

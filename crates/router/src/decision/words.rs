@@ -2,11 +2,11 @@
 //!
 //! Part of `decision`.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use waypost_classify::Doubt;
 
 /// What answered when a label was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// Nothing was classified.
@@ -45,7 +45,7 @@ impl Tier {
 }
 
 /// What came of asking the encoder. Unless it answered, tier 0's answer stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Asked {
     /// It took part.

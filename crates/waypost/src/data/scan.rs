@@ -234,7 +234,7 @@ impl Reading<'_> {
 }
 
 /// The file's own bytes or, if they are gzipped, what they unpack to.
-fn open(file: &Path) -> std::io::Result<BufReader<Box<dyn Read>>> {
+pub(crate) fn open(file: &Path) -> std::io::Result<BufReader<Box<dyn Read>>> {
     let mut raw = BufReader::with_capacity(READ_BUFFER_BYTES, File::open(file)?);
     let unpacked: Box<dyn Read> = if raw.fill_buf()?.starts_with(&GZIP_MAGIC) {
         Box::new(MultiGzDecoder::new(raw))

@@ -1,0 +1,222 @@
+//! The decision file, line by line: what the gateway appended for later.
+//!
+//! Reads plain and gzipped files and standard input, holds one line at a time, and counts what it cannot read. Fields it
+//! does not know are no matter. Called by `replay` and `report`.
+
+use crate::data::{not_json, open};
+use crate::error::Error;
+use crate::lines::{self, Line as Next};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+use std::sync::Arc;
+use waypost_router::Asked;
+
+/// Longest line, in bytes: a body of the usual limit and its Decision, with room for a higher limit.
+pub(crate) const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
+/// Lines that cannot be read and are shown.
+const SHOWN: usize = 5;
+
+/// A line of the file.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Line<'a> {
+    #[serde(borrow)]
+    pub(crate) decision: &'a RawValue,
+    /// Milliseconds before the first token and per token, of each candidate that was observed.
+    #[serde(default)]
+    pub(crate) observed: HashMap<Arc<str>, (f64, f64)>,
+    #[serde(default)]
+    pub(crate) exact: Exact,
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+    #[serde(borrow)]
+    pub(crate) request: Option<&'a RawValue>,
+}
+
+/// Numbers to the last digit.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Exact {
+    pub(crate) confidence: Option<f32>,
+    pub(crate) qualities: Option<HashMap<Arc<str>, f32>>,
+}
+
+/// A Decision as it was written, as far as it is read again.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Recorded {
+    pub(crate) id: String,
+    pub(crate) at_unix_ms: u64,
+    pub(crate) path: String,
+    pub(crate) policy: Option<Arc<str>>,
+    pub(crate) split: Option<Arc<str>>,
+    pub(crate) label: Option<Arc<str>>,
+    pub(crate) confidence: Option<f32>,
+    pub(crate) tier: Option<String>,
+    pub(crate) encoder: Option<Asked>,
+    pub(crate) classifier_error: Option<String>,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) conversation: Option<Conversation>,
+    pub(crate) shadow: Vec<Shadowed>,
+    pub(crate) plan: Vec<Planned>,
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) fallback: Option<String>,
+    pub(crate) classify_ms: f64,
+    pub(crate) ttft_ms: Option<f64>,
+    pub(crate) total_ms: f64,
+    pub(crate) status: u16,
+    pub(crate) outcome: Option<String>,
+    pub(crate) prompt_tokens: Option<u64>,
+    pub(crate) completion_tokens: Option<u64>,
+    pub(crate) cost_usd: Option<f64>,
+}
+
+/// A contestant of an auto policy.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Candidate {
+    pub(crate) model: Arc<str>,
+    pub(crate) quality: f32,
+}
+
+/// The conversation of a request.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Conversation {
+    pub(crate) key: String,
+    pub(crate) turn: String,
+}
+
+/// What a policy in shadow would have done.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Shadowed {
+    pub(crate) policy: Arc<str>,
+    pub(crate) label: Option<Arc<str>>,
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) agrees: bool,
+    pub(crate) cost_usd: Option<f64>,
+    pub(crate) error: Option<String>,
+}
+
+/// A model of the plan.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Planned {
+    pub(crate) model: Arc<str>,
+}
+
+impl Recorded {
+    /// The model that the request was to go to first.
+    pub(crate) fn first(&self) -> Option<&Arc<str>> {
+        self.plan.first().map(|planned| &planned.model)
+    }
+
+    /// Whether the client got no whole answer, for which it is not to blame.
+    pub(crate) fn failed(&self) -> bool {
+        self.status >= 500 || self.outcome.as_deref() == Some("broken")
+    }
+}
+
+/// Lines that could not be read.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    pub(crate) lines: usize,
+    reasons: Vec<String>,
+}
+
+impl Unread {
+    pub(crate) fn note(&mut self, number: usize, reason: &str) {
+        self.lines += 1;
+        if self.reasons.len() < SHOWN {
+            self.reasons.push(format!("line {number}: {reason}"));
+        }
+    }
+
+    /// For a person; empty if all could be read.
+    pub(crate) fn shown(&self) -> String {
+        let lines = if self.lines == 1 { "line" } else { "lines" };
+        match self.lines {
+            0 => String::new(),
+            n => format!("{n} {lines} could not be read: {}\n", self.reasons.join("; ")),
+        }
+    }
+}
+
+/// A decision file that is open.
+pub(crate) struct Log {
+    input: Box<dyn BufRead>,
+    name: String,
+    line: Vec<u8>,
+    number: usize,
+    pub(crate) unread: Unread,
+}
+
+impl Log {
+    /// Opens the file; `-` is standard input.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::File { path: path.to_owned(), source };
+        let input: Box<dyn BufRead> = match path.to_str() {
+            Some("-") => Box::new(BufReader::new(io::stdin())),
+            _ => Box::new(open(path).map_err(failed)?),
+        };
+        let name = path.display().to_string();
+        Ok(Self { input, name, line: Vec::new(), number: 0, unread: Unread::default() })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The next line that is not empty, with its number; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<(usize, &[u8])>, Error> {
+        loop {
+            self.number += 1;
+            let next = lines::next(&mut self.input, MAX_LINE_BYTES, &mut self.line);
+            match next.map_err(|source| Error::File { path: self.name.clone().into(), source })? {
+                Next::End => return Ok(None),
+                Next::TooLong => {
+                    self.unread.note(self.number, &format!("longer than {MAX_LINE_BYTES} bytes"));
+                }
+                Next::Whole if self.line.trim_ascii().is_empty() => {}
+                Next::Whole => return Ok(Some((self.number, &self.line))),
+            }
+        }
+    }
+}
+
+/// Reads a line and the Decision in it.
+///
+/// # Errors
+/// Why it is none, without repeating what it holds.
+pub(crate) fn read(line: &[u8]) -> Result<(Line<'_>, Recorded), String> {
+    let line: Line<'_> = serde_json::from_slice(line).map_err(|error| match error.is_data() {
+        true => "no line of a decision file".to_owned(),
+        false => not_json(&error),
+    })?;
+    let recorded = serde_json::from_str(line.decision.get()).map_err(|error| match error.is_data() {
+        true => "its `decision` is none of this version".to_owned(),
+        false => not_json(&error),
+    })?;
+    Ok((line, recorded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_what_is_new_is_no_matter() {
+        let text = br#"{"decision": {"id": "a", "new": 1, "plan": [{"model": "m", "reason": "label"}], "encoder": "late",
+            "status": 502}, "exact": {"confidence": 0.1234567}, "request": {"messages": []}, "more": 1}"#;
+        let (line, recorded) = read(text).unwrap();
+        assert_eq!(
+            (line.request.map(RawValue::get), line.exact.confidence),
+            (Some(r#"{"messages": []}"#), Some(0.123_456_7))
+        );
+        assert_eq!(
+            (recorded.first().map(|m| &**m), recorded.encoder, recorded.failed()),
+            (Some("m"), Some(Asked::Late), true)
+        );
+        for bad in [&b"{}"[..], b"[", b"{\"decision\": 5}", b"{\"decision\": {\"id\": 5}}"] {
+            assert!(read(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+}
