@@ -13,7 +13,8 @@ impl Brain {
     pub fn advice(&self, plan: &Plan, decision: &Decision) -> Value {
         let models = &self.snapshot().models;
         let mut whole = serde_json::to_value(decision).unwrap_or_default();
-        if let (Value::Object(whole), Some(((first, reason), rest))) = (&mut whole, plan.models.split_first()) {
+        if let (Value::Object(whole), Some(((first, reason), rest))) = (&mut whole, plan.models.split_first())
+        {
             whole.insert("upstream_model".to_owned(), json!(models[*first].upstream_id));
             whole.insert("reason".to_owned(), json!(reason));
             let fallbacks: Vec<_> = rest.iter().map(|(model, _)| &models[*model].name).collect();

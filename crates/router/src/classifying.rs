@@ -292,12 +292,7 @@ impl Remote {
         let Self::Label(label, confidence, tier) = self else {
             return Err(ApiError::new(Code::ClassifierUnavailable, "The classifier failed the first time."));
         };
-        Ok(Classified {
-            confidence: *confidence,
-            tier: *tier,
-            rule: None,
-            ..by_rule(Arc::clone(label), 0)
-        })
+        Ok(Classified { confidence: *confidence, tier: *tier, rule: None, ..by_rule(Arc::clone(label), 0) })
     }
 }
 

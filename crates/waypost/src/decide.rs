@@ -114,9 +114,7 @@ fn send_lines(to: &Sender<io::Result<Numbered>>) -> io::Result<()> {
             Line::End => break,
             Line::TooLong => None,
             Line::Whole if line.trim_ascii().is_empty() => continue,
-            Line::Whole if number == 1 => {
-                Some(line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line).to_vec())
-            }
+            Line::Whole if number == 1 => Some(line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line).to_vec()),
             Line::Whole => Some(line.clone()),
         };
         if to.blocking_send(Ok((number, text))).is_err() {
@@ -174,9 +172,8 @@ fn asked(
     request: &Request,
 ) -> Result<(Ask, Via), ApiError> {
     let named = request.policy_header()?;
-    let unnamed = view.nim.is_none()
-        && named.is_none()
-        && view.model.is_none_or(|model| model.decode().is_empty());
+    let unnamed =
+        view.nim.is_none() && named.is_none() && view.model.is_none_or(|model| model.decode().is_empty());
     match policy.or(brain.snapshot().default_policy.filter(|_| unnamed)) {
         Some(policy) => Ok((Ask::Classify(policy), Via::VirtualModel)),
         None => brain.ask(view, named),

@@ -207,8 +207,14 @@ mod tests {
         let text = br#"{"decision": {"id": "a", "new": 1, "plan": [{"model": "m", "reason": "label"}], "encoder": "late",
             "status": 502}, "exact": {"confidence": 0.1234567}, "request": {"messages": []}, "more": 1}"#;
         let (line, recorded) = read(text).unwrap();
-        assert_eq!((line.request.map(RawValue::get), line.exact.confidence), (Some(r#"{"messages": []}"#), Some(0.123_456_7)));
-        assert_eq!((recorded.first().map(|m| &**m), recorded.encoder, recorded.failed()), (Some("m"), Some(Asked::Late), true));
+        assert_eq!(
+            (line.request.map(RawValue::get), line.exact.confidence),
+            (Some(r#"{"messages": []}"#), Some(0.123_456_7))
+        );
+        assert_eq!(
+            (recorded.first().map(|m| &**m), recorded.encoder, recorded.failed()),
+            (Some("m"), Some(Asked::Late), true)
+        );
         for bad in [&b"{}"[..], b"[", b"{\"decision\": 5}", b"{\"decision\": {\"id\": 5}}"] {
             assert!(read(bad).is_err(), "{}", String::from_utf8_lossy(bad));
         }

@@ -16,7 +16,8 @@ use std::path::Path;
 pub(crate) fn run(from: &ImportFrom) -> Result<(), Error> {
     let ImportFrom::NvidiaV2(options) = from;
     let text = waypost_config::read_file(&options.file)?;
-    let read = v2::read(&text).map_err(|problem| Error::Data(format!("{}: {problem}", options.file.display())))?;
+    let read =
+        v2::read(&text).map_err(|problem| Error::Data(format!("{}: {problem}", options.file.display())))?;
     for note in &read.notes {
         writeln!(std::io::stderr(), "note: {note}")?;
     }
@@ -35,7 +36,11 @@ fn save(path: &Path, config: &str, options: &NvidiaV2) -> Result<(), Error> {
     };
     let written = open.open(path).and_then(|mut file| file.write_all(config.as_bytes()));
     match written {
-        Ok(()) => print(&format!("{} written; see what it says:  waypost check {}\n", path.display(), path.display())),
+        Ok(()) => print(&format!(
+            "{} written; see what it says:  waypost check {}\n",
+            path.display(),
+            path.display()
+        )),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             Err(Error::Usage(format!("{} is there already; --force replaces it", path.display())))
         }

@@ -57,7 +57,10 @@ impl V2 {
     fn general(&mut self, general: &Node) {
         for (key, _) in general.entries() {
             self.note(match key.as_str() {
-                "front_end" => "`general.front_end` is left out: Waypost has v2's paths by itself, and one `listen`".to_owned(),
+                "front_end" => {
+                    "`general.front_end` is left out: Waypost has v2's paths by itself, and one `listen`"
+                        .to_owned()
+                }
                 _ => format!("`general.{key}` has no counterpart in Waypost and is left out"),
             });
         }
@@ -71,7 +74,9 @@ impl V2 {
             "sfc_router" => &["objective_fn"],
             INTENT | "healthcheck" => &[],
             _ => {
-                self.note(format!("`functions.{name}` of the type `{kind}` has no counterpart in Waypost and is left out"));
+                self.note(format!(
+                    "`functions.{name}` of the type `{kind}` has no counterpart in Waypost and is left out"
+                ));
                 return Ok(());
             }
         };
@@ -98,7 +103,9 @@ impl V2 {
                 self.note(format!("`workflow.{key}` has no counterpart in Waypost and is left out"));
             }
         }
-        let of = |node: Option<&Node>| node.and_then(|node| node.get("objective_fn")).and_then(Node::text).map(str::to_owned);
+        let of = |node: Option<&Node>| {
+            node.and_then(|node| node.get("objective_fn")).and_then(Node::text).map(str::to_owned)
+        };
         let (by_path, by_workflow) = (of(router), of(workflow));
         if let (Some(path), Some(workflow)) = (&by_path, &by_workflow)
             && path != workflow
@@ -155,7 +162,10 @@ workflow: {_type: sfc_router, objective_fn: nn_objective_fn}
     fn what_is_known_is_read_and_everything_else_is_named() {
         let v2 = read(SHIPPED).unwrap();
         assert_eq!(v2.objective, INTENT);
-        assert_eq!(v2.thresholds, [("gpt-5-chat".into(), 0.5), ("nvidia/nemotron-nano-12b-v2-vl".into(), 0.65)]);
+        assert_eq!(
+            v2.thresholds,
+            [("gpt-5-chat".into(), 0.5), ("nvidia/nemotron-nano-12b-v2-vl".into(), 0.65)]
+        );
         assert_eq!(v2.costs, [("gpt-5-chat".into(), 1.0)]);
         let named = ["front_end", "general.telemetry", "`llms`", "nn_objective_fn.temperature", "is taken"];
         assert_eq!(v2.notes.len(), named.len(), "{:?}", v2.notes);

@@ -18,11 +18,19 @@ const BUILD: &str = "https://integrate.api.nvidia.com/v1";
 
 /// v2's routes, the model of each, and when each is right.
 const ROUTES: [(&str, &str, &str); 5] = [
-    ("hard_question", GPT, "Needs careful thought: several steps of reasoning, a difficult problem, or the user asks to think hard."),
+    (
+        "hard_question",
+        GPT,
+        "Needs careful thought: several steps of reasoning, a difficult problem, or the user asks to think hard.",
+    ),
     ("chit_chat", NANO, "Greetings, thanks, small talk and other conversation without a task."),
     ("try_again", GPT, "The user says that the answer before was wrong or left something out."),
     ("image_understanding", VL, "Asks about the content of a picture that is part of the conversation."),
-    ("image_question", VL, "Can only be answered by seeing the user or what is around them, such as how they look or where they are."),
+    (
+        "image_question",
+        VL,
+        "Can only be answered by seeing the user or what is around them, such as how they look or where they are.",
+    ),
 ];
 /// The route of what fits no other.
 const OTHER: (&str, &str) = ("other", NANO);
@@ -89,11 +97,21 @@ fn model(name: &str, out: &mut String) {
             "OPENAI_API_KEY",
             "    # model: ... where the provider has another id for it, as a deployment of Azure's\n",
         ),
-        NANO => (BUILD, "NVIDIA_API_KEY", "    accepts: [tools, json_schema] # no images: v2 sent it those that its network got wrong\n"),
+        NANO => (
+            BUILD,
+            "NVIDIA_API_KEY",
+            "    accepts: [tools, json_schema] # no images: v2 sent it those that its network got wrong\n",
+        ),
         VL => (BUILD, "NVIDIA_API_KEY", "    accepts: [images, tools, json_schema]\n"),
         // The Build API's ids have an owner in front.
-        name if name.contains('/') => (BUILD, "NVIDIA_API_KEY", "    # accepts: [tools, json_schema] if it takes no images\n"),
-        _ => ("http://localhost:8000", "", "    # where it runs is not in v2's file: correct the endpoint, and add an api_key\n"),
+        name if name.contains('/') => {
+            (BUILD, "NVIDIA_API_KEY", "    # accepts: [tools, json_schema] if it takes no images\n")
+        }
+        _ => (
+            "http://localhost:8000",
+            "",
+            "    # where it runs is not in v2's file: correct the endpoint, and add an api_key\n",
+        ),
     };
     let _ = write!(out, "  - name: {}\n    endpoint: {endpoint}\n", quoted(name));
     if !key.is_empty() {
@@ -143,7 +161,8 @@ fn auto_policy(v2: &V2, network: Option<&Path>, out: &mut String) {
         );
     }
     // What has no threshold always qualifies, as in v2.
-    let threshold = |name: &str| v2.thresholds.iter().find(|(known, _)| known == name).map_or(0.0, |(_, t)| *t);
+    let threshold =
+        |name: &str| v2.thresholds.iter().find(|(known, _)| known == name).map_or(0.0, |(_, t)| *t);
     let thresholds: Vec<_> = contestants.iter().map(|name| (*name, threshold(name))).collect();
     out.push_str("        # the cheapest model at or above its threshold; none is: the likeliest\n");
     pairs("thresholds", thresholds.iter().copied(), out);
@@ -196,7 +215,10 @@ mod tests {
         assert_eq!(snapshot.default_policy, snapshot.policy(NETWORK));
         let name = |index: usize| &*snapshot.models[index].name;
         let Classifier::Auto(auto) = &policy(NETWORK).classifier else { panic!("an auto policy") };
-        assert_eq!(auto.contestants.iter().map(|c| name(c.model)).collect::<Vec<_>>(), [GPT, VL, NANO, "my model"]);
+        assert_eq!(
+            auto.contestants.iter().map(|c| name(c.model)).collect::<Vec<_>>(),
+            [GPT, VL, NANO, "my model"]
+        );
         assert_eq!(&*auto.contestants[1].known_as, VL_IN_NETWORK);
         let costs = Some(vec![1.0, 0.5, f64::INFINITY, 0.25]);
         assert_eq!(auto.rule, AutoRule::Thresholds { thresholds: vec![0.5, 0.65, 0.6, 0.0], costs });
@@ -216,8 +238,12 @@ mod tests {
         assert_eq!(load(&text).policies.len(), 1);
         let (kept, commented) = text.split_once("move these lines to their places:\n").unwrap();
         let commented: Vec<_> = commented.lines().map(|line| line.strip_prefix("# ").unwrap_or("")).collect();
-        let (embeddings, policy) = commented.split_at(commented.iter().position(|line| *line == "policies:").unwrap());
-        let whole = kept.replace("policies:\n", &format!("{}\npolicies:\n{}\n", embeddings.join("\n"), policy[1..].join("\n")));
+        let (embeddings, policy) =
+            commented.split_at(commented.iter().position(|line| *line == "policies:").unwrap());
+        let whole = kept.replace(
+            "policies:\n",
+            &format!("{}\npolicies:\n{}\n", embeddings.join("\n"), policy[1..].join("\n")),
+        );
         assert_eq!(load(&whole).policies.len(), 2);
         assert_eq!(load(&config(&v2(INTENT), Some(Path::new("a b.safetensors")))).policies.len(), 2);
     }

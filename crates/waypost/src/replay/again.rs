@@ -87,9 +87,7 @@ impl<'a> Again<'a> {
         let entry = match (known, self.brains.first()) {
             (Some(at), _) => self.brains.remove(at),
             // The one loaded at the start has no gateway yet.
-            (None, Some((name, _))) if name.is_empty() => {
-                (gateway.to_owned(), self.brains.remove(0).1)
-            }
+            (None, Some((name, _))) if name.is_empty() => (gateway.to_owned(), self.brains.remove(0).1),
             (None, first) => {
                 let brain = self.offline.brain(first.map(|(_, brain)| brain))?;
                 (gateway.to_owned(), brain)

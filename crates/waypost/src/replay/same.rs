@@ -49,7 +49,11 @@ mod tests {
         assert_eq!(difference(&old, &new), Some("confidence"));
         let mut repeated = old.clone();
         repeated.as_object_mut().unwrap().remove("probabilities");
-        assert_eq!(difference(&old, &repeated), None, "a server's probabilities are not in the repeated answer");
+        assert_eq!(
+            difference(&old, &repeated),
+            None,
+            "a server's probabilities are not in the repeated answer"
+        );
         repeated["tier"] = json!("rule");
         assert_eq!(difference(&old, &repeated), Some("probabilities"));
         assert_eq!(difference(&json!({"split": "s"}), &json!({})), Some("split"));

@@ -129,7 +129,8 @@ impl Summary {
             self.cost_after.add(to, after);
         }
         self.cost.add(costs);
-        let of = |name: &str| decision.candidates.iter().find(|c| *c.model == *name).map(|c| f64::from(c.quality));
+        let of =
+            |name: &str| decision.candidates.iter().find(|c| *c.model == *name).map(|c| f64::from(c.quality));
         let then = recorded.candidates.iter().find(|c| *c.model == *from).map(|c| f64::from(c.quality));
         // One judge for both, where it knows the model of then.
         self.quality.add(of(from).or(then).zip(of(to)));
@@ -206,10 +207,15 @@ impl Summary {
     pub(super) fn text(&self, log: &str) -> String {
         // Writing to a string cannot fail.
         let mut out = String::new();
-        let by = self.policy.as_ref().map_or_else(String::new, |policy| format!(", all by the policy {policy}"));
+        let by =
+            self.policy.as_ref().map_or_else(String::new, |policy| format!(", all by the policy {policy}"));
         let _ = writeln!(out, "{} of {log} decided again{by}", requests(self.decided));
         if self.without_request > 0 {
-            let _ = writeln!(out, "  {} of the log hold no request and are left out", lines(self.without_request));
+            let _ = writeln!(
+                out,
+                "  {} of the log hold no request and are left out",
+                lines(self.without_request)
+            );
         }
         for (reason, count) in &self.left {
             let _ = writeln!(out, "  {} left out: {reason}", requests(*count));
@@ -236,8 +242,18 @@ impl Summary {
         }
         if self.cost.known > 0 {
             let Pair { before, after, known } = self.cost;
-            let change = if before > 0.0 { format!(" ({:+.1} %)", (after / before - 1.0) * 100.0) } else { String::new() };
-            let _ = writeln!(out, "cost     {} -> {}{change}, known of {}", usd(before), usd(after), requests(known));
+            let change = if before > 0.0 {
+                format!(" ({:+.1} %)", (after / before - 1.0) * 100.0)
+            } else {
+                String::new()
+            };
+            let _ = writeln!(
+                out,
+                "cost     {} -> {}{change}, known of {}",
+                usd(before),
+                usd(after),
+                requests(known)
+            );
         }
         if let (Some(before), Some(after)) =
             (mean(self.quality.before, self.quality.known), mean(self.quality.after, self.quality.known))

@@ -65,7 +65,9 @@ pub(crate) fn run(options: &Report) -> Result<(), Error> {
     let wants = |view: ReportBy| options.by.is_none_or(|by| by == view);
     match options.json {
         true => print(&format!("{}\n", show::json(&counted, wants, log.unread.lines))),
-        false => print(&format!("{}{}", log.unread.shown(), show::text(&counted, wants, options.by.is_some()))),
+        false => {
+            print(&format!("{}{}", log.unread.shown(), show::text(&counted, wants, options.by.is_some())))
+        }
     }
 }
 

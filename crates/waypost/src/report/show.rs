@@ -2,9 +2,9 @@
 //!
 //! Part of `report`.
 
+use super::Counted;
 use super::arm::{Arm, Versus, shown};
 use super::stats::Difference;
-use super::Counted;
 use crate::cli::ReportBy;
 use crate::table::{Table, or_dash, percent, usd};
 use serde_json::{Map, Value, json};
@@ -82,7 +82,16 @@ pub(super) fn text(counted: &Counted, wants: impl Fn(ReportBy) -> bool, alone: b
 
 fn table(heading: &str, arms: &[(&str, &Arm)]) -> String {
     let headings = [
-        heading, "requests", "cost", "a request", "p50 ms", "p95 ms", "first byte p50", "p95", "errors", "fallbacks",
+        heading,
+        "requests",
+        "cost",
+        "a request",
+        "p50 ms",
+        "p95 ms",
+        "first byte p50",
+        "p95",
+        "errors",
+        "fallbacks",
     ];
     let mut table = Table::new(&headings, 1);
     let ms = |value: Option<f64>| or_dash(value, |ms| format!("{ms:.0}"));

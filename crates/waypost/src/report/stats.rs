@@ -150,7 +150,9 @@ mod tests {
         let found = Difference::of_means(&a, &b).unwrap();
         // Variances of the means: (5/3)/4 and 2/2.
         let wide = 1.96 * (5.0_f64 / 12.0 + 1.0).sqrt();
-        assert!(close(found.difference, -0.5) && close(found.high, -0.5 + wide) && close(found.low, -0.5 - wide));
+        assert!(
+            close(found.difference, -0.5) && close(found.high, -0.5 + wide) && close(found.low, -0.5 - wide)
+        );
         assert_eq!(Difference::of_means(&a, &of(&[1.0])), None);
     }
 
@@ -160,7 +162,8 @@ mod tests {
         assert_eq!(samples.percentiles([0.5]), [None]);
         (0..5 * MAX_SAMPLES).for_each(|i| samples.add(i as f64));
         assert_eq!(samples.kept.len(), MAX_SAMPLES);
-        let [median, late] = samples.percentiles([0.5, 0.95]).map(|value| value.unwrap() / (5 * MAX_SAMPLES) as f64);
+        let [median, late] =
+            samples.percentiles([0.5, 0.95]).map(|value| value.unwrap() / (5 * MAX_SAMPLES) as f64);
         assert!((median - 0.5).abs() < 0.01 && (late - 0.95).abs() < 0.01, "{median} {late}");
     }
 }
