@@ -110,9 +110,9 @@ def clip(out):
     for text in TEXTS:
         ids = tokenizer(text, truncation=True, max_length=77, return_tensors="pt")
         vector = features(model.get_text_features(**ids))
-        texts.append({"text": text, "ids": ids["input_ids"][0].tolist(), "vector": rounded(vector)})
+        texts.append({"text": text, "vector": rounded(vector)})
     images = []
-    for width, height in [(SIDE, SIDE), (100, 60), (45, 150), (20, 23)]:
+    for width, height in [(SIDE, SIDE), (100, 60), (45, 80), (20, 23)]:
         pixels = processor(picture(width, height), return_tensors="pt")["pixel_values"]
         vector = features(model.get_image_features(pixel_values=pixels))
         shortest = min(width, height)

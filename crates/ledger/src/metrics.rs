@@ -62,6 +62,10 @@ pub struct Metrics {
     pub encoder_queue_depth: IntGauge,
     /// By `policy`, `label`, `tier`.
     pub classifications: IntCounterVec,
+    /// By `policy`, `outcome`: what came of wanting a model's word on the intent.
+    pub intent: IntCounterVec,
+    /// By `policy`, `extra`: what a server refused, after which it is not asked for it again.
+    pub intent_refused: IntCounterVec,
     /// By `policy`, `reason`: every time something other than the label's model was taken.
     pub fallbacks: IntCounterVec,
     /// Retries made, by `reason`.
@@ -215,6 +219,16 @@ impl Metrics {
                 "waypost_classifications_total",
                 "Prompts by label and the tier that answered",
                 &["policy", "label", "tier"],
+            )?,
+            intent: b.counters(
+                "waypost_intent_total",
+                "Conversations whose intent was wanted from a model, by outcome",
+                &["policy", "outcome"],
+            )?,
+            intent_refused: b.counters(
+                "waypost_intent_refused_total",
+                "Extras of a question that a server refused",
+                &["policy", "extra"],
             )?,
             fallbacks: b.counters(
                 "waypost_fallbacks_total",

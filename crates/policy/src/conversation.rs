@@ -56,7 +56,8 @@ pub fn keep(
     } else {
         (current, Reason::Conversation)
     };
-    if first != wanted && fits(first) {
+    // A complaint is the reason, also where the policy wanted that model anyway.
+    if (first != wanted || reason == Reason::MovedUp) && fits(first) {
         plan.models.retain(|(model, _)| *model != first);
         for (_, reason) in &mut plan.models {
             *reason = Reason::Fallback;

@@ -10,6 +10,7 @@ mod candidates;
 mod conn;
 mod gateway;
 mod headers;
+mod intent;
 mod kept;
 mod kserve;
 mod pages;

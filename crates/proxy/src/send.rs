@@ -13,12 +13,12 @@ use http::{HeaderMap, Request, StatusCode, Uri, header, response};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use waypost_config::Timeouts;
 use waypost_picker::{Booking, Failure};
 use waypost_policy::Plan;
-use waypost_router::{Attempt, Brain, millis};
+use waypost_router::{Attempt, Brain, millis, retry_after};
 use waypost_wire::{ApiError, Code, RequestView};
 
 /// A whole JSON answer up to this size is held back until it is complete, so that a cut can still be
@@ -100,7 +100,7 @@ pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, Ap
             }
             Err(trouble) => {
                 let failure = match &trouble {
-                    Trouble::Status(reply) => hold_of(&reply.head.headers),
+                    Trouble::Status(reply) => retry_after(&reply.head.headers),
                     _ => None,
                 };
                 brain.pool(model).failed(index, failure.unwrap_or(Failure::Broken), brain.now());
@@ -272,36 +272,4 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         cause = inner;
     }
     cause.to_string()
-}
-
-/// `Retry-After` in seconds or as a date.
-fn hold_of(headers: &HeaderMap) -> Option<Failure> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let for_ms = match value.parse::<u64>() {
-        Ok(seconds) => seconds.saturating_mul(1000),
-        Err(_) => {
-            let date = httpdate::parse_http_date(value).ok()?;
-            date.duration_since(SystemTime::now()).map_or(0, |wait| wait.as_millis() as u64)
-        }
-    };
-    Some(Failure::Hold { for_ms })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_in_both_forms() {
-        let hold = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, value.parse().unwrap());
-            hold_of(&headers)
-        };
-        assert_eq!(hold("7"), Some(Failure::Hold { for_ms: 7000 }));
-        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(30));
-        let Some(Failure::Hold { for_ms }) = hold(&date) else { panic!() };
-        assert!((28_000..=30_000).contains(&for_ms));
-        assert_eq!(hold("soon"), None);
-    }
 }

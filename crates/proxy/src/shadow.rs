@@ -5,15 +5,19 @@
 use crate::gateway::Gateway;
 use bytes::Bytes;
 use http::HeaderMap;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use waypost_config::PolicyIndex;
 use waypost_router::{Brain, Context, Decision, Shadowed};
 use waypost_wire::RequestView;
 
 /// Requests whose shadows are being decided at once; more go without.
 const MAX_UNDER_WAY: usize = 256;
+/// How long the record of a request that has ended waits for its shadows.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
@@ -22,7 +26,7 @@ static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 pub(crate) struct Shadows {
     policies: Vec<Arc<str>>,
     /// `None` where there was no room.
-    done: Option<Arc<Mutex<Vec<Shadowed>>>>,
+    done: Option<JoinHandle<Vec<Shadowed>>>,
 }
 
 /// Sets the shadows of `policy` to work.
@@ -43,19 +47,19 @@ pub(crate) fn start(
         UNDER_WAY.fetch_sub(1, Relaxed);
         return Some(Shadows { policies, done: None });
     }
-    let done = Arc::new(Mutex::new(Vec::with_capacity(shadows.len())));
     let (brain, body, headers) = (Arc::clone(brain), body.clone(), headers.clone());
     let (id, at_ms) = (decision.id.clone(), decision.at_unix_ms);
     let taken = decision.plan.first().map(|first| Arc::clone(&first.model));
-    let (shadows, results) = (shadows.clone(), Arc::clone(&done));
-    tokio::spawn(async move {
+    let shadows = shadows.clone();
+    let done = tokio::spawn(async move {
         let _under_way = UnderWay;
-        let Ok(view) = RequestView::parse(&body) else { return };
+        let mut decided = Vec::with_capacity(shadows.len());
+        let Ok(view) = RequestView::parse(&body) else { return decided };
         let context = Context { headers: &headers, at_ms, given: None };
         for shadow in shadows {
-            let decided = brain.shadow(shadow, &view, &context, &id, taken.as_ref()).await;
-            results.lock().push(decided);
+            decided.push(brain.shadow(shadow, &view, &context, &id, taken.as_ref()).await);
         }
+        decided
     });
     Some(Shadows { policies, done: Some(done) })
 }
@@ -70,10 +74,13 @@ impl Drop for UnderWay {
 }
 
 impl Shadows {
-    /// What they have to say by now, counted.
-    pub(crate) fn settle(self, gateway: &Gateway, policy: &str) -> Vec<Shadowed> {
+    /// What they have to say, counted; awaited after the client has its answer.
+    pub(crate) async fn settle(self, gateway: &Gateway, policy: &str) -> Vec<Shadowed> {
         let (mut decided, absent) = match self.done {
-            Some(done) => (std::mem::take(&mut *done.lock()), "late"),
+            Some(done) => match timeout(PATIENCE, done).await {
+                Ok(decided) => (decided.unwrap_or_default(), "failed"),
+                Err(_) => (Vec::new(), "late"),
+            },
             None => (Vec::new(), "busy"),
         };
         for name in self.policies {

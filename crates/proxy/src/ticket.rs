@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Handle;
 use waypost_config::{ModelIndex, Price, Snapshot};
 use waypost_router::{Brain, Decision, Latency, Outcome, Tier, Via, millis, round};
 use waypost_wire::{ApiError, Usage};
@@ -200,21 +201,25 @@ impl Ticket {
         self.decision.total_ms = self.elapsed_ms();
         self.decision.outcome = Some(outcome);
         self.observe(outcome);
-        if let Some(shadows) = self.shadows.take() {
-            let policy = self.decision.policy.as_deref().unwrap_or(NONE);
-            self.decision.shadow = shadows.settle(&self.gateway, policy);
-        }
         self.count(outcome);
-        let decision = Arc::new(std::mem::take(&mut self.decision));
-        if self.logged {
-            write_log(&decision);
+        let record = Record {
+            gateway: Arc::clone(&self.gateway),
+            sequence: self.sequence,
+            decision: std::mem::take(&mut self.decision),
+            kept: self.kept.take(),
+            logged: self.logged,
+        };
+        match (self.shadows.take(), Handle::try_current()) {
+            // A shutdown waits for the record: the request keeps its place until then.
+            (Some(shadows), Ok(runtime)) => {
+                let place = self.place.take();
+                drop(runtime.spawn(async move {
+                    record.write_with(shadows).await;
+                    drop(place);
+                }));
+            }
+            _ => record.write(),
         }
-        if let Some(file) = self.gateway.decision_file()
-            && let Ok(line) = kept::line(&decision, self.kept.as_ref())
-        {
-            file.append(line);
-        }
-        self.gateway.log.put(self.sequence, decision);
         self.place = None;
     }
 
@@ -281,6 +286,39 @@ impl Ticket {
         if let (Some(classifier), Some(escalation)) = (&decision.classifier, &decision.escalation) {
             self.gateway.note_escalation(classifier, escalation);
         }
+        if let Some(asked) = &decision.intent {
+            self.gateway.note_intent(policy, asked, decision.classifier_error);
+        }
+    }
+}
+
+/// What is left of a request when it has ended.
+struct Record {
+    gateway: Arc<Gateway>,
+    sequence: u64,
+    decision: Decision,
+    kept: Option<Kept>,
+    logged: bool,
+}
+
+impl Record {
+    async fn write_with(mut self, shadows: Shadows) {
+        let policy = self.decision.policy.clone();
+        self.decision.shadow = shadows.settle(&self.gateway, policy.as_deref().unwrap_or(NONE)).await;
+        self.write();
+    }
+
+    fn write(self) {
+        let decision = Arc::new(self.decision);
+        if self.logged {
+            write_log(&decision);
+        }
+        if let Some(file) = self.gateway.decision_file()
+            && let Ok(line) = kept::line(&decision, self.kept.as_ref())
+        {
+            file.append(line);
+        }
+        self.gateway.log.put(self.sequence, decision);
     }
 }
 

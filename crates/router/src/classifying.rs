@@ -3,10 +3,12 @@
 //! Rules and tier 0 run where the request is, in microseconds. Only where tier 0 is in doubt the encoder is asked, on
 //! threads of its own and for no longer than its deadline; without it tier 0's answer stands. Called by the brain.
 
+use crate::brain::Brain;
 use crate::context::{Context, Given, Remote};
 use crate::decision::{Asked, Dimensions, Escalation, Probabilities, Tier, millis};
 use crate::encoding::Encoders;
 use crate::error::Error;
+use crate::intent::{Failure, Found, IntentRecord};
 use crate::kserve;
 use crate::outlook::{self, Oracle, Outlook};
 use crate::personal::{self, Personal};
@@ -40,6 +42,25 @@ pub struct Classified {
     pub rule: Option<usize>,
     /// Where tier 0 was in doubt.
     pub escalation: Option<Escalation>,
+    /// What it took to ask a model.
+    pub intent: Option<Box<IntentRecord>>,
+}
+
+/// Why a policy has nothing to go by.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    /// For the client, where the policy has no default.
+    pub(crate) error: ApiError,
+    /// The reason in a word, for the Decision.
+    pub(crate) why: &'static str,
+    /// What it took to ask a model.
+    pub(crate) intent: Option<Box<IntentRecord>>,
+}
+
+impl From<ApiError> for Unanswered {
+    fn from(error: ApiError) -> Self {
+        Self { why: error.code.as_str(), error, intent: None }
+    }
 }
 
 /// What a policy has to go by.
@@ -54,7 +75,7 @@ pub(crate) enum Answer {
 /// What is to be classified: a request under one policy.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Question<'a> {
-    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) brain: &'a Brain,
     pub(crate) policy: PolicyIndex,
     pub(crate) view: &'a RequestView<'a>,
     pub(crate) context: &'a Context<'a>,
@@ -155,8 +176,9 @@ impl Classifiers {
     ///
     /// # Errors
     /// When a server that is asked is late, down or talks nonsense, or an image cannot be embedded.
-    pub(crate) async fn answer(&self, question: Question<'_>) -> Result<Answer, ApiError> {
-        let (policy, ready) = (&question.snapshot.policies[question.policy], &self.policies[question.policy]);
+    pub(crate) async fn answer(&self, question: Question<'_>) -> Result<Answer, Unanswered> {
+        let policy = &question.brain.snapshot().policies[question.policy];
+        let ready = &self.policies[question.policy];
         let text = PromptText::of(question.view, policy.compat_v1);
         let label = |classified| Ok(Answer::Label(Box::new(classified)));
         if let Some(rule) = ready.rules.as_ref().and_then(|rules| rules.find(&text.focus)) {
@@ -168,20 +190,24 @@ impl Classifiers {
         let given = question.context.given;
         match (given.and_then(|given| given.said_for(&policy.name)), &policy.classifier) {
             (Some(Remote::Qualities(known)), Classifier::Auto(auto)) => {
-                return Ok(Answer::Outlook(outlook::repeat(question.snapshot, auto, known)));
+                return Ok(Answer::Outlook(outlook::repeat(question.brain.snapshot(), auto, known)));
             }
-            (Some(remote), _) => return remote.repeat().and_then(label),
+            (Some(remote), _) => return remote.repeat().map_err(Unanswered::from).and_then(label),
             (None, _) => {}
         }
         if let Some(oracle) = &ready.oracle {
-            return self.outlook(oracle, question, &text).await.map(Answer::Outlook);
+            return Ok(Answer::Outlook(self.outlook(oracle, question, &text).await?));
+        }
+        if let Some(asker) = &ready.asker {
+            let (outcome, record) = asker.ask(question.brain, policy, question.view).await;
+            return by_model(outcome, Box::new(record), &ready.labels).and_then(label);
         }
         match (&ready.judge, &policy.classifier) {
             (None, Classifier::Kserve { url, labels }) => {
                 let scores = kserve::ask(url, &text.joined(), policy.classify_timeout).await?;
                 label(by_server(scores, labels))
             }
-            (None, _) => Err(ApiError::new(Code::Internal, "The policy has no classifier.")),
+            (None, _) => Err(ApiError::new(Code::Internal, "The policy has no classifier.").into()),
             (Some(judge), _) => {
                 let (verdict, escalation) = self.cascade(judge, &text, policy.classify_timeout, given).await;
                 label(by_cascade(verdict, escalation, &ready.labels))
@@ -196,7 +222,7 @@ impl Classifiers {
         question: Question<'_>,
         text: &PromptText,
     ) -> Result<Outlook, ApiError> {
-        let timeout = question.snapshot.policies[question.policy].classify_timeout;
+        let timeout = question.brain.snapshot().policies[question.policy].classify_timeout;
         match oracle {
             Oracle::Network { network, embedder, columns } => {
                 outlook::by_network(network, embedder, columns, question.view, timeout).await
@@ -283,6 +309,7 @@ fn by_rule(label: Arc<str>, rule: usize) -> Classified {
         tier: Tier::Rule,
         rule: Some(rule + 1),
         escalation: None,
+        intent: None,
     }
 }
 
@@ -310,6 +337,7 @@ fn by_cascade(verdict: Verdict, escalation: Option<Escalation>, labels: &Arc<[Ar
         },
         rule: None,
         escalation,
+        intent: None,
     }
 }
 
@@ -327,6 +355,26 @@ fn by_server(scores: Scores, labels: &[Arc<str>]) -> Classified {
         tier: Tier::Kserve,
         rule: None,
         escalation: None,
+        intent: None,
+    }
+}
+
+fn by_model(
+    outcome: Result<Found, Failure>,
+    record: Box<IntentRecord>,
+    labels: &[Arc<str>],
+) -> Result<Classified, Unanswered> {
+    match outcome {
+        Ok(found) => Ok(Classified {
+            confidence: found.confidence,
+            tier: Tier::Intent,
+            rule: None,
+            intent: Some(record),
+            ..by_rule(name(labels, found.label), 0)
+        }),
+        Err(failure) => {
+            Err(Unanswered { error: failure.error(), why: failure.as_str(), intent: Some(record) })
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use waypost_policy::{Reason, Unfit};
 
 use crate::ask::Via;
 use crate::conversations::Conversation;
+use crate::intent::IntentRecord;
 use crate::outlook::Candidate;
 use crate::personal::Personal;
 
@@ -196,6 +197,9 @@ pub struct Decision {
     /// Whether the encoder was wanted, and what came of it.
     #[serde(flatten)]
     pub escalation: Option<Escalation>,
+    /// What it took to ask a model for the intent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Box<IntentRecord>>,
     /// Why the classifier gave no label: the error's code. Its message may repeat the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classifier_error: Option<&'static str>,

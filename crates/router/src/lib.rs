@@ -15,6 +15,8 @@ mod decision;
 mod embedding;
 mod encoding;
 mod error;
+mod hold;
+mod intent;
 mod kserve;
 mod latency;
 mod outlook;
@@ -33,6 +35,8 @@ pub use decision::{
     millis, round,
 };
 pub use error::Error;
+pub use hold::retry_after;
+pub use intent::IntentRecord;
 pub use kserve::ask as ask_kserve;
 pub use latency::Latency;
 pub use outlook::{Candidate, read_outcomes};

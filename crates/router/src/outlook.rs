@@ -66,7 +66,7 @@ impl Oracle {
     /// # Errors
     /// A sentence naming the contestant that was never learnt about.
     pub(crate) fn outcomes(model: Arc<OutcomeModel>, auto: &Auto) -> Result<Self, String> {
-        let columns = columns(model.models(), auto, "the outcomes")?;
+        let columns = columns(model.models(), auto, "the outcomes know")?;
         Ok(Self::Outcomes { model, columns })
     }
 
@@ -80,7 +80,7 @@ impl Oracle {
         embedder: Arc<Embedder>,
         auto: &Auto,
     ) -> Result<Self, String> {
-        let columns = columns(network.models(), auto, "the network")?;
+        let columns = columns(network.models(), auto, "the network knows")?;
         let unknown =
             network.models().iter().find(|name| auto.contestants.iter().all(|c| c.known_as != **name));
         if let Some(name) = unknown {
@@ -111,10 +111,7 @@ impl Oracle {
 fn columns(names: &[Arc<str>], auto: &Auto, what: &str) -> Result<Vec<usize>, String> {
     let column = |known_as: &Arc<str>| {
         names.iter().position(|name| name == known_as).ok_or_else(|| {
-            format!(
-                "{what} know nothing of `{known_as}`, only of {}; map names under `names`",
-                names.join(", ")
-            )
+            format!("{what} nothing of `{known_as}`, only of {}; map names under `names`", names.join(", "))
         })
     };
     auto.contestants.iter().map(|contestant| column(&contestant.known_as)).collect()

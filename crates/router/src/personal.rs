@@ -50,6 +50,7 @@ pub(crate) fn classified(
         tier: Tier::Detector,
         rule: None,
         escalation: None,
+        intent: None,
     }
 }
 

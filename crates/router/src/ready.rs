@@ -5,6 +5,7 @@
 
 use crate::embedding::Embedder;
 use crate::error::Error;
+use crate::intent::Asker;
 use crate::outlook::{Oracle, read_outcomes};
 
 use bytes::Bytes;
@@ -36,6 +37,8 @@ pub(crate) struct Ready {
     pub(crate) detector: Option<Detector>,
     /// For an auto policy.
     pub(crate) oracle: Option<Oracle>,
+    /// For a policy by intent.
+    pub(crate) asker: Option<Asker>,
 }
 
 impl Ready {
@@ -138,7 +141,11 @@ impl<'a> Preparing<'a> {
             Classifier::Auto(auto) => Some(self.oracle(snapshot, policy, auto)?),
             _ => None,
         };
-        Ok(Ready { name: policy.classifier.name().into(), labels, rules, judge, detector, oracle })
+        let asker = match &policy.classifier {
+            Classifier::Intent(intent) => Some(Asker::new(intent)),
+            _ => None,
+        };
+        Ok(Ready { name: policy.classifier.name().into(), labels, rules, judge, detector, oracle, asker })
     }
 
     fn oracle(&mut self, snapshot: &Snapshot, policy: &Policy, auto: &Auto) -> Result<Oracle, Error> {

@@ -5,7 +5,7 @@
 
 use crate::ask::{Ask, Via};
 use crate::brain::Brain;
-use crate::classifying::{Answer, Classified, Question};
+use crate::classifying::{Answer, Classified, Question, Unanswered};
 use crate::context::Context;
 use crate::conversations::{self, Conversation};
 use crate::decision::{Considered, Decision, Shadowed, Tier, millis};
@@ -50,7 +50,7 @@ impl Brain {
         decision: &mut Decision,
     ) -> Result<Plan, ApiError> {
         let policy = self.arm(asked, view, context, decision);
-        let question = Question { snapshot: self.snapshot(), policy, view, context };
+        let question = Question { brain: self, policy, view, context };
         let start = Instant::now();
         let answer = self.classifiers().answer(question).await;
         decision.classify_ms = millis(start.elapsed());
@@ -66,10 +66,11 @@ impl Brain {
                 let order = self.rank(policy, &outlook, view, context, decision);
                 self.plan(Some(policy), Choice::Ranked(&order), None, view, decision)
             }
-            Err(error) => {
+            Err(Unanswered { error, why, intent }) => {
                 // Nothing in this process can fail.
                 decision.tier = Some(remote_tier(&self.snapshot().policies[policy]));
-                decision.classifier_error = Some(error.code.as_str());
+                decision.classifier_error = Some(why);
+                decision.intent = intent;
                 self.plan(Some(policy), Choice::NoLabel, Some(error), view, decision)
             }
         }?;
@@ -114,6 +115,7 @@ impl Brain {
         decision.difficulty = classified.difficulty;
         decision.dimensions = classified.dimensions;
         decision.personal = classified.personal;
+        decision.intent = classified.intent;
         decision.probabilities = classified.probabilities;
     }
 
@@ -332,6 +334,7 @@ impl Brain {
 fn remote_tier(policy: &Policy) -> Tier {
     match policy.classifier {
         Classifier::Auto(_) => Tier::Network,
+        Classifier::Intent(_) => Tier::Intent,
         _ => Tier::Kserve,
     }
 }

@@ -13,6 +13,7 @@ use crate::answer::{Answer, Form, Kind, Limits};
 use crate::chunks::{Chunks, StreamOptions, quoted};
 use crate::core::{Core, Served};
 use crate::generate::{Call, generate};
+use crate::intent;
 use crate::metrics::Finish;
 use crate::plausible;
 use crate::prompt::{Message, layout};
@@ -36,8 +37,13 @@ struct Request {
     response_format: Option<Value>,
 }
 
-/// Answers one request.
-pub(crate) async fn answer(core: &Core, ticket: &Ticket, body: &[u8]) -> Result<Reply, ApiError> {
+/// Answers one request; with `say`, with this text.
+pub(crate) async fn answer(
+    core: &Core,
+    ticket: &Ticket,
+    body: &[u8],
+    say: Option<&str>,
+) -> Result<Reply, ApiError> {
     let request: Request = parse(body)?;
     let model = core.model(&request.model).ok_or_else(|| ApiError::no_model(&request.model))?;
     if request.messages.is_empty() {
@@ -54,18 +60,26 @@ pub(crate) async fn answer(core: &Core, ticket: &Ticket, body: &[u8]) -> Result<
     let prompt = layout(&request.messages, tools);
     let mut dice = Dice::new(hash(!model.seed, &prompt));
     let tool = forced_tool(request.tool_choice.as_ref(), tools, &mut dice)?;
-    let kind = match tool {
-        Some(tool) => {
+    let asked = match &request.messages[..] {
+        [only] => only.said().and_then(intent::answer),
+        _ => None,
+    };
+    let literal = say.map(str::to_owned).or(asked);
+    let kind = match (tool, literal) {
+        (None, Some(text)) => Kind::Json(text),
+        (Some(tool), _) => {
             let schema = tool.get("parameters").unwrap_or(&Value::Null);
             let empty = schema.get("properties").is_none();
             let arguments = if empty { json!({}) } else { plausible::value(schema, &mut dice) };
             Kind::Json(arguments.to_string())
         }
-        None => structured(request.response_format.as_ref(), &model, &mut dice).unwrap_or_else(|| {
-            let count = request.messages.len();
-            let plural = if count == 1 { "" } else { "s" };
-            Kind::Prose { subject: format!("{count} message{plural}") }
-        }),
+        (None, None) => {
+            structured(request.response_format.as_ref(), &model, &mut dice).unwrap_or_else(|| {
+                let count = request.messages.len();
+                let plural = if count == 1 { "" } else { "s" };
+                Kind::Prose { subject: format!("{count} message{plural}") }
+            })
+        }
     };
     let name = tool.and_then(|t| t.get("name")).and_then(Value::as_str);
     let form = Chat {

@@ -13,6 +13,9 @@ use crate::Error;
 /// The longest time a fault may take, in milliseconds: ten minutes.
 pub(crate) const MAX_FAULT_MS: u64 = 600_000;
 
+/// Longest text that may be put into an engine's mouth, in bytes.
+const MAX_SAY_BYTES: usize = 128 * 1024;
+
 /// Something that goes wrong on purpose. Fields combine: `slow_headers=200,cut=3` is late and then cut off.
 ///
 /// Events are SSE events. An answer that is not streamed counts as two, its halves.
@@ -25,6 +28,9 @@ pub struct Fault {
     /// With `status`: the `retry-after` header, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
+    /// Chat completions: answer with this text, as if the model had written it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub say: Option<String>,
     /// Milliseconds before the headers are sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_headers: Option<u64>,
@@ -64,6 +70,9 @@ pub struct Fault {
     /// Strike requests whose path begins so; if absent, every POST of the OpenAI API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Strike requests whose body has this key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub having: Option<String>,
 }
 
 /// How an event is spoilt.
@@ -109,6 +118,7 @@ impl Fault {
     /// Says what makes no sense in it.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
         let acts = self.status.is_some()
+            || self.say.is_some()
             || self.slow_headers.is_some()
             || self.stall.is_some()
             || self.cut.is_some()
@@ -121,6 +131,8 @@ impl Fault {
             (!(acts && self.refuse.is_some()), "refuse fits with no other fault"),
             (self.status.is_none_or(|s| (300..=599).contains(&s)), "status must be 300 to 599"),
             (self.retry_after.is_none() || self.status.is_some(), "retry_after needs status"),
+            (self.say.is_none() || self.status.is_none(), "say needs an answer: no status"),
+            (self.say.as_ref().is_none_or(|text| text.len() <= MAX_SAY_BYTES), "say is longer than 128 KiB"),
             (!self.rst || self.cut.is_some() || self.drop, "rst needs cut or drop"),
             (self.after.is_none() || self.malformed.is_some(), "after needs malformed"),
             (!self.hang_up || self.refuse.is_some(), "hang_up needs refuse"),
@@ -163,8 +175,8 @@ mod tests {
 
     #[test]
     fn both_spellings_mean_the_same() {
-        let spelt: Fault = "status=503,retry_after=7,n=3,p=0.5,path=/v1/chat".parse().unwrap();
-        let json = json!({"status":503,"retry_after":7,"n":3,"p":0.5,"path":"/v1/chat"});
+        let spelt: Fault = "status=503,retry_after=7,n=3,p=0.5,path=/v1/chat,having=tools".parse().unwrap();
+        let json = json!({"status":503,"retry_after":7,"n":3,"p":0.5,"path":"/v1/chat","having":"tools"});
         assert_eq!(spelt, Fault::from_json(json.clone()).unwrap());
         assert_eq!(serde_json::to_value(&spelt).unwrap(), json);
     }
@@ -195,6 +207,8 @@ mod tests {
             "slow_headers=9999999",
             "cut,cut",
             "retry_after=1,drop",
+            "say=hello,status=500",
+            "having=tools",
         ];
         for spec in bad {
             let error = spec.parse::<Fault>().unwrap_err().to_string();

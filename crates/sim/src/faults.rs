@@ -134,13 +134,14 @@ impl Faults {
     }
 
     /// The fault that strikes this request, if any; counts it.
-    pub(crate) fn strike(&self, method: &Method, path: &str) -> Option<Fault> {
+    pub(crate) fn strike(&self, method: &Method, path: &str, body: &[u8]) -> Option<Fault> {
         let List { armed, dice } = &mut *self.list.lock();
         let at = armed.iter().position(|a| {
             let fits = match &a.fault.path {
                 Some(prefix) => path.starts_with(prefix.as_str()),
                 None => method == Method::POST,
             };
+            let fits = fits && a.fault.having.as_ref().is_none_or(|key| has_key(body, key));
             fits && a.fault.p.is_none_or(|p| dice.fraction() < p)
         })?;
         let struck = &mut armed[at];
@@ -156,6 +157,12 @@ impl Faults {
     }
 }
 
+/// Whether this key stands in a body, at the top or not: quotes inside JSON strings are escaped.
+fn has_key(body: &[u8], key: &str) -> bool {
+    let key = format!("\"{key}\"");
+    body.windows(key.len()).any(|window| window == key.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,7 +176,7 @@ mod tests {
     }
 
     fn post(faults: &Faults, path: &str) -> Option<u16> {
-        faults.strike(&Method::POST, path).and_then(|f| f.status)
+        faults.strike(&Method::POST, path, b"{\"a\": 1}").and_then(|f| f.status)
     }
 
     #[test]
@@ -184,8 +191,14 @@ mod tests {
     fn the_first_that_fits_strikes() {
         let faults = with(&["status=500,path=/metrics", "status=429"]);
         assert_eq!(post(&faults, "/v1/chat/completions"), Some(429));
-        assert!(faults.strike(&Method::GET, "/v1/models").is_none());
-        assert_eq!(faults.strike(&Method::GET, "/metrics").unwrap().status, Some(500));
+        assert!(faults.strike(&Method::GET, "/v1/models", b"").is_none());
+        assert_eq!(faults.strike(&Method::GET, "/metrics", b"").unwrap().status, Some(500));
+    }
+
+    #[test]
+    fn only_bodies_with_the_key_are_struck() {
+        let faults = with(&["status=400,having=b", "status=422,having=a"]);
+        assert_eq!(post(&faults, "/v1/chat/completions"), Some(422));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod error;
 mod fault;
 mod faults;
 mod generate;
+mod intent;
 mod io;
 mod metrics;
 mod options;

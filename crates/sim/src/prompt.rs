@@ -18,6 +18,16 @@ pub(crate) struct Message {
     tool_calls: Option<Value>,
 }
 
+impl Message {
+    /// What a user says, when it is plain text.
+    pub(crate) fn said(&self) -> Option<&str> {
+        match &self.content {
+            Some(Content::Text(text)) if self.role == "user" => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// The content of a message.
 #[derive(Deserialize)]
 #[serde(untagged)]

@@ -77,14 +77,18 @@ impl ApiError {
     }
 
     /// The error a fault with `status` asks for.
-    pub(crate) fn fault(status: u16, retry_after: Option<u32>) -> Self {
+    pub(crate) fn fault(status: u16, retry_after: Option<u32>, having: Option<&str>) -> Self {
+        let message = match having {
+            Some(key) => format!("This simulated engine does not take `{key}`."),
+            None => "A fault was asked for on this simulated engine.".to_owned(),
+        };
         ApiError {
             code: Some("simulated_fault"),
             retry_after,
             ..ApiError::new(
                 // The range was checked when the fault was made.
                 StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-                "A fault was asked for on this simulated engine.",
+                message,
             )
         }
     }

@@ -59,7 +59,7 @@ pub(crate) async fn handle(
     {
         core.recorder.push(&head, body.clone());
     }
-    let fault = match fault_for(&core, &head) {
+    let fault = match fault_for(&core, &head, body.as_deref().unwrap_or_default()) {
         Ok(fault) => fault.map(Box::new),
         Err(error) => return Ok(response(Err(error), None, ticket, line)),
     };
@@ -78,11 +78,14 @@ pub(crate) async fn handle(
             return Err(HangUp);
         }
     }
+    let say = fault.as_ref().and_then(|fault| fault.say.as_deref());
     let reply = match (body, fault.as_ref().and_then(|f| Some((f.status?, f)))) {
         (Err(error), _) => Err(error),
-        (Ok(_), Some((status, fault))) => Err(ApiError::fault(status, fault.retry_after)),
+        (Ok(_), Some((status, fault))) => {
+            Err(ApiError::fault(status, fault.retry_after, fault.having.as_deref()))
+        }
         (Ok(body), None) => match &ticket {
-            Some(ticket) => work_for(&core, ticket, path, &body).await,
+            Some(ticket) => work_for(&core, ticket, path, &body, say).await,
             None => page(&core, &head),
         },
     };
@@ -90,9 +93,9 @@ pub(crate) async fn handle(
 }
 
 /// The fault that strikes this request: its own header comes before the list.
-fn fault_for(core: &Core, head: &Parts) -> Result<Option<Fault>, ApiError> {
+fn fault_for(core: &Core, head: &Parts, body: &[u8]) -> Result<Option<Fault>, ApiError> {
     let Some(spec) = head.headers.get(FAULT_HEADER) else {
-        return Ok(core.faults.strike(&head.method, head.uri.path()));
+        return Ok(core.faults.strike(&head.method, head.uri.path(), body));
     };
     let wrong = |why: String| ApiError::bad(None, format!("{FAULT_HEADER}: {why}"));
     let fault: Fault = spec
@@ -120,9 +123,15 @@ fn received(
     }
 }
 
-async fn work_for(core: &Core, ticket: &Ticket, path: &str, body: &[u8]) -> Result<Reply, ApiError> {
+async fn work_for(
+    core: &Core,
+    ticket: &Ticket,
+    path: &str,
+    body: &[u8],
+    say: Option<&str>,
+) -> Result<Reply, ApiError> {
     match path {
-        "/v1/chat/completions" => chat::answer(core, ticket, body).await,
+        "/v1/chat/completions" => chat::answer(core, ticket, body, say).await,
         "/v1/completions" => completions::answer(core, ticket, body).await,
         "/v1/responses" => responses::answer(core, ticket, body).await,
         "/v1/embeddings" => embeddings::answer(core, ticket, body).await,

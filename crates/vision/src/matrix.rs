@@ -15,20 +15,14 @@ thread_local! {
     static EXECUTOR: GemmExecutor<f32> = GemmExecutor::default();
 }
 
-/// The calling thread's kernel for products of float matrices.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Kernel;
-
-impl Kernel {
-    fn gemm(
-        self,
-        out: &mut [f32],
-        left: GemmInputA<'_, f32>,
-        right: GemmInputB<'_, f32>,
-        options: GemmOptions<'_, f32, f32, f32>,
-    ) -> Result<(), Error> {
-        EXECUTOR.with(|executor| executor.gemm(out, left, right, options)).map_err(failed)
-    }
+/// A product of float matrices by the calling thread's executor.
+fn gemm(
+    out: &mut [f32],
+    left: GemmInputA<'_, f32>,
+    right: GemmInputB<'_, f32>,
+    options: GemmOptions<'_, f32, f32, f32>,
+) -> Result<(), Error> {
+    EXECUTOR.with(|executor| executor.gemm(out, left, right, options)).map_err(failed)
 }
 
 /// A matrix and a bias: `inputs` numbers to `outputs` numbers.
@@ -47,7 +41,7 @@ impl std::fmt::Debug for Linear {
 
 impl Linear {
     /// From weights as PyTorch keeps them, `[outputs, inputs]`, and one bias per output, or none at all.
-    pub(crate) fn new(_: &Kernel, weights: &[f32], bias: Vec<f32>, outputs: usize) -> Self {
+    pub(crate) fn new(weights: &[f32], bias: Vec<f32>, outputs: usize) -> Self {
         let inputs = weights.len() / outputs;
         let by_output = NdTensorView::from_data([outputs, inputs], weights);
         Self {
@@ -59,27 +53,26 @@ impl Linear {
     }
 
     /// The outputs for each row of `input`, whose length is a multiple of `inputs`.
-    pub(crate) fn run(&self, kernel: &Kernel, input: &[f32]) -> Result<Vec<f32>, Error> {
+    pub(crate) fn run(&self, input: &[f32]) -> Result<Vec<f32>, Error> {
         let rows = input.len() / self.inputs;
         let mut out = vec![0.0; rows * self.outputs];
         let bias = (!self.bias.is_empty()).then_some(BiasVector::Row(self.bias.as_slice()));
         let rows = Matrix::from_data([rows, self.inputs], input);
         let options = GemmOptions { bias, ..GemmOptions::default() };
-        kernel.gemm(&mut out, GemmInputA::Unpacked(rows), GemmInputB::Packed(&self.packed), options)?;
+        gemm(&mut out, GemmInputA::Unpacked(rows), GemmInputB::Packed(&self.packed), options)?;
         Ok(out)
     }
 }
 
 /// `out` = `scale` times `left` times `right`.
 pub(crate) fn product(
-    kernel: &Kernel,
     left: Matrix<'_, f32>,
     right: Matrix<'_, f32>,
     scale: f32,
     out: &mut [f32],
 ) -> Result<(), Error> {
     let options = GemmOptions { alpha: scale, ..GemmOptions::default() };
-    kernel.gemm(out, GemmInputA::Unpacked(left), GemmInputB::Unpacked(right), options)
+    gemm(out, GemmInputA::Unpacked(left), GemmInputB::Unpacked(right), options)
 }
 
 fn failed(error: rten_gemm::GemmError) -> Error {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::matrix::{Kernel, Linear};
+use crate::matrix::Linear;
 use crate::tensors::Tensors;
 
 /// Largest network file that is read, in bytes; v2's own has some 3 MB.
@@ -28,7 +28,6 @@ const NAMES: &str = "model_names";
 
 /// A loaded network. Threads may use one at once.
 pub struct Network {
-    kernel: Kernel,
     layers: Vec<Linear>,
     models: Vec<Arc<str>>,
     inputs: usize,
@@ -81,7 +80,7 @@ impl Network {
         }
         let mut state = input.to_vec();
         for (at, layer) in self.layers.iter().enumerate() {
-            state = layer.run(&self.kernel, &state)?;
+            state = layer.run(&state)?;
             if at + 1 < self.layers.len() {
                 state.iter_mut().for_each(|v| *v = v.max(0.0));
             }
@@ -90,7 +89,6 @@ impl Network {
     }
 
     fn load<R: Read + Seek>(mut file: Tensors<R>) -> Result<Self, Error> {
-        let kernel = Kernel::default();
         let plan = plan(&file)?;
         let mut layers = Vec::with_capacity(plan.len());
         for (at, &[outputs, inputs]) in plan.iter().enumerate() {
@@ -100,11 +98,11 @@ impl Network {
             if at + 1 < plan.len() {
                 fold(&mut file, linear + 1, &mut weights, &mut bias)?;
             }
-            layers.push(Linear::new(&kernel, &weights, bias, outputs));
+            layers.push(Linear::new(&weights, bias, outputs));
         }
         let [outputs, _] = plan[plan.len() - 1];
         let models = names(&file, outputs)?;
-        Ok(Self { kernel, layers, models, inputs: plan[0][1] })
+        Ok(Self { layers, models, inputs: plan[0][1] })
     }
 }
 

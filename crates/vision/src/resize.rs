@@ -1,6 +1,7 @@
 //! Bicubic resizing, as the Python Imaging Library does it, which CLIP models were trained behind.
 //!
-//! The kernel is Keys' cubic with a = -0.5, widened when a picture shrinks; rows first, rounded to bytes, then columns.
+//! The kernel is Keys' cubic with a = -0.5, widened when a picture shrinks; rows first, rounded to bytes, then columns
+//! (Pillow 13 begins with the columns of pictures more than twice as high as wide, which rounds a little differently).
 //! Only a window of the result is computed, so a very long strip costs no more than a square. Called by `clip::pixels`.
 
 use std::ops::Range;

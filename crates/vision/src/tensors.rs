@@ -106,21 +106,21 @@ impl<R: Read + Seek> Tensors<R> {
     }
 
     fn convert(&mut self, tensor: &str, info: &TensorInfo) -> Result<Vec<f32>, Error> {
-        let number: fn(&[u8]) -> f32 = match info.dtype {
-            Dtype::F32 => |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-            Dtype::BF16 => |b| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16),
-            Dtype::F16 => |b| half(u16::from_le_bytes([b[0], b[1]])),
-            other => {
-                let reason = format!("tensor `{tensor}` has type {other:?}; F32, F16 and BF16 are read");
-                return Err(Error::model(&self.name, reason));
-            }
-        };
+        if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            let reason = format!("tensor `{tensor}` has type {:?}; F32, F16 and BF16 are read", info.dtype);
+            return Err(Error::model(&self.name, reason));
+        }
         let (from, to) = info.data_offsets;
         let mut bytes = vec![0; to - from];
         let at = SeekFrom::Start(self.start + from as u64);
         self.source.seek(at).map_err(|e| Error::io(&self.name, e))?;
         fill(&self.name, &mut self.source, &mut bytes)?;
-        Ok(bytes.chunks_exact(info.dtype.bitsize() / 8).map(number).collect())
+        let halves = bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b));
+        Ok(match info.dtype {
+            Dtype::F16 => halves.map(half).collect(),
+            Dtype::BF16 => halves.map(|b| f32::from_bits(u32::from(b) << 16)).collect(),
+            _ => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        })
     }
 }
 

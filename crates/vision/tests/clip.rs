@@ -1,5 +1,7 @@
 //! A tiny CLIP must give the vectors that Hugging Face transformers gives; a broken folder must say what is broken.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as loudly as tests")]
+
 mod common;
 
 use std::path::Path;
@@ -183,12 +185,13 @@ fn broken_configurations_are_named() {
     let file = "config.json";
     broken(file, "expected", |folder| std::fs::write(folder.join(file), "not JSON").unwrap());
     broken(file, "longer than", |folder| std::fs::write(folder.join(file), vec![b' '; 2 << 20]).unwrap());
-    let cases: [(&str, &str, Value); 8] = [
+    let cases: [(&str, &str, Value); 9] = [
         ("/model_type", "only `clip`", json!("siglip")),
         ("/projection_dim", "projection_dim is 0", json!(0)),
         ("/text_config/hidden_size", "hidden_size is 1000000000000", json!(1_000_000_000_000_u64)),
         ("/text_config/num_hidden_layers", "num_hidden_layers is 100000", json!(100_000)),
         ("/text_config/num_attention_heads", "no multiple of 5 heads", json!(5)),
+        ("/text_config/max_position_embeddings", "start and end", json!(1)),
         ("/text_config/hidden_act", "unknown variant `relu`", json!("relu")),
         ("/vision_config/image_size", "image_size is 99999", json!(99_999)),
         ("/vision_config/patch_size", "do not fill", json!(7)),

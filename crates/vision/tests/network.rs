@@ -1,5 +1,7 @@
 //! v2's network must give PyTorch's probabilities; a file that does not fit must say why.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as loudly as tests")]
+
 mod common;
 
 use std::collections::HashMap;

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 use waypost_classify::Engine;
-use waypost_config::{Snapshot, Warning};
+use waypost_config::{Classifier, Policy, Snapshot, Warning};
 use waypost_router::Classifiers;
 
 pub(crate) fn run(file: &Path) -> Result<(), Error> {
@@ -43,20 +43,34 @@ pub(crate) fn summary(snapshot: &Snapshot, classifiers: &Classifiers) -> String 
         let _ = writeln!(out, "  model   {}  at {}", model.name, endpoints.join(", "));
     }
     for (i, policy) in snapshot.policies.iter().enumerate() {
-        let classifier = policy.classifier.shown();
-        let rules = match policy.rules.len() {
-            0 => String::new(),
-            1 => "1 rule, then ".to_owned(),
-            count => format!("{count} rules, then "),
-        };
         let auto = if snapshot.default_policy == Some(i) { "  (also as \"auto\")" } else { "" };
-        let _ = writeln!(
-            out,
-            "  policy  {}  {} of {} labels routed, by {rules}{classifier}{auto}",
-            policy.name,
-            policy.routes.len(),
-            classifiers.labels(i).len()
-        );
+        let does = does(snapshot, policy, classifiers.labels(i).len());
+        let _ = writeln!(out, "  policy  {}  {does}{auto}", policy.name);
+        if let Some(advice) = classifiers.advice(i) {
+            let _ = writeln!(out, "          {advice}");
+        }
     }
     out
+}
+
+/// What a policy does with a request, in half a sentence.
+fn does(snapshot: &Snapshot, policy: &Policy, labels: usize) -> String {
+    let classifier = policy.classifier.shown();
+    let rules = match policy.rules.len() {
+        0 => String::new(),
+        1 => "1 rule, then ".to_owned(),
+        count => format!("{count} rules, then "),
+    };
+    match &policy.classifier {
+        Classifier::Auto(auto) => {
+            let names: Vec<&str> = auto.contestants.iter().map(|c| &*snapshot.models[c.model].name).collect();
+            format!("chooses among {} by {rules}{classifier}", names.join(", "))
+        }
+        Classifier::Split(split) => {
+            let arm =
+                |(policy, weight): &(usize, f64)| format!("{} {weight}", snapshot.policies[*policy].name);
+            format!("shares its requests: {}", split.arms.iter().map(arm).collect::<Vec<_>>().join(", "))
+        }
+        _ => format!("{} of {labels} labels routed, by {rules}{classifier}", policy.routes.len()),
+    }
 }

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::outcomes::{Price, parse_price};
 pub(crate) use tools::{Collect, Decide, ImportFrom, NvidiaV2, Replay, Report, ReportBy};
 
 /// Waypost decides which model, and which replica of it, should answer each prompt, and gets the
@@ -125,27 +126,35 @@ pub(crate) struct Classify {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The data: JSON Lines, or CSV with a header line; either may be gzipped. From 20 rows to a million, any set of 2 to 2,000 labels.\n\nA part of the rows is held out to measure and to calibrate: whole sources where the rows have a source field with three values or more, because random splits flatter; at random otherwise. The folder is trained on all rows. The same data and seed give the same bytes.\n\nThe folder: model.safetensors (what Waypost loads), labels.json (thresholds), metrics.json, README.md (the model card), reliability.svg, confusion.svg. It replaces an earlier trained folder of the name, and nothing else.\n\nExamples:\n  waypost train --data tickets.csv --text-field message --label-field queue --out tickets\n  waypost train --data intents.jsonl.gz --out intents --no-encoder\n  waypost classify --classifier ./intents \"where is my card\""
+    after_help = "The data: JSON Lines, or CSV with a header line; either may be gzipped. From 20 rows to a million, any set of 2 to 2,000 labels.\n\nA part of the rows is held out to measure and to calibrate: whole sources where the rows have a source field with three values or more, because random splits flatter; at random otherwise. The folder is trained on all rows. The same data and seed give the same bytes.\n\nThe folder: model.safetensors (what Waypost loads), labels.json (thresholds), metrics.json, README.md (the model card), reliability.svg, confusion.svg. It replaces an earlier trained folder of the name, and nothing else.\n\nWith --outcomes: rows of prompt, model and correct (or score, 0 to 1), and where known prompt_tokens, completion_tokens, latency_ms, source. Learns which model does well on what, for policies with `classifier: {auto: …}`, and says what that gains over always taking one model. The folder: outcomes.safetensors, metrics.json, README.md, curve.svg, curve.json.\n\nExamples:\n  waypost train --data tickets.csv --text-field message --label-field queue --out tickets\n  waypost train --data intents.jsonl.gz --out intents --no-encoder\n  waypost train --outcomes outcomes.jsonl --price small=0.1/0.4 --price large=2/8 --out outcomes\n  waypost classify --classifier ./intents \"where is my card\""
 )]
 pub(crate) struct Train {
-    /// Labelled rows: JSON Lines or CSV, also gzipped
+    /// Labelled rows, for a classifier: JSON Lines or CSV, also gzipped
+    #[arg(long, value_name = "FILE", required_unless_present = "outcomes", conflicts_with = "outcomes")]
+    pub(crate) data: Option<PathBuf>,
+    /// Outcomes, to learn which model does well on what: a row a prompt and model, in the same forms
     #[arg(long, value_name = "FILE")]
-    pub(crate) data: PathBuf,
+    pub(crate) outcomes: Option<PathBuf>,
     /// The field that holds the label
-    #[arg(long, value_name = "FIELD", default_value = "label")]
+    #[arg(long, value_name = "FIELD", default_value = "label", conflicts_with = "outcomes")]
     pub(crate) label_field: String,
     /// The field that holds the text
-    #[arg(long, value_name = "FIELD", default_value = "text")]
+    #[arg(long, value_name = "FIELD", default_value = "text", conflicts_with = "outcomes")]
     pub(crate) text_field: String,
-    /// The field that says where a row comes from [default: source, where rows have it]
+    #[command(flatten)]
+    pub(crate) outcome: OutcomeFields,
+    /// The field that says where a row comes from [default: source, or group for outcomes, where rows have it]
     #[arg(long, value_name = "FIELD")]
     pub(crate) source_field: Option<String>,
     /// The folder to write
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// The classifier's name [default: that of the folder]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "outcomes")]
     pub(crate) name: Option<String>,
+    /// Only these models of the outcomes, separated by commas [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "outcomes")]
+    pub(crate) models: Vec<String>,
     /// Of splits and of training
     #[arg(long, value_name = "N", default_value_t = 2026)]
     pub(crate) seed: u64,
@@ -154,19 +163,43 @@ pub(crate) struct Train {
     pub(crate) no_encoder: bool,
 }
 
+/// Which fields of outcomes hold what, and what requests cost.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Outcomes")]
+pub(crate) struct OutcomeFields {
+    /// The field that holds the prompt [default: prompt, or text]
+    #[arg(long, value_name = "FIELD", requires = "outcomes")]
+    pub(crate) prompt_field: Option<String>,
+    /// The field that names the model
+    #[arg(long, value_name = "FIELD", default_value = "model", requires = "outcomes")]
+    pub(crate) model_field: String,
+    /// The field that says how good the answer was, true or false or 0 to 1 [default: correct, or score]
+    #[arg(long, value_name = "FIELD", requires = "outcomes")]
+    pub(crate) score_field: Option<String>,
+    /// What a model costs, in USD a million tokens of prompt and of completion; once a model
+    #[arg(long = "price", value_name = "NAME=IN/OUT", value_parser = parse_price, requires = "outcomes")]
+    pub(crate) prices: Vec<(String, Price)>,
+    /// Take prices from the models of this configuration
+    #[arg(long, value_name = "FILE", requires = "outcomes")]
+    pub(crate) config: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Every row is classified on its own and timed, warm, on one core; a server is asked by eight connections at once and timed from request to answer. A label in the data that the classifier does not know is counted as wrong and named.\n\nWith --json one object: n, accuracy, macro_f1, ece, p50_us, p99_us, escalated, and labels, confusions, skipped.\nWith --compare: {\"a\": ..., \"b\": ..., \"only_a_right\": n, \"only_b_right\": n}.\n\nExamples:\n  waypost eval --classifier task --data prompts.jsonl\n  waypost eval --classifier ./intents --data test.csv --out report\n  waypost eval --classifier http://127.0.0.1:8000/v2/models/task_router_ensemble/infer --labels task --data prompts.jsonl\n  waypost eval --compare task ./my-task --data prompts.jsonl --json"
+    after_help = "Every row is classified on its own and timed, warm, on one core; a server is asked by eight connections at once and timed from request to answer. A label in the data that the classifier does not know is counted as wrong and named.\n\nWith --json one object: n, accuracy, macro_f1, ece, p50_us, p99_us, escalated, and labels, confusions, skipped.\nWith --compare: {\"a\": ..., \"b\": ..., \"only_a_right\": n, \"only_b_right\": n}.\nWith --outcomes: quality and cost of each rule beside always one model, random and oracle, with 95 % intervals.\n\nExamples:\n  waypost eval --classifier task --data prompts.jsonl\n  waypost eval --classifier ./intents --data test.csv --out report\n  waypost eval --classifier http://127.0.0.1:8000/v2/models/task_router_ensemble/infer --labels task --data prompts.jsonl\n  waypost eval --compare task ./my-task --data prompts.jsonl --json\n  waypost eval --outcomes ./outcomes --data later.jsonl"
 )]
 pub(crate) struct Eval {
     /// task, complexity, domain, safety, a trained folder, or the infer URL of a KServe v2 server
     #[arg(
         long,
         value_name = "NAME|DIR|URL",
-        required_unless_present = "compare",
+        required_unless_present_any = ["compare", "outcomes"],
         conflicts_with = "compare"
     )]
     pub(crate) classifier: Option<String>,
+    /// A folder written by `waypost train --outcomes`, judged on rows of outcomes
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["classifier", "compare", "labels"])]
+    pub(crate) outcomes: Option<PathBuf>,
     /// Two classifiers on the same rows, side by side
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
     pub(crate) compare: Vec<String>,
@@ -174,18 +207,20 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     pub(crate) data: Vec<PathBuf>,
     /// The field that holds the right label
-    #[arg(long, value_name = "FIELD", default_value = "label")]
+    #[arg(long, value_name = "FIELD", default_value = "label", conflicts_with = "outcomes")]
     pub(crate) label_field: String,
     /// The field that holds the text
-    #[arg(long, value_name = "FIELD", default_value = "text")]
+    #[arg(long, value_name = "FIELD", default_value = "text", conflicts_with = "outcomes")]
     pub(crate) text_field: String,
+    #[command(flatten)]
+    pub(crate) outcome: OutcomeFields,
     /// Labels of a server's outputs, in order: a built-in classifier's name, or a file with one a line
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) labels: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-    /// Write reliability.svg and confusion.svg into this folder
+    /// Write reliability.svg and confusion.svg, or curve.svg, into this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }

@@ -16,6 +16,7 @@ mod listen;
 mod logged;
 mod offline;
 mod opened;
+mod outcomes;
 mod reload;
 mod replay;
 mod report;

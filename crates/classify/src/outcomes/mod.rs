@@ -165,9 +165,17 @@ impl OutcomeModel {
                 add(Part::Neighbours, &|| neighbours.of(&encoding.embedding()));
             }
         }
-        quality.iter_mut().for_each(|quality| *quality = quality.clamp(0.0, 1.0));
+        into_range(&mut quality);
         quality
     }
+}
+
+/// Moves all qualities together, so that what routing compares, their differences, lasts; then cuts what is still outside.
+fn into_range(quality: &mut [f32]) {
+    let highest = quality.iter().copied().fold(0.0, f32::max);
+    let lowest = quality.iter().copied().fold(1.0, f32::min);
+    let shift = if highest > 1.0 { 1.0 - highest } else { (-lowest).max(0.0) };
+    quality.iter_mut().for_each(|quality| *quality = (*quality + shift).clamp(0.0, 1.0));
 }
 
 impl Amount {

@@ -21,6 +21,8 @@ pub enum Tier {
     Detector,
     /// A KServe server.
     Kserve,
+    /// A model that was asked for the intent.
+    Intent,
     /// LLM Router v2's network over embeddings.
     Network,
 }
@@ -36,6 +38,7 @@ impl Tier {
             Self::Encoder => "encoder",
             Self::Detector => "detector",
             Self::Kserve => "kserve",
+            Self::Intent => "intent",
             Self::Network => "network",
         }
     }

@@ -137,6 +137,9 @@ impl Config {
         within("projection_dim", self.projection_dim, MAX_WIDTH)?;
         within("text_config.vocab_size", text.vocab_size, MAX_VOCABULARY)?;
         within("text_config.max_position_embeddings", text.max_position_embeddings, MAX_POSITIONS)?;
+        if text.max_position_embeddings < 2 {
+            return Err("text_config.max_position_embeddings is 1; start and end alone are 2".to_owned());
+        }
         tower("text_config", text.sizes())?;
         tower("vision_config", vision.sizes())?;
         if vision.num_channels != 3 {
@@ -223,7 +226,7 @@ impl Default for Preparation {
             resample: BICUBIC,
             rescale_factor: 1.0 / 255.0,
             image_mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-            image_std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+            image_std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Reads `config.json`, `model.safetensors`, `preprocessor_config.json` and the tokenizer at load, and nothing after. The
 //! vectors are transformers' `get_text_features` and `get_image_features`: projected, not scaled to length 1. Any
-//! number of threads may use one model at once; a call is plain computation and takes milliseconds. Called by the router.
+//! number of threads may use one model at once; a call is plain computation, tens of milliseconds of a core for ViT-B/32
+//! and more for a huge picture, so it belongs on a thread that may block. Called by the router.
 
 mod config;
 mod pixels;
@@ -14,7 +15,7 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::image::Image;
-use crate::matrix::{Kernel, Linear, Norm, add};
+use crate::matrix::{Linear, Norm, add};
 use crate::tensors::Tensors;
 use config::{Config, Preparation};
 use tokens::Tokenizer;
@@ -25,7 +26,6 @@ pub const MAX_MODEL_BYTES: u64 = 4 << 30;
 
 /// A loaded model.
 pub struct Clip {
-    kernel: Kernel,
     dims: usize,
     text: Text,
     vision: Vision,
@@ -80,11 +80,10 @@ impl Clip {
             return Err(Error::model(&folder.display().to_string(), reason));
         }
         let file = Tensors::open(&folder.join("model.safetensors"), MAX_MODEL_BYTES)?;
-        let kernel = Kernel::default();
-        let mut load = Loader { file, kernel: &kernel };
+        let mut load = Loader { file };
         let text = Text::open(&mut load, &config, tokenizer)?;
         let vision = Vision::open(&mut load, &config, preparation)?;
-        Ok(Self { kernel, dims: config.projection_dim, text, vision })
+        Ok(Self { dims: config.projection_dim, text, vision })
     }
 
     /// Length of the vectors.
@@ -104,11 +103,11 @@ impl Clip {
             let at = id as usize * part.width;
             add(row, &part.words[at..at + part.width]);
         }
-        part.tower.run(&self.kernel, &mut state, true)?;
+        part.tower.run(&mut state, true)?;
         // The end token has seen the whole text.
         let last = &mut state[(ids.len() - 1) * part.width..];
         part.norm.run(last);
-        part.projection.run(&self.kernel, last)
+        part.projection.run(last)
     }
 
     /// The vector of an image.
@@ -120,19 +119,19 @@ impl Clip {
         let square = pixels::square(image, part.shortest, part.side);
         let patches = pixels::patches(&square, part.side, part.patch, &part.preparation);
         let mut state = part.class.clone();
-        state.append(&mut part.patches.run(&self.kernel, &patches)?);
+        state.append(&mut part.patches.run(&patches)?);
         add(&mut state, &part.positions);
         part.before.run(&mut state);
-        part.tower.run(&self.kernel, &mut state, false)?;
+        part.tower.run(&mut state, false)?;
         let class = &mut state[..part.class.len()];
         part.after.run(class);
-        part.projection.run(&self.kernel, class)
+        part.projection.run(class)
     }
 }
 
 impl Text {
     fn open<R: Read + Seek>(
-        load: &mut Loader<'_, R>,
+        load: &mut Loader<R>,
         config: &Config,
         tokenizer: Tokenizer,
     ) -> Result<Self, Error> {
@@ -154,7 +153,7 @@ impl Text {
 
 impl Vision {
     fn open<R: Read + Seek>(
-        load: &mut Loader<'_, R>,
+        load: &mut Loader<R>,
         config: &Config,
         (preparation, shortest): (Preparation, usize),
     ) -> Result<Self, Error> {

@@ -11,7 +11,7 @@ use rten_vecmath::{Gelu, Softmax, Swish};
 
 use super::config::{Activation, Text, Vision};
 use crate::error::Error;
-use crate::matrix::{Kernel, Linear, Norm, add, product};
+use crate::matrix::{Linear, Norm, add, product};
 use crate::tensors::Tensors;
 
 /// Sizes of a tower.
@@ -69,13 +69,12 @@ pub(super) struct Tower {
     layers: Vec<Layer>,
 }
 
-/// What loading weights needs: the file, and the kernel that packs them.
-pub(super) struct Loader<'a, R> {
+/// Reads layers out of a model's file.
+pub(super) struct Loader<R> {
     pub(super) file: Tensors<R>,
-    pub(super) kernel: &'a Kernel,
 }
 
-impl<R: Read + Seek> Loader<'_, R> {
+impl<R: Read + Seek> Loader<R> {
     /// A Linear of `outputs` by `inputs` with its bias.
     fn linear(&mut self, name: &str, outputs: usize, inputs: usize) -> Result<Linear, Error> {
         self.joined(&[name.to_owned()], outputs, inputs)
@@ -88,13 +87,13 @@ impl<R: Read + Seek> Loader<'_, R> {
             weights.append(&mut self.file.floats(&format!("{name}.weight"), &[outputs, inputs])?);
             bias.append(&mut self.file.floats(&format!("{name}.bias"), &[outputs])?);
         }
-        Ok(Linear::new(self.kernel, &weights, bias, outputs * names.len()))
+        Ok(Linear::new(&weights, bias, outputs * names.len()))
     }
 
     /// A Linear of weights of that `shape`, outputs first, without a bias.
     pub(super) fn matrix(&mut self, name: &str, shape: &[usize]) -> Result<Linear, Error> {
         let weights = self.file.floats(&format!("{name}.weight"), shape)?;
-        Ok(Linear::new(self.kernel, &weights, Vec::new(), shape[0]))
+        Ok(Linear::new(&weights, Vec::new(), shape[0]))
     }
 
     pub(super) fn norm(&mut self, name: &str, sizes: Sizes) -> Result<Norm, Error> {
@@ -109,7 +108,7 @@ impl<R: Read + Seek> Loader<'_, R> {
 impl Tower {
     /// Loads the layers below `name`.
     pub(super) fn open<R: Read + Seek>(
-        load: &mut Loader<'_, R>,
+        load: &mut Loader<R>,
         name: &str,
         sizes: Sizes,
     ) -> Result<Self, Error> {
@@ -132,27 +131,27 @@ impl Tower {
 
     /// Replaces `state`, one row of the hidden width per position, by the last layer's output. In a `causal` tower a
     /// position sees only itself and what came before.
-    pub(super) fn run(&self, kernel: &Kernel, state: &mut [f32], causal: bool) -> Result<(), Error> {
+    pub(super) fn run(&self, state: &mut [f32], causal: bool) -> Result<(), Error> {
         for layer in &self.layers {
             let mut rows = state.to_vec();
             layer.before_attention.run(&mut rows);
-            let qkv = layer.qkv.run(kernel, &rows)?;
-            let mixed = self.attend(kernel, &qkv, causal)?;
-            add(state, &layer.out.run(kernel, &mixed)?);
+            let qkv = layer.qkv.run(&rows)?;
+            let mixed = self.attend(&qkv, causal)?;
+            add(state, &layer.out.run(&mixed)?);
             rows.copy_from_slice(state);
             layer.before_feed.run(&mut rows);
-            let mut wide = layer.up.run(kernel, &rows)?;
+            let mut wide = layer.up.run(&rows)?;
             match self.sizes.activation {
                 Activation::QuickGelu => Swish { alpha: 1.702 }.map_mut(&mut wide),
                 Activation::Gelu => Gelu {}.map_mut(&mut wide),
             }
-            add(state, &layer.down.run(kernel, &wide)?);
+            add(state, &layer.down.run(&wide)?);
         }
         Ok(())
     }
 
     /// Scaled dot-product attention over rows of query, key and value.
-    fn attend(&self, kernel: &Kernel, qkv: &[f32], causal: bool) -> Result<Vec<f32>, Error> {
+    fn attend(&self, qkv: &[f32], causal: bool) -> Result<Vec<f32>, Error> {
         let (hidden, heads) = (self.sizes.hidden, self.sizes.heads);
         let (rows, width) = (qkv.len() / (3 * hidden), hidden / heads);
         let scale = (width as f32).sqrt().recip();
@@ -165,14 +164,14 @@ impl Tower {
         };
         for at in (0..heads).map(|head| head * width) {
             let (query, key, value) = (part(at)?, part(hidden + at)?, part(2 * hidden + at)?);
-            product(kernel, query, key.transposed(), scale, &mut scores)?;
+            product(query, key.transposed(), scale, &mut scores)?;
             for (place, row) in scores.chunks_exact_mut(rows).enumerate() {
                 let (seen, hidden) = row.split_at_mut(if causal { place + 1 } else { rows });
                 Softmax::new_mut(seen).dispatch();
                 hidden.fill(0.0);
             }
             let scores = Matrix::from_data([rows, rows], scores.as_slice());
-            product(kernel, scores, value, 1.0, &mut mixed)?;
+            product(scores, value, 1.0, &mut mixed)?;
             for (row, from) in out.chunks_exact_mut(hidden).zip(mixed.chunks_exact(width)) {
                 row[at..at + width].copy_from_slice(from);
             }

@@ -5,6 +5,7 @@
 
 mod compare;
 mod judge;
+mod outcomes;
 pub(crate) mod plot;
 mod report;
 mod safety;
@@ -23,6 +24,9 @@ use report::Report;
 pub(crate) use report::confusions;
 
 pub(crate) fn run(options: &Eval) -> Result<(), Error> {
+    if let Some(folder) = &options.outcomes {
+        return outcomes::run(options, folder);
+    }
     let asked = options.classifier.iter().chain(&options.compare);
     if options.labels.is_some() && !asked.into_iter().any(|name| judge::is_url(name)) {
         return Err(Error::Usage(

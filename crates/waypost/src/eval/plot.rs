@@ -192,14 +192,16 @@ fn drawn(counts: &[Vec<usize>]) -> Vec<usize> {
     labels
 }
 
-fn open(width: f64, height: f64, title: &str) -> String {
+/// The opening of a picture of this size, in pixels.
+pub(crate) fn open(width: f64, height: f64, title: &str) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\">\n<title>{}</title>{STYLE}<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n",
         escaped(title)
     )
 }
 
-fn text(svg: &mut String, x: f64, y: f64, size: f64, anchor: &str, text: &str) {
+/// A line of text at a place.
+pub(crate) fn text(svg: &mut String, x: f64, y: f64, size: f64, anchor: &str, text: &str) {
     let text = escaped(text);
     let _ = writeln!(
         svg,
@@ -207,7 +209,8 @@ fn text(svg: &mut String, x: f64, y: f64, size: f64, anchor: &str, text: &str) {
     );
 }
 
-fn cut(name: &str) -> String {
+/// A name of bounded length.
+pub(crate) fn cut(name: &str) -> String {
     if name.chars().count() <= MAX_NAME_CHARS {
         return name.to_owned();
     }

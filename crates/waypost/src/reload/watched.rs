@@ -10,6 +10,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use waypost_classify::FILE_NAME;
+use waypost_classify::outcomes::OUTCOMES_FILE;
 
 /// Tells one state of a file from another without reading it: device, inode, size, seconds and nanoseconds.
 type Stamp = (u64, u64, u64, i64, i64);
@@ -84,9 +85,11 @@ impl Watched {
     }
 }
 
-fn stamp(folder: &Path) -> Option<Stamp> {
+/// Of a trained folder's model, or of the file itself.
+fn stamp(path: &Path) -> Option<Stamp> {
     let of = |data: Metadata| (data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec());
-    std::fs::metadata(folder.join(FILE_NAME)).ok().map(of)
+    let files = [path.join(FILE_NAME), path.join(OUTCOMES_FILE), path.to_owned()];
+    files.iter().filter_map(|file| std::fs::metadata(file).ok()).find(Metadata::is_file).map(of)
 }
 
 fn parent(path: &Path) -> &Path {

@@ -7,17 +7,32 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use waypost_classify::FILE_NAME;
+use waypost_classify::{FILE_NAME, OUTCOMES_FILE};
 
 use crate::error::Error;
 
-/// Everything a trained folder may hold.
-pub(crate) const FILES: [&str; 6] =
-    [FILE_NAME, "labels.json", "metrics.json", "README.md", "reliability.svg", "confusion.svg"];
+/// What a folder is of, and so what it may hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    /// Everything it may hold, what Waypost loads first.
+    files: &'static [&'static str],
+    /// As many of the first files are only ever ours.
+    own: usize,
+}
+
+/// A classifier's.
+pub(crate) const CLASSIFIER: Kind = Kind {
+    files: &[FILE_NAME, "labels.json", "metrics.json", "README.md", "reliability.svg", "confusion.svg"],
+    own: 3,
+};
+/// Learnt outcomes'.
+pub(crate) const OUTCOMES: Kind =
+    Kind { files: &[OUTCOMES_FILE, "curve.json", "metrics.json", "README.md", "curve.svg"], own: 2 };
 
 /// A folder on its way; removed again unless it is finished.
 #[derive(Debug)]
 pub(crate) struct Folder {
+    kind: Kind,
     out: PathBuf,
     new: PathBuf,
 }
@@ -27,8 +42,8 @@ impl Folder {
     ///
     /// # Errors
     /// When something else is there, or the place cannot be written to.
-    pub(crate) fn begin(out: &Path) -> Result<Self, Error> {
-        check_free(out)?;
+    pub(crate) fn begin(out: &Path, kind: Kind) -> Result<Self, Error> {
+        check_free(out, kind)?;
         // A link keeps pointing at what is replaced.
         let out = fs::canonicalize(out).or_else(|_| std::path::absolute(out)).map_err(at(out))?;
         let (Some(parent), Some(name)) = (out.parent(), out.file_name()) else {
@@ -40,7 +55,7 @@ impl Folder {
         fs::create_dir_all(parent).map_err(at(parent))?;
         let new = parent.join(format!(".{}.new-{}", name.to_string_lossy(), std::process::id()));
         fs::create_dir(&new).map_err(at(&new))?;
-        Ok(Self { out, new })
+        Ok(Self { kind, out, new })
     }
 
     /// The folder's own name.
@@ -48,7 +63,7 @@ impl Folder {
         self.out.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Writes one of [`FILES`].
+    /// Writes one of the files of its kind.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let path = self.new.join(name);
         let mut file = fs::File::create(&path).map_err(at(&path))?;
@@ -57,7 +72,7 @@ impl Folder {
 
     /// Puts the folder in its place.
     pub(crate) fn finish(self) -> Result<(), Error> {
-        check_free(&self.out)?;
+        check_free(&self.out, self.kind)?;
         if !self.out.exists() {
             return fs::rename(&self.new, &self.out).map_err(at(&self.out));
         }
@@ -80,7 +95,7 @@ impl Drop for Folder {
 }
 
 /// Nothing there, an empty folder, or a folder of our own files.
-fn check_free(out: &Path) -> Result<(), Error> {
+fn check_free(out: &Path, kind: Kind) -> Result<(), Error> {
     let refuse = |why: String| Err(Error::Usage(format!("{} {why}; choose another --out", out.display())));
     if !out.exists() {
         return Ok(());
@@ -93,12 +108,12 @@ fn check_free(out: &Path) -> Result<(), Error> {
         names.push(entry.map_err(at(out))?.file_name().to_string_lossy().into_owned());
     }
     names.sort_unstable();
-    if let Some(other) = names.iter().find(|name| !FILES.contains(&name.as_str())) {
+    if let Some(other) = names.iter().find(|name| !kind.files.contains(&name.as_str())) {
         return refuse(format!("holds {other}, which `waypost train` did not write"));
     }
-    // A folder of a README alone may be anybody's; labels and figures are ours, even where the model was lost.
-    if !names.is_empty() && !names.iter().any(|name| FILES[..3].contains(&name.as_str())) {
-        return refuse(format!("is no trained folder: it holds no {FILE_NAME}"));
+    // A folder of a README alone may be anybody's; other files are ours, even where the model was lost.
+    if !names.is_empty() && !names.iter().any(|name| kind.files[..kind.own].contains(&name.as_str())) {
+        return refuse(format!("is no trained folder: it holds no {}", kind.files[0]));
     }
     Ok(())
 }
@@ -113,7 +128,7 @@ mod tests {
     use super::*;
 
     fn write(out: &Path, text: &str) -> Result<(), Error> {
-        let folder = Folder::begin(out)?;
+        let folder = Folder::begin(out, CLASSIFIER)?;
         folder.write(FILE_NAME, text.as_bytes())?;
         folder.finish()
     }
@@ -141,7 +156,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let out = home.path().join("mine");
         write(&out, "one").unwrap();
-        let folder = Folder::begin(&out).unwrap();
+        let folder = Folder::begin(&out, CLASSIFIER).unwrap();
         folder.write(FILE_NAME, b"half").unwrap();
         drop(folder);
         assert_eq!(fs::read_to_string(out.join(FILE_NAME)).unwrap(), "one");

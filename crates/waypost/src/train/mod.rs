@@ -4,14 +4,17 @@
 //! and seed give the same bytes, whatever the machine is called or the clock says. Called by `main`.
 
 mod card;
-mod checks;
+pub(crate) mod checks;
 mod folder;
+mod outcomes;
+mod outcomes_card;
 mod progress;
 mod rows;
 mod split;
 mod thresholds;
 
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 
@@ -44,10 +47,18 @@ const MIN_GATED: usize = 500;
 const MAX_LABELS_AT_ONCE: usize = 250;
 
 pub(crate) fn run(options: &Train) -> Result<(), Error> {
+    match (&options.data, &options.outcomes) {
+        (Some(data), _) => classifier(options, data),
+        (None, Some(file)) => outcomes::run(options, file),
+        (None, None) => Err(Error::Internal("neither --data nor --outcomes".to_owned())),
+    }
+}
+
+fn classifier(options: &Train, file: &Path) -> Result<(), Error> {
     let progress = Progress::start();
-    let folder = Folder::begin(&options.out)?;
-    let table = rows::read(options, &progress)?;
-    let data = Data::of(&table.rows, &options.data)?;
+    let folder = Folder::begin(&options.out, folder::CLASSIFIER)?;
+    let table = rows::read(options, file, &progress)?;
+    let data = Data::of(&table.rows, file)?;
     let split = split::split(data.split_rows(), options.seed);
     let warnings = data.warnings(&split);
     warnings.iter().for_each(|warning| progress.note(&format!("warning: {warning}")));
@@ -77,7 +88,7 @@ pub(crate) fn run(options: &Train) -> Result<(), Error> {
     let outcomes = judge(&gates);
     let findings = Findings {
         name: options.name.clone().unwrap_or_else(|| folder.name()),
-        file: options.data.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        file: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         rows: table.rows.len(),
         skipped: table.left_out.rows,
         names: &data.names,

@@ -23,8 +23,8 @@ const MAX_LABELS: usize = 2000;
 const SOURCE_FIELD: &str = "source";
 
 /// The rows of the file the user named.
-pub(crate) fn read(options: &Train, progress: &Progress) -> Result<Table, Error> {
-    progress.phase(format!("reading {}", options.data.display()), 0);
+pub(crate) fn read(options: &Train, file: &Path, progress: &Progress) -> Result<Table, Error> {
+    progress.phase(format!("reading {}", file.display()), 0);
     let mut table = Table::default();
     let fields = Fields {
         text: &options.text_field,
@@ -32,7 +32,7 @@ pub(crate) fn read(options: &Train, progress: &Progress) -> Result<Table, Error>
         source: Some(options.source_field.as_deref().unwrap_or(SOURCE_FIELD)),
         source_is_wanted: options.source_field.is_some(),
     };
-    table.read(&options.data, fields)?;
+    table.read(file, fields)?;
     let left_out = table.left_out.shown();
     if !left_out.is_empty() {
         progress.note(left_out.trim_end());

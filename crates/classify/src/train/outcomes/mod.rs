@@ -106,6 +106,11 @@ impl Read {
             if encoder { super::encode(engine, texts, BRANCH, threads, progress)? } else { Vec::new() };
         Ok(Self { traits, features, encodings })
     }
+
+    /// What the encoder made of a prompt; `None` if it was not asked.
+    pub fn encoding(&self, at: usize) -> Option<&Encoding> {
+        self.encodings.get(at)
+    }
 }
 
 /// What was learnt, with what it took.

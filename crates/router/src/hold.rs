@@ -1,0 +1,40 @@
+//! `Retry-After`: how long an endpoint asks to be left alone. Pure but for the clock that dates are held against. Called
+//! by whoever sends a request to a model.
+
+use http::{HeaderMap, header};
+use std::time::SystemTime;
+use waypost_picker::Failure;
+
+/// The pause that an answer asks for, in seconds or as a date; `None` when it asks for none.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Failure> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let for_ms = match value.parse::<u64>() {
+        Ok(seconds) => seconds.saturating_mul(1000),
+        Err(_) => {
+            let date = httpdate::parse_http_date(value).ok()?;
+            date.duration_since(SystemTime::now()).map_or(0, |wait| wait.as_millis() as u64)
+        }
+    };
+    Some(Failure::Hold { for_ms })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn retry_after_in_both_forms() {
+        let hold = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, value.parse().unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(hold("7"), Some(Failure::Hold { for_ms: 7000 }));
+        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(30));
+        let Some(Failure::Hold { for_ms }) = hold(&date) else { panic!() };
+        assert!((28_000..=30_000).contains(&for_ms));
+        assert_eq!(hold("soon"), None);
+    }
+}
