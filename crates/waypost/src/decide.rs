@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
-use waypost_config::PolicyIndex;
+use waypost_config::{Classifier, Policy, PolicyIndex};
 use waypost_router::{Ask, Brain, Context, Decision, Via};
 use waypost_wire::{ApiError, Code, RequestView};
 
@@ -56,9 +56,7 @@ pub(crate) fn run(options: &Decide) -> Result<(), Error> {
 async fn stream(brain: &Arc<Brain>, policy: Option<PolicyIndex>) -> Result<(), Error> {
     let mut lines = read_lines()?;
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock());
-    // A conversation's requests are decided one after the other, as they would be in life.
-    let sticky = brain.snapshot().policies.iter().any(|policy| policy.sticky.is_some());
-    let at_once = if sticky { 1 } else { AT_ONCE };
+    let at_once = if remembers(brain, policy) { 1 } else { AT_ONCE };
     let mut under_way: VecDeque<JoinHandle<Told>> = VecDeque::new();
     let (mut ended, mut bad) = (false, 0);
     loop {
@@ -92,6 +90,20 @@ async fn first(under_way: &mut VecDeque<JoinHandle<Told>>) -> Option<Result<Told
     let done = under_way.front_mut()?.await;
     under_way.pop_front();
     Some(done.map_err(|error| Error::Internal(format!("deciding broke: {error}"))))
+}
+
+/// Whether a policy that may decide remembers conversations: then their requests are decided one after the other, as
+/// they would be in life.
+fn remembers(brain: &Brain, policy: Option<PolicyIndex>) -> bool {
+    let policies = &brain.snapshot().policies;
+    let sticky = |policy: &Policy| policy.sticky.is_some();
+    match policy.map(|policy| &policies[policy]) {
+        None => policies.iter().any(sticky),
+        Some(Policy { classifier: Classifier::Split(split), .. }) => {
+            split.arms.iter().any(|(arm, _)| sticky(&policies[*arm]))
+        }
+        Some(policy) => sticky(policy),
+    }
 }
 
 /// Standard input line by line, read by a thread of its own: it cannot be waited for in any other way.

@@ -1,6 +1,49 @@
-//! stub
-use crate::cli::ImportFrom;
+//! `waypost import`: another router's configuration as one of Waypost's.
+//!
+//! Never replaces a file unasked, and never drops a setting in silence. Called by `main`.
+
+mod node;
+mod v2;
+mod write;
+
+use crate::cli::{ImportFrom, NvidiaV2};
 use crate::error::Error;
-pub(crate) fn run(_: &ImportFrom) -> Result<(), Error> {
-    Ok(())
+use crate::print;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+pub(crate) fn run(from: &ImportFrom) -> Result<(), Error> {
+    let ImportFrom::NvidiaV2(options) = from;
+    let text = waypost_config::read_file(&options.file)?;
+    let read =
+        v2::read(&text).map_err(|problem| Error::Data(format!("{}: {problem}", options.file.display())))?;
+    for note in &read.notes {
+        writeln!(std::io::stderr(), "note: {note}")?;
+    }
+    let config = write::config(&read, options.network.as_deref());
+    match &options.out {
+        None => print(&config),
+        Some(path) => save(path, &config, options),
+    }
+}
+
+fn save(path: &Path, config: &str, options: &NvidiaV2) -> Result<(), Error> {
+    let mut open = OpenOptions::new();
+    match options.force {
+        true => open.write(true).create(true).truncate(true),
+        false => open.write(true).create_new(true),
+    };
+    let written = open.open(path).and_then(|mut file| file.write_all(config.as_bytes()));
+    match written {
+        Ok(()) => print(&format!(
+            "{} written; see what it says:  waypost check {}\n",
+            path.display(),
+            path.display()
+        )),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(Error::Usage(format!("{} is there already; --force replaces it", path.display())))
+        }
+        Err(source) => Err(Error::File { path: path.to_owned(), source }),
+    }
 }
