@@ -10,22 +10,25 @@ use serde::{Deserialize, Serialize};
 pub enum Part {
     /// The table by domain, task and difficulty.
     Table,
+    /// A linear model over what the built-in classifiers say, and over cues.
+    Cues,
     /// A linear model over the n-grams and embeddings of tier 0.
     Ngram,
-    /// A linear model over the encoder's output.
-    Encoder,
-    /// The nearest known prompts by the encoder's embedding.
+    /// Known prompts that resemble this one by the encoder's embedding.
     Neighbours,
+    /// A linear model over what the built-in classifiers say, and over the encoder's output.
+    Encoder,
 }
 
 impl Part {
     /// All of them, in the order in which training tries them.
-    pub const ALL: [Self; 4] = [Self::Table, Self::Neighbours, Self::Ngram, Self::Encoder];
+    pub const ALL: [Self; 5] = [Self::Table, Self::Cues, Self::Ngram, Self::Neighbours, Self::Encoder];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Table => "table",
+            Self::Cues => "cues",
             Self::Ngram => "n-grams",
             Self::Encoder => "encoder",
             Self::Neighbours => "neighbours",
@@ -43,6 +46,8 @@ impl Part {
 pub struct Blend {
     /// Of [`Part::Table`].
     pub table: f32,
+    /// Of [`Part::Cues`].
+    pub cues: f32,
     /// Of [`Part::Ngram`].
     pub ngram: f32,
     /// Of [`Part::Encoder`].
@@ -56,6 +61,7 @@ impl Blend {
     pub fn weight(&self, part: Part) -> f32 {
         match part {
             Part::Table => self.table,
+            Part::Cues => self.cues,
             Part::Ngram => self.ngram,
             Part::Encoder => self.encoder,
             Part::Neighbours => self.neighbours,
@@ -67,6 +73,7 @@ impl Blend {
     pub fn with(mut self, part: Part, weight: f32) -> Self {
         match part {
             Part::Table => self.table = weight,
+            Part::Cues => self.cues = weight,
             Part::Ngram => self.ngram = weight,
             Part::Encoder => self.encoder = weight,
             Part::Neighbours => self.neighbours = weight,

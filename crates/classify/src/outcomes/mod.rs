@@ -5,14 +5,18 @@
 //! the same bits. Knows neither prices nor rules; whoever decides brings those. Called by the router and the command line.
 
 pub(crate) mod blend;
-mod file;
+pub(crate) mod file;
+pub(crate) mod linear;
 pub(crate) mod neighbours;
 mod signals;
+mod stem;
 pub(crate) mod table;
 
 pub use blend::{Blend, Part, Parts};
 pub use signals::Signals;
+pub use stem::stem;
 
+pub(crate) use linear::Linear;
 pub(crate) use neighbours::Neighbours;
 pub(crate) use signals::Traits;
 pub(crate) use table::Table;
@@ -20,7 +24,6 @@ pub(crate) use table::Table;
 use std::sync::Arc;
 
 use crate::encoder::{Branch, Encoding};
-use crate::encoder_head::EncoderHead;
 use crate::engine::{Engine, Reading};
 use crate::head::LinearHead;
 use crate::prompt::Prompt;
@@ -60,8 +63,9 @@ pub struct OutcomeModel {
     models: Vec<Arc<str>>,
     means: Vec<f32>,
     table: Table,
-    linear: Option<LinearHead>,
-    encoder: Option<EncoderHead>,
+    cues: Option<Linear>,
+    ngram: Option<LinearHead>,
+    encoder: Option<Linear>,
     neighbours: Option<Neighbours>,
     parts: Parts,
     tokens: Option<Amount>,
@@ -105,14 +109,19 @@ impl OutcomeModel {
         &self.advice
     }
 
-    /// What tier 0 sees of a prompt, in one pass.
+    /// What tier 0 sees of a prompt, in one pass; in two where it offers answers to choose from (see [`stem`]).
     pub fn signals(&self, engine: &Engine, prompt: &Prompt<'_>) -> Signals {
-        engine.read(prompt, |reading| self.signals_of(engine, &reading))
+        let question = stem(prompt.focus);
+        if question.len() == prompt.focus.len() {
+            return engine.read(prompt, |reading| self.signals_of(Traits::of(engine, &reading), &reading));
+        }
+        let about = Prompt { focus: question, context: prompt.context };
+        let traits = engine.read(&about, |reading| Traits::of(engine, &reading));
+        engine.read(prompt, |reading| self.signals_of(traits, &reading))
     }
 
-    /// The same for a prompt that is being read anyway.
-    pub fn signals_of(&self, engine: &Engine, reading: &Reading<'_>) -> Signals {
-        let linear = self.linear.as_ref().map_or_else(Vec::new, |head| {
+    fn signals_of(&self, traits: Traits, reading: &Reading<'_>) -> Signals {
+        let ngram = self.ngram.as_ref().map_or_else(Vec::new, |head| {
             let mut scores = head.logits(reading.focus).0;
             if let Some((context, weight)) = reading.context {
                 let earlier = head.logits(context).0;
@@ -120,11 +129,11 @@ impl OutcomeModel {
             }
             scores
         });
-        Signals { traits: Traits::of(engine, reading), linear }
+        Signals { traits, ngram }
     }
 
-    /// What to expect of each model, in the order of [`OutcomeModel::models`]. An `encoding` of the same prompt's focus
-    /// sharpens it where it is of [`OutcomeModel::branch`]; another is as good as none.
+    /// What to expect of each model, in the order of [`OutcomeModel::models`]. An `encoding` of the [`stem`] of the
+    /// same prompt's focus sharpens it where it is of [`OutcomeModel::branch`]; one of another branch is as good as none.
     pub fn expect(&self, signals: &Signals, encoding: Option<&Encoding>) -> Vec<Expected> {
         let quality = self.quality(signals, encoding);
         let tokens = self.tokens.as_ref().map(|amount| amount.of(&signals.traits));
@@ -153,16 +162,20 @@ impl OutcomeModel {
                 quality.iter_mut().zip(moves()).for_each(|(quality, by)| *quality += weight * by);
             }
         };
-        add(Part::Table, &|| self.table.of(&signals.traits));
-        if self.linear.is_some() {
-            add(Part::Ngram, &|| signals.linear.clone());
+        let traits = &signals.traits;
+        add(Part::Table, &|| self.table.of(traits));
+        if let Some(linear) = &self.cues {
+            add(Part::Cues, &|| linear.of(&traits.inputs().0));
+        }
+        if self.ngram.is_some() {
+            add(Part::Ngram, &|| signals.ngram.clone());
         }
         if let Some(encoding) = encoding {
-            if let Some(head) = &self.encoder {
-                add(Part::Encoder, &|| head.logits(encoding));
-            }
             if let Some(neighbours) = &self.neighbours {
                 add(Part::Neighbours, &|| neighbours.of(&encoding.embedding()));
+            }
+            if let Some(linear) = &self.encoder {
+                add(Part::Encoder, &|| linear.of(&traits.inputs_with(encoding).0));
             }
         }
         into_range(&mut quality);

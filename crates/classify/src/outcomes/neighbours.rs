@@ -1,20 +1,21 @@
-//! The nearest known prompts by embedding, and how the models did on them beyond what the table says.
+//! Known prompts by embedding, and how each pulls the models' expectations for prompts that resemble it.
 //!
-//! Bounded: at most [`MAX_NEIGHBOURS`] prompts are kept, as int8. Pure arithmetic, well below a millisecond per thousand.
-//! Called by `outcomes`; training fills it.
+//! Kernel ridge regression, k = exp(-g (1 - cosine)), over embeddings less what all prompts have in common: a soft vote of
+//! the neighbours, weighed so that it fits best. Bounded: at most [`MAX_NEIGHBOURS`] prompts are kept, as int8. Pure
+//! arithmetic. Called by `outcomes`; training finds the pulls.
 
 use bytes::Bytes;
 
 use crate::encoder::HIDDEN;
 
 /// Most prompts kept.
-pub(crate) const MAX_NEIGHBOURS: usize = 16_384;
-/// An outcome that is not known.
-pub(crate) const UNKNOWN: i8 = i8::MIN;
-/// Nearest prompts that are asked.
-const ASKED: usize = 100;
+pub(crate) const MAX_NEIGHBOURS: usize = 10_000;
+/// How fast likeness fades with distance.
+const FADING: f32 = 2.0;
 /// Largest value of a quantised number.
 const FULL: f32 = 127.0;
+/// The largest of the 384 numbers of a unit vector is far below a half.
+const STRETCH: f32 = 2.0;
 
 /// See the module.
 #[derive(Debug)]
@@ -24,70 +25,59 @@ pub(crate) struct Neighbours {
     pub(crate) centre: Vec<f32>,
     /// A row of [`HIDDEN`] int8 numbers for each prompt: its direction from the centre.
     pub(crate) rows: Bytes,
-    /// A row of one int8 number per model for each prompt, 127 for one whole, or [`UNKNOWN`].
-    pub(crate) outcomes: Bytes,
-    /// Similarities are divided by this before they weigh.
-    pub(crate) temperature: f32,
-    /// Weight of "nothing is known", on the scale of one very near neighbour.
-    pub(crate) prior: f32,
+    /// A row of one number per model for each prompt.
+    pub(crate) pulls: Vec<f32>,
 }
 
 /// The direction of an embedding from the centre, as int8.
 pub(crate) fn direction(embedding: &[f32], centre: &[f32]) -> [i8; HIDDEN] {
     let from = |at: usize| embedding[at] - centre[at];
     let norm = (0..HIDDEN).map(|at| from(at) * from(at)).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-    // The largest of 384 numbers of a unit vector is far below a half, so the scale is doubled.
-    std::array::from_fn(|at| (from(at) / norm * 2.0 * FULL).round().clamp(-FULL, FULL) as i8)
+    std::array::from_fn(|at| (from(at) / norm * STRETCH * FULL).round().clamp(-FULL, FULL) as i8)
+}
+
+/// How alike two directions are, from the sum of their products: 1 for the same.
+pub(crate) fn likeness(product: f32) -> f32 {
+    let cosine = product / (STRETCH * STRETCH * FULL * FULL);
+    (-FADING * (1.0 - cosine)).exp()
 }
 
 impl Neighbours {
-    /// How far each model is from what the table says, by what it did on the nearest prompts.
+    /// How far each model is from its mean, by what it did on prompts like this one.
     pub(crate) fn of(&self, embedding: &[f32]) -> Vec<f32> {
-        let wanted = direction(embedding, &self.centre);
-        // `Bytes` knows only u8; the sum of products is taken over the same bits.
-        let similar = self.rows.chunks_exact(HIDDEN).map(|row| dot(&wanted, row));
-        let mut similar: Vec<(f32, u32)> = similar.zip(0..).collect();
-        keep_nearest(&mut similar);
-        let row = |at: u32| {
-            self.outcomes[at as usize * self.models..][..self.models].iter().map(|&byte| byte as i8)
-        };
-        vote(&similar, self.models, self.temperature, self.prior, row)
-    }
-}
-
-/// The cosine of two directions.
-fn dot(a: &[i8; HIDDEN], b: &[u8]) -> f32 {
-    let sum: i32 = a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b as i8)).sum();
-    sum as f32 / (4.0 * FULL * FULL)
-}
-
-/// Leaves the [`ASKED`] most similar, the most similar first; the earlier on ties.
-fn keep_nearest(similar: &mut Vec<(f32, u32)>) {
-    let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-    if similar.len() > ASKED {
-        similar.select_nth_unstable_by(ASKED - 1, order);
-        similar.truncate(ASKED);
-    }
-    similar.sort_unstable_by(order);
-}
-
-/// The weighted mean of the neighbours' outcomes, with `prior` for "nothing known".
-fn vote<R: Iterator<Item = i8>>(
-    similar: &[(f32, u32)],
-    models: usize,
-    temperature: f32,
-    prior: f32,
-    row: impl Fn(u32) -> R,
-) -> Vec<f32> {
-    let (mut sums, mut weights) = (vec![0.0_f32; models], vec![prior; models]);
-    for &(similarity, at) in similar {
-        let weight = ((similarity - 1.0) / temperature).exp();
-        for ((sum, total), outcome) in sums.iter_mut().zip(&mut weights).zip(row(at)) {
-            if outcome != UNKNOWN {
-                *sum += weight * f32::from(outcome) / FULL;
-                *total += weight;
-            }
+        let wanted = direction(embedding, &self.centre).map(i16::from);
+        let mut out = vec![0.0_f32; self.models];
+        for (row, pulls) in self.rows.chunks_exact(HIDDEN).zip(self.pulls.chunks_exact(self.models)) {
+            let like = likeness(product(&wanted, row) as f32);
+            out.iter_mut().zip(pulls).for_each(|(out, pull)| *out += like * pull);
         }
+        out
     }
-    sums.iter().zip(weights).map(|(sum, weight)| sum / weight.max(f32::MIN_POSITIVE)).collect()
+}
+
+/// `Bytes` knows only u8; the products are of the same bits as i8, and fit sixteen.
+fn product(a: &[i16; HIDDEN], b: &[u8]) -> i32 {
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a * i16::from(b as i8))).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_like_pull_and_the_unlike_hardly_do() {
+        let at =
+            |axis: usize| -> Vec<f32> { (0..HIDDEN).map(|i| if i == axis { 0.3 } else { 0.0 }).collect() };
+        let centre = vec![0.0; HIDDEN];
+        // Spread over several numbers, so that none is cut off.
+        let spread = |from: usize| -> Vec<f32> {
+            (0..HIDDEN).map(|i| if (from..from + 64).contains(&i) { 1.0 } else { 0.0 }).collect()
+        };
+        let rows: Vec<u8> =
+            [0, 100].iter().flat_map(|&from| direction(&spread(from), &centre).map(|v| v as u8)).collect();
+        let known = Neighbours { models: 2, centre, rows: rows.into(), pulls: vec![1.0, 0.0, 0.0, 1.0] };
+        let said = known.of(&spread(0));
+        assert!((said[0] - 1.0).abs() < 0.02 && (said[1] - (-FADING).exp()).abs() < 0.01, "{said:?}");
+        assert!(known.of(&at(300)).iter().all(|pull| (pull - (-FADING).exp()).abs() < 1e-3));
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde_json::json;
 use waypost_classify::encoder::Session;
-use waypost_classify::outcomes::Expected;
+use waypost_classify::outcomes::{Expected, stem};
 use waypost_classify::{Engine, OUTCOMES_FILE, OutcomeModel, Prompt};
 
 use super::note;
@@ -56,7 +56,11 @@ pub(super) fn run(options: &Eval, folder: &Path) -> Result<(), Error> {
         note(&format!("{others} models of the data are not among the folder's and count for nothing\n"));
     }
     if rows.len() < sheet.prompts.len() {
-        note(&format!("{} of {} prompts have every outcome and are judged by\n", rows.len(), sheet.prompts.len()));
+        note(&format!(
+            "{} of {} prompts have every outcome and are judged by\n",
+            rows.len(),
+            sheet.prompts.len()
+        ));
     }
     let tier0 = decide(&engine, &model, asked, &rows, false)?;
     let tier1 = model.branch().map(|_| decide(&engine, &model, asked, &rows, true)).transpose()?;
@@ -69,7 +73,8 @@ pub(super) fn run(options: &Eval, folder: &Path) -> Result<(), Error> {
             .map_err(|source| Error::File { path, source })?;
     }
     if options.json {
-        let shown = |tier: &Tier| json!({"measured": tier.measured, "p50_us": tier.p50_us, "p99_us": tier.p99_us});
+        let shown =
+            |tier: &Tier| json!({"measured": tier.measured, "p50_us": tier.p50_us, "p99_us": tier.p99_us});
         let object = json!({
             "n": rows.len(), "skipped": sheet.left_out.rows, "advice": model.advice(), "parts": model.parts(),
             "tier0": shown(&tier0), "tier1": tier1.as_ref().map(shown),
@@ -80,7 +85,10 @@ pub(super) fn run(options: &Eval, folder: &Path) -> Result<(), Error> {
     for (name, tier) in [("without the encoder", Some(&tier0)), ("with the encoder", tier1.as_ref())] {
         if let Some(Tier { measured, p50_us, p99_us }) = tier {
             let count = measured.n;
-            out += &format!("{count} prompts, {name}; a decision takes {p50_us:.0} us (p99 {p99_us:.0})\n\n{}\n", shown(measured));
+            out += &format!(
+                "{count} prompts, {name}; a decision takes {p50_us:.0} us (p99 {p99_us:.0})\n\n{}\n",
+                shown(measured)
+            );
         }
     }
     crate::print(&out)
@@ -94,7 +102,13 @@ fn open(folder: &Path, engine: &Engine) -> Result<OutcomeModel, Error> {
     Ok(OutcomeModel::open(&shown, &Bytes::from(bytes), engine.encoder().fingerprint())?)
 }
 
-fn decide(engine: &Engine, model: &OutcomeModel, asked: Asked<'_>, rows: &[usize], encoder: bool) -> Result<Tier, Error> {
+fn decide(
+    engine: &Engine,
+    model: &OutcomeModel,
+    asked: Asked<'_>,
+    rows: &[usize],
+    encoder: bool,
+) -> Result<Tier, Error> {
     let branch = model.branch().filter(|_| encoder);
     let mut session = branch.map(|_| Session::new(engine.encoder().clone())).transpose()?;
     let mut micros: Vec<f64> = Vec::with_capacity(rows.len());
@@ -103,7 +117,7 @@ fn decide(engine: &Engine, model: &OutcomeModel, asked: Asked<'_>, rows: &[usize
         let begun = Instant::now();
         let signals = model.signals(engine, &prompt);
         let encoding = match (branch, &mut session) {
-            (Some(branch), Some(session)) => Some(session.encode(prompt.focus, branch)?),
+            (Some(branch), Some(session)) => Some(session.encode(stem(prompt.focus), branch)?),
             _ => None,
         };
         let expected = model.expect(&signals, encoding.as_ref());

@@ -59,7 +59,8 @@ impl Curve {
     pub(crate) fn of(judged: &Judged, lambdas: &[f64], resamples: &[Vec<u32>]) -> Self {
         let followed: Vec<Vec<(f64, f64)>> =
             lambdas.iter().map(|&lambda| judged.follow(&judged.at_lambda(lambda))).collect();
-        let singles: Vec<Vec<(f64, f64)>> = (0..judged.models.len()).map(|model| judged.single(model)).collect();
+        let singles: Vec<Vec<(f64, f64)>> =
+            (0..judged.models.len()).map(|model| judged.single(model)).collect();
         let ends = |counts: Option<&[u32]>| -> Vec<(f64, f64)> {
             singles.iter().map(|single| mean(single, counts)).map(|(quality, cost)| (cost, quality)).collect()
         };
@@ -96,7 +97,8 @@ fn area(points: &[(f64, f64)], ends: &[(f64, f64)]) -> f64 {
         return hull.last().map_or(0.0, |point| point.1);
     }
     let at = |cost: f64| quality_at(&hull, cost);
-    let mut costs: Vec<f64> = hull.iter().map(|point| point.0).filter(|cost| (low..=high).contains(cost)).collect();
+    let mut costs: Vec<f64> =
+        hull.iter().map(|point| point.0).filter(|cost| (low..=high).contains(cost)).collect();
     costs.extend([low, high]);
     costs.sort_unstable_by(f64::total_cmp);
     let pieces = costs.windows(2).map(|pair| (pair[1] - pair[0]) * (at(pair[0]) + at(pair[1])) / 2.0);
@@ -127,7 +129,9 @@ fn upper_hull(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
 fn quality_at(hull: &[(f64, f64)], cost: f64) -> f64 {
     let above = hull.iter().position(|point| point.0 > cost);
     match above {
-        Some(0) | None => hull.last().filter(|_| above.is_none()).or(hull.first()).map_or(0.0, |point| point.1),
+        Some(0) | None => {
+            hull.last().filter(|_| above.is_none()).or(hull.first()).map_or(0.0, |point| point.1)
+        }
         Some(at) => {
             let (a, b) = (hull[at - 1], hull[at]);
             a.1 + (b.1 - a.1) * (cost - a.0) / (b.0 - a.0)

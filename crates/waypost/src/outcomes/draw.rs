@@ -81,7 +81,8 @@ fn axes(svg: &mut String, x: &Scale, y: &Scale, measured: &Measured) {
             MARGIN + WIDTH
         );
         let cost = x.value(px);
-        let cost = if measured.cost_unit.starts_with("USD") { format!("{cost:.5}") } else { format!("{cost:.2}") };
+        let cost =
+            if measured.cost_unit.starts_with("USD") { format!("{cost:.5}") } else { format!("{cost:.2}") };
         plot::text(svg, px, bottom + 16.0, 11.0, "middle", &cost);
         plot::text(svg, MARGIN - 6.0, py + 4.0, 11.0, "end", &format!("{:.3}", y.value(py)));
     }

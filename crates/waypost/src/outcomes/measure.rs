@@ -94,7 +94,8 @@ impl Judged {
     /// The model that is best by `score` of a prompt and a model, the first on ties.
     pub(crate) fn choose(&self, score: impl Fn(usize, usize) -> f64) -> Vec<usize> {
         let best = |at: usize| {
-            (1..self.models.len()).fold(0, |best, model| if score(at, model) > score(at, best) { model } else { best })
+            (1..self.models.len())
+                .fold(0, |best, model| if score(at, model) > score(at, best) { model } else { best })
         };
         (0..self.len()).map(best).collect()
     }
@@ -126,7 +127,8 @@ impl Judged {
     /// Quality and cost of each prompt under some choices.
     pub(crate) fn follow(&self, choices: &[usize]) -> Vec<(f64, f64)> {
         let m = self.models.len();
-        let each = |(at, model): (usize, &usize)| (f64::from(self.truth[at * m + model]), self.cost[at * m + model]);
+        let each =
+            |(at, model): (usize, &usize)| (f64::from(self.truth[at * m + model]), self.cost[at * m + model]);
         choices.iter().enumerate().map(each).collect()
     }
 
@@ -138,7 +140,9 @@ impl Judged {
         let m = self.models.len();
         let most = self.cost.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         // Costs only break ties of quality.
-        self.follow(&self.choose(|at, model| f64::from(self.truth[at * m + model]) - 1e-7 * self.cost[at * m + model] / most))
+        self.follow(&self.choose(|at, model| {
+            f64::from(self.truth[at * m + model]) - 1e-7 * self.cost[at * m + model] / most
+        }))
     }
 
     fn way(name: String, followed: &[(f64, f64)]) -> Way {
@@ -155,7 +159,8 @@ impl Judged {
         };
         let [gain, saving] = intervals(compared, resamples);
         let n = self.len().max(1) as f64;
-        let shares = (0..self.models.len()).map(|model| choices.iter().filter(|c| **c == model).count() as f64 / n);
+        let shares =
+            (0..self.models.len()).map(|model| choices.iter().filter(|c| **c == model).count() as f64 / n);
         Rule { name, quality, cost, gain, saving, shares: shares.collect() }
     }
 
@@ -195,7 +200,11 @@ impl Judged {
         Measured {
             n: self.len(),
             best_single: self.models[self.best_single].clone(),
-            cost_unit: if self.in_usd { "USD a request" } else { "share of prompts for the best single model" },
+            cost_unit: if self.in_usd {
+                "USD a request"
+            } else {
+                "share of prompts for the best single model"
+            },
             singles: self.models.iter().zip(&singles).map(|(name, s)| Self::way(name.clone(), s)).collect(),
             random: Self::way("random".to_owned(), &random),
             oracle: Self::way("oracle".to_owned(), &self.oracle()),

@@ -23,7 +23,8 @@ pub(crate) struct Pair {
 /// `None` unless there are two models, one of them better.
 pub(crate) fn measure(judged: &Judged, resamples: &[Vec<u32>]) -> Option<Pair> {
     let [first, second] = &judged.models[..] else { return None };
-    let means = [0, 1].map(|model| judged.single(model).iter().map(|q| q.0).sum::<f64>() / judged.len() as f64);
+    let means =
+        [0, 1].map(|model| judged.single(model).iter().map(|q| q.0).sum::<f64>() / judged.len() as f64);
     let strong = usize::from(means[1] > means[0]);
     let weak = 1 - strong;
     if judged.len() == 0 || means[strong] <= means[weak] {

@@ -58,7 +58,10 @@ pub(crate) fn for_models(
     let mut known = given.to_vec();
     for (name, _) in given {
         if !models.contains(name) {
-            return Err(Error::Usage(format!("--price names '{name}'; the models are {}", models.join(", "))));
+            return Err(Error::Usage(format!(
+                "--price names '{name}'; the models are {}",
+                models.join(", ")
+            )));
         }
     }
     if let Some(file) = config {

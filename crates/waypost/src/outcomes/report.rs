@@ -56,7 +56,7 @@ pub(crate) fn summary(measured: &Measured, how: &str) -> String {
 }
 
 /// A Markdown table of all ways to choose.
-pub(crate) fn rule_table(measured: &Measured) -> String {
+fn rule_table(measured: &Measured) -> String {
     let mut out = format!(
         "| always, or by rule | quality | {} | to the best single model: quality, points | cost saved |\n|---|---|---|---|---|\n",
         measured.cost_unit
@@ -70,7 +70,8 @@ pub(crate) fn rule_table(measured: &Measured) -> String {
         plain(&mut out, single, &format!("always {name}{best}"));
     }
     plain(&mut out, &measured.random, "random");
-    let rules = std::iter::once(&measured.best_quality).chain(&measured.tolerances).chain(&measured.equal_quality);
+    let rules =
+        std::iter::once(&measured.best_quality).chain(&measured.tolerances).chain(&measured.equal_quality);
     for rule in rules {
         let Rule { name, quality, cost, gain, saving, .. } = rule;
         let _ = writeln!(

@@ -90,7 +90,9 @@ impl Sheet {
     pub(crate) fn outcomes(&self, models: &[String]) -> Result<(Outcomes, Vec<usize>), String> {
         let place = |name: &String| {
             let here = || self.models().into_keys().collect::<Vec<_>>().join(", ");
-            self.known_models.get(name).ok_or_else(|| format!("no row of model '{name}'; there are {}", here()))
+            self.known_models
+                .get(name)
+                .ok_or_else(|| format!("no row of model '{name}'; there are {}", here()))
         };
         let mut column = vec![None; self.models.len()];
         for (at, name) in models.iter().enumerate() {
@@ -112,13 +114,15 @@ impl Sheet {
         let of_asked = |values: &[f32]| -> Vec<f32> {
             prompts.iter().flat_map(|prompt| values[prompt * width..][..width].iter().copied()).collect()
         };
-        let some = |values: &[f32]| if values.iter().all(|v| v.is_nan()) { Vec::new() } else { of_asked(values) };
+        let some =
+            |values: &[f32]| if values.iter().all(|v| v.is_nan()) { Vec::new() } else { of_asked(values) };
         let outcomes = Outcomes {
             models: models.to_vec(),
             quality: of_asked(&quality),
             tokens: some(&tokens),
             latency_ms: some(&latency_ms),
             groups: checks::groups(prompts.iter().map(|&prompt| self.prompts[prompt].as_str())),
+            sources: self.numbered_sources(&prompts),
         };
         Ok((outcomes, prompts))
     }
@@ -136,9 +140,24 @@ impl Sheet {
         match chosen.len() {
             n if n < given => Err("--models names a model twice".to_owned()),
             0 | 1 => Err(format!("only model '{}'; routing needs two", chosen.join(""))),
-            n if n > MAX_MODELS => Err(format!("{n} models, more than {MAX_MODELS}; choose some with --models")),
+            n if n > MAX_MODELS => {
+                Err(format!("{n} models, more than {MAX_MODELS}; choose some with --models"))
+            }
             _ => Ok(chosen),
         }
+    }
+
+    /// A number for each prompt's source; empty if none has one.
+    fn numbered_sources(&self, prompts: &[usize]) -> Vec<u32> {
+        if self.sources.iter().all(Option::is_none) {
+            return Vec::new();
+        }
+        let mut known: HashMap<Option<&str>, u32> = HashMap::new();
+        let number = |prompt: &usize| {
+            let next = known.len() as u32;
+            *known.entry(self.sources[*prompt].as_deref()).or_insert(next)
+        };
+        prompts.iter().map(number).collect()
     }
 
     fn prompt(&mut self, text: String) -> u32 {

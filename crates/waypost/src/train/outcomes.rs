@@ -44,8 +44,7 @@ pub(super) fn run(options: &Train, file: &Path) -> Result<(), Error> {
     let models = sheet.contestants(&options.models).map_err(of_file)?;
     let prices = prices_for(&models, &options.outcome.prices, options.outcome.config.as_deref())?;
     let (outcomes, prompts) = sheet.outcomes(&models).map_err(of_file)?;
-    let asked =
-        Asked { sheet: &sheet, outcomes: &outcomes, prompts: &prompts, prices: prices.as_deref() };
+    let asked = Asked { sheet: &sheet, outcomes: &outcomes, prompts: &prompts, prices: prices.as_deref() };
     let learnt = chosen(outcomes.len(), options.seed);
     if learnt.len() < outcomes.len() {
         progress.note(&format!("warning: {} of {} prompts are learnt from", learnt.len(), outcomes.len()));
@@ -84,7 +83,12 @@ pub(super) fn run(options: &Train, file: &Path) -> Result<(), Error> {
         || "too few prompts whose outcomes are all known to measure anything".to_owned(),
         |held| summary(&held.measured, &held.how),
     );
-    progress.finish(&format!("{}: {} models; {measured}\n{}", options.out.display(), models.len(), whole.advice));
+    progress.finish(&format!(
+        "{}: {} models; {measured}\n{}",
+        options.out.display(),
+        models.len(),
+        whole.advice
+    ));
     crate::print(&findings.report())
 }
 

@@ -44,7 +44,10 @@ pub(super) struct Findings<'a> {
 impl Findings<'_> {
     /// What is printed.
     pub(super) fn report(&self) -> String {
-        self.held.iter().map(|held| format!("Held out {}:\n\n{}\n", held.how, shown(&held.measured))).collect()
+        self.held
+            .iter()
+            .map(|held| format!("Held out {}:\n\n{}\n", held.how, shown(&held.measured)))
+            .collect()
     }
 
     pub(super) fn metrics_json(&self) -> String {
@@ -56,8 +59,13 @@ impl Findings<'_> {
             })
         };
         let means = self.outcomes.means(self.learnt);
-        let models: Vec<_> =
-            self.outcomes.models.iter().zip(means).map(|(name, mean)| json!({"name": name, "quality": mean})).collect();
+        let models: Vec<_> = self
+            .outcomes
+            .models
+            .iter()
+            .zip(means)
+            .map(|(name, mean)| json!({"name": name, "quality": mean}))
+            .collect();
         pretty(&json!({
             "name": self.name, "waypost": env!("CARGO_PKG_VERSION"), "encoder": self.encoder, "seed": self.seed,
             "rows": self.rows, "skipped": self.skipped, "prompts": self.prompts, "models": models, "priced": self.priced,
@@ -96,7 +104,11 @@ impl Findings<'_> {
                 line(&held.how),
                 checks::count(held.taught, "prompt"),
                 held.tested,
-                if held.how == "at random" { " **Random splits flatter**: prompts of other origin will be answered worse." } else { "" },
+                if held.how == "at random" {
+                    " **Random splits flatter**: prompts of other origin will be answered worse."
+                } else {
+                    ""
+                },
                 shown(&held.measured)
             );
             if let Some(tier0) = &held.tier0 {
@@ -109,7 +121,9 @@ impl Findings<'_> {
             }
         }
         if self.held.is_empty() {
-            out.push_str("## Figures\n\nNone: too few prompts with the outcomes of all models could be held out.\n\n");
+            out.push_str(
+                "## Figures\n\nNone: too few prompts with the outcomes of all models could be held out.\n\n",
+            );
         }
         self.parts(&mut out);
         out
@@ -123,7 +137,11 @@ impl Findings<'_> {
             checks::count(self.rows, "row"),
             line(&self.file),
             checks::count(self.prompts, "prompt"),
-            if self.priced { "in USD, from the prices given" } else { "calls of the best single model, for no prices were given" }
+            if self.priced {
+                "in USD, from the prices given"
+            } else {
+                "calls of the best single model, for no prices were given"
+            }
         );
         for (name, mean) in self.outcomes.models.iter().zip(self.outcomes.means(self.learnt)) {
             let _ = writeln!(out, "| {} | {:.1} % |", line(name).replace('|', "\\|"), mean * 100.0);

@@ -1,16 +1,16 @@
-//! The linear parts: ridge regression of the differences from each model's mean.
+//! The linear part over n-grams: ridge regression of the differences from each model's mean.
 //!
-//! Least squares on the difference itself, since routing compares differences of expectations (and a model that answers
-//! wrongly where another is right teaches as much as the reverse). Over n-grams by conjugate gradients, over encodings by
-//! the normal equations. Models are independent of each other, so threads share them and change no bit. Called by `folds`.
+//! Least squares on the difference itself, since routing compares differences of expectations, and a model that answers
+//! wrongly where another is right teaches as much as the reverse. Models are independent of each other, so threads share
+//! them and change no bit. Called by `folds`.
 
 use std::num::NonZero;
 use std::thread::available_parallelism;
 
 use super::super::linear::Weights;
+use super::dense::known;
+use super::descent;
 use super::table::Residuals;
-use crate::encoder::{Encoding, HIDDEN};
-use crate::encoder_head::Projection;
 use crate::features::{BUCKETS, DENSE, Features};
 
 /// Ridge penalty over n-grams, whose rows have length one or so.
@@ -21,13 +21,9 @@ const DENSE_SCALE: f32 = 0.35;
 const MIN_PROMPTS: u32 = 2;
 /// Conjugate gradients come close enough in so many steps.
 const STEPS: usize = 25;
-/// Ridge penalty over encodings, whose rows have length one or so.
-const ENCODING_PENALTY: f64 = 30.0;
-/// Least spread of a column, so that a constant one is not blown up.
-const MIN_DEVIATION: f64 = 1e-3;
 
 /// Fits tier 0's features of the prompts at `chosen`.
-pub(super) fn ngrams(features: &[Features], residuals: &Residuals<'_>, chosen: &[usize]) -> Weights {
+pub(super) fn fit(features: &[Features], residuals: &Residuals<'_>, chosen: &[usize]) -> Weights {
     let models = residuals.means.len();
     let design = Design::of(features, chosen);
     let threads = available_parallelism().map_or(1, NonZero::get).min(models);
@@ -113,37 +109,12 @@ impl<'a> Design<'a> {
     /// The ridge solution for some models: a row of one number per model for each column.
     fn solve(&self, residuals: &Residuals<'_>, chosen: &[usize], models: &[usize]) -> Vec<f32> {
         let k = models.len();
-        let mut gradient = vec![0.0_f32; self.width() * k];
+        let mut wanted = vec![0.0_f32; self.width() * k];
         for (row, &at) in chosen.iter().enumerate() {
-            let wanted: Vec<f32> =
-                models.iter().map(|&model| zero_if_unknown(residuals.at(at, model))).collect();
-            self.row(row, |column, x| add(&mut gradient[column * k..][..k], &wanted, x));
+            let target: Vec<f32> = models.iter().map(|&model| known(residuals.at(at, model))).collect();
+            self.row(row, |column, x| add(&mut wanted[column * k..][..k], &target, x));
         }
-        let mut solution = vec![0.0_f32; gradient.len()];
-        let mut direction = gradient.clone();
-        let mut squares = dots(&gradient, &gradient, k);
-        for _ in 0..STEPS {
-            let curved = self.curve(residuals, chosen, models, &direction);
-            let curvature = dots(&direction, &curved, k);
-            let step: Vec<f32> = squares.iter().zip(&curvature).map(|(s, c)| ratio(*s, *c)).collect();
-            for ((x, g), (d, c)) in solution
-                .chunks_exact_mut(k)
-                .zip(gradient.chunks_exact_mut(k))
-                .zip(direction.chunks_exact(k).zip(curved.chunks_exact(k)))
-            {
-                for at in 0..k {
-                    x[at] += step[at] * d[at];
-                    g[at] -= step[at] * c[at];
-                }
-            }
-            let new = dots(&gradient, &gradient, k);
-            let turn: Vec<f32> = new.iter().zip(&squares).map(|(n, s)| ratio(*n, *s)).collect();
-            for (d, g) in direction.chunks_exact_mut(k).zip(gradient.chunks_exact(k)) {
-                (0..k).for_each(|at| d[at] = g[at] + turn[at] * d[at]);
-            }
-            squares = new;
-        }
-        solution
+        descent::solve(k, wanted, STEPS, |direction| self.curve(residuals, chosen, models, direction))
     }
 
     /// The normal equations' matrix times `direction`.
@@ -171,122 +142,6 @@ impl<'a> Design<'a> {
     }
 }
 
-/// What is not known pulls nowhere.
-fn zero_if_unknown(value: f32) -> f32 {
-    if value.is_nan() { 0.0 } else { value }
-}
-
 fn add(out: &mut [f32], row: &[f32], x: f32) {
     out.iter_mut().zip(row).for_each(|(out, value)| *out += x * value);
-}
-
-fn dots(a: &[f32], b: &[f32], k: usize) -> Vec<f64> {
-    let mut out = vec![0.0_f64; k];
-    for (a, b) in a.chunks_exact(k).zip(b.chunks_exact(k)) {
-        (0..k).for_each(|at| out[at] += f64::from(a[at]) * f64::from(b[at]));
-    }
-    out
-}
-
-fn ratio(a: f64, b: f64) -> f32 {
-    if b > f64::MIN_POSITIVE { (a / b) as f32 } else { 0.0 }
-}
-
-/// Fits the last layer's output for the prompts at `chosen`; the other layers weigh nothing.
-pub(super) fn encodings(encodings: &[Encoding], residuals: &Residuals<'_>, chosen: &[usize]) -> Projection {
-    let models = residuals.means.len();
-    let width = chosen.first().map_or(HIDDEN, |&row| encodings[row].values().len());
-    let from = width - HIDDEN;
-    let (means, factors) = spread(encodings, chosen, from);
-    let mut head =
-        Projection { outputs: models, weights: vec![0.0; width * models], bias: vec![0.0; models] };
-    let input = |row: usize, out: &mut [f32]| {
-        let values = encodings[row].values()[from..].iter();
-        out.iter_mut()
-            .zip(values)
-            .enumerate()
-            .for_each(|(at, (out, value))| *out = (value - means[at]) * factors[at]);
-    };
-    // Models that were asked the same prompts share a matrix.
-    let mut factored: Vec<(Vec<bool>, Vec<f64>)> = Vec::new();
-    for model in 0..models {
-        let known: Vec<bool> = chosen.iter().map(|&row| !residuals.at(row, model).is_nan()).collect();
-        if !factored.iter().any(|(of, _)| *of == known) {
-            let matrix = cholesky(gram(chosen, &known, &input));
-            factored.push((known.clone(), matrix));
-        }
-        let Some((_, matrix)) = factored.iter().find(|(of, _)| *of == known) else { continue };
-        let mut wanted = vec![0.0_f64; HIDDEN];
-        let mut x = vec![0.0_f32; HIDDEN];
-        for (&row, _) in chosen.iter().zip(&known).filter(|(_, known)| **known) {
-            input(row, &mut x);
-            let y = residuals.at(row, model);
-            wanted.iter_mut().zip(&x).for_each(|(wanted, x)| *wanted += f64::from(x * y));
-        }
-        for (at, weight) in solve(matrix, wanted).into_iter().enumerate() {
-            let weight = weight as f32 * factors[at];
-            head.weights[(from + at) * models + model] = weight;
-            head.bias[model] -= weight * means[at];
-        }
-    }
-    head
-}
-
-/// Mean of each column and what to multiply by, so that a row has length one or so.
-fn spread(encodings: &[Encoding], chosen: &[usize], from: usize) -> (Vec<f32>, Vec<f32>) {
-    let count = chosen.len().max(1) as f64;
-    let (mut sums, mut squares) = (vec![0.0_f64; HIDDEN], vec![0.0_f64; HIDDEN]);
-    for &row in chosen {
-        for (at, &value) in encodings[row].values()[from..].iter().enumerate() {
-            sums[at] += f64::from(value);
-            squares[at] += f64::from(value) * f64::from(value);
-        }
-    }
-    let factor = |(sum, square): (&f64, f64)| {
-        let deviation = (square / count - (sum / count).powi(2)).max(0.0).sqrt();
-        (1.0 / (deviation.max(MIN_DEVIATION) * (HIDDEN as f64).sqrt())) as f32
-    };
-    let factors = sums.iter().zip(squares).map(factor).collect();
-    (sums.iter().map(|sum| (sum / count) as f32).collect(), factors)
-}
-
-/// Sum over the known rows of each row times itself; only the lower half is filled.
-fn gram(chosen: &[usize], known: &[bool], input: &dyn Fn(usize, &mut [f32])) -> Vec<f64> {
-    let mut sums = vec![0.0_f32; HIDDEN * HIDDEN];
-    let mut x = vec![0.0_f32; HIDDEN];
-    for (&row, _) in chosen.iter().zip(known).filter(|(_, known)| **known) {
-        input(row, &mut x);
-        for at in 0..HIDDEN {
-            add(&mut sums[at * HIDDEN..][..=at], &x[..=at], x[at]);
-        }
-    }
-    let mut out: Vec<f64> = sums.into_iter().map(f64::from).collect();
-    (0..HIDDEN).for_each(|at| out[at * HIDDEN + at] += ENCODING_PENALTY);
-    out
-}
-
-/// The lower triangle L with L Lᵀ = the matrix, in place; the matrix is positive definite thanks to the penalty.
-fn cholesky(mut m: Vec<f64>) -> Vec<f64> {
-    for i in 0..HIDDEN {
-        for j in 0..=i {
-            let (a, b) = (&m[i * HIDDEN..][..j], &m[j * HIDDEN..][..j]);
-            let sum = m[i * HIDDEN + j] - a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-            m[i * HIDDEN + j] =
-                if i == j { sum.max(f64::MIN_POSITIVE).sqrt() } else { sum / m[j * HIDDEN + j] };
-        }
-    }
-    m
-}
-
-/// Solves L Lᵀ x = b.
-fn solve(l: &[f64], mut b: Vec<f64>) -> Vec<f64> {
-    for i in 0..HIDDEN {
-        let sum: f64 = (0..i).map(|j| l[i * HIDDEN + j] * b[j]).sum();
-        b[i] = (b[i] - sum) / l[i * HIDDEN + i];
-    }
-    for i in (0..HIDDEN).rev() {
-        let sum: f64 = (i + 1..HIDDEN).map(|j| l[j * HIDDEN + i] * b[j]).sum();
-        b[i] = (b[i] - sum) / l[i * HIDDEN + i];
-    }
-    b
 }
