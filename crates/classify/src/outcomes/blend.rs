@@ -12,8 +12,8 @@ pub enum Part {
     Table,
     /// A linear model over what the built-in classifiers say, and over cues.
     Cues,
-    /// A linear model over the n-grams and embeddings of tier 0.
-    Ngram,
+    /// A linear model over words and pairs of words.
+    Terms,
     /// Known prompts that resemble this one by the encoder's embedding.
     Neighbours,
     /// A linear model over what the built-in classifiers say, and over the encoder's output.
@@ -22,14 +22,14 @@ pub enum Part {
 
 impl Part {
     /// All of them, in the order in which training tries them.
-    pub const ALL: [Self; 5] = [Self::Table, Self::Cues, Self::Ngram, Self::Neighbours, Self::Encoder];
+    pub const ALL: [Self; 5] = [Self::Neighbours, Self::Terms, Self::Encoder, Self::Table, Self::Cues];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Table => "table",
             Self::Cues => "cues",
-            Self::Ngram => "n-grams",
+            Self::Terms => "words",
             Self::Encoder => "encoder",
             Self::Neighbours => "neighbours",
         }
@@ -48,12 +48,14 @@ pub struct Blend {
     pub table: f32,
     /// Of [`Part::Cues`].
     pub cues: f32,
-    /// Of [`Part::Ngram`].
-    pub ngram: f32,
+    /// Of [`Part::Terms`].
+    pub terms: f32,
     /// Of [`Part::Encoder`].
     pub encoder: f32,
     /// Of [`Part::Neighbours`].
     pub neighbours: f32,
+    /// Whether any model may be expected to be better than the best single one: only if it paid on prompts not taught.
+    pub others_may_lead: bool,
 }
 
 impl Blend {
@@ -62,7 +64,7 @@ impl Blend {
         match part {
             Part::Table => self.table,
             Part::Cues => self.cues,
-            Part::Ngram => self.ngram,
+            Part::Terms => self.terms,
             Part::Encoder => self.encoder,
             Part::Neighbours => self.neighbours,
         }
@@ -74,17 +76,11 @@ impl Blend {
         match part {
             Part::Table => self.table = weight,
             Part::Cues => self.cues = weight,
-            Part::Ngram => self.ngram = weight,
+            Part::Terms => self.terms = weight,
             Part::Encoder => self.encoder = weight,
             Part::Neighbours => self.neighbours = weight,
         }
         self
-    }
-
-    /// Every weight times `factor`.
-    #[must_use]
-    pub fn times(self, factor: f32) -> Self {
-        Part::ALL.into_iter().fold(self, |blend, part| blend.with(part, factor * self.weight(part)))
     }
 
     /// Whether any part counts.

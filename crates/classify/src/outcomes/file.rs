@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::neighbours::MAX_NEIGHBOURS;
+use super::neighbours::{MAX_NEIGHBOURS, WIDTH};
 use super::table::{BANDS, cells};
-use super::{Amount, BRANCH, FORMAT, Linear, MAX_MODELS, Neighbours, OutcomeModel, Parts, Table};
-use crate::encoder::HIDDEN;
+use super::terms::BUCKETS;
+use super::{Amount, BRANCH, FORMAT, Linear, MAX_MODELS, Neighbours, OutcomeModel, Parts, Table, TermHead};
 use crate::error::Error;
 use crate::features::{CUES_FROM, DENSE};
-use crate::head::LinearHead;
 use crate::model_file::ModelFile;
 use crate::prompt::Builtin;
 
@@ -39,7 +38,7 @@ impl OutcomeModel {
         let count = models.len();
         // The metadata says what there is: a file that lost its tensors must not pass for one without.
         let has = |part: &str| file.text(part).is_ok();
-        let ngram = has("ngrams").then(|| LinearHead::open(&file, count)).transpose()?;
+        let terms = has("terms").then(|| term_head(&file, shown, count)).transpose()?;
         let cues = has("cues").then(|| linear(&file, CUES, DENSE - CUES_FROM, count)).transpose()?;
         let dense = has("branch").then(|| linear(&file, ENCODER, BRANCH.width(), count)).transpose()?;
         if has("branch") && file.text("branch")? != BRANCH.name() {
@@ -54,7 +53,7 @@ impl OutcomeModel {
                 cells: file.floats("table", &[cells(), count])?,
             },
             cues,
-            ngram,
+            terms,
             encoder: dense,
             neighbours,
             parts,
@@ -109,6 +108,17 @@ fn amount(
     }))
 }
 
+fn term_head(file: &ModelFile<'_>, shown: &str, models: usize) -> Result<TermHead, Error> {
+    let fail = || Error::model(shown, "the number of terms is out of range");
+    let rows: usize = file.text("terms")?.parse().map_err(|_| fail())?;
+    if rows > BUCKETS {
+        return Err(fail());
+    }
+    let bits = file.int8("term_buckets", &[BUCKETS / 8])?;
+    let (rarity, scales) = (file.floats("term_rarity", &[rows])?, file.floats("term_scales", &[models])?);
+    TermHead::new(&bits, rarity, file.int8("term_weights", &[rows, models])?, scales).ok_or_else(fail)
+}
+
 fn neighbours(file: &ModelFile<'_>, shown: &str, models: usize) -> Result<Neighbours, Error> {
     let fail = |what: &str| Error::model(shown, format!("{what} of neighbours is out of range"));
     let count: usize = file.text("neighbours")?.parse().map_err(|_| fail("the number"))?;
@@ -117,8 +127,9 @@ fn neighbours(file: &ModelFile<'_>, shown: &str, models: usize) -> Result<Neighb
     }
     Ok(Neighbours {
         models,
-        centre: file.floats("neighbour_centre", &[HIDDEN])?,
-        rows: file.int8("neighbour_rows", &[count, HIDDEN])?,
+        centre: file.floats("neighbour_centre", &[WIDTH])?,
+        rows: file.int8("neighbour_rows", &[count, WIDTH])?,
         pulls: file.floats("neighbour_pulls", &[count, models])?,
+        outcomes: file.int8("neighbour_outcomes", &[count, models])?,
     })
 }

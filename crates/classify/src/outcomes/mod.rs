@@ -11,6 +11,7 @@ pub(crate) mod neighbours;
 mod signals;
 mod stem;
 pub(crate) mod table;
+pub(crate) mod terms;
 
 pub use blend::{Blend, Part, Parts};
 pub use signals::Signals;
@@ -20,12 +21,12 @@ pub(crate) use linear::Linear;
 pub(crate) use neighbours::Neighbours;
 pub(crate) use signals::Traits;
 pub(crate) use table::Table;
+pub(crate) use terms::TermHead;
 
 use std::sync::Arc;
 
 use crate::encoder::{Branch, Encoding};
 use crate::engine::{Engine, Reading};
-use crate::head::LinearHead;
 use crate::prompt::Prompt;
 
 /// Name of the file in a folder of learnt outcomes.
@@ -34,6 +35,8 @@ pub const OUTCOMES_FILE: &str = "outcomes.safetensors";
 pub(crate) const FORMAT: &str = "waypost-outcomes-v1";
 /// Most models of one file.
 pub const MAX_MODELS: usize = 64;
+/// How far below the best single model others stay where it is not certain that they should ever lead.
+const HAIR: f32 = 1e-4;
 /// The layers of the encoder whose output is compared and weighed.
 pub(crate) const BRANCH: Branch = Branch::Sentence;
 
@@ -64,7 +67,7 @@ pub struct OutcomeModel {
     means: Vec<f32>,
     table: Table,
     cues: Option<Linear>,
-    ngram: Option<LinearHead>,
+    terms: Option<TermHead>,
     encoder: Option<Linear>,
     neighbours: Option<Neighbours>,
     parts: Parts,
@@ -109,27 +112,22 @@ impl OutcomeModel {
         &self.advice
     }
 
-    /// What tier 0 sees of a prompt, in one pass; in two where it offers answers to choose from (see [`stem`]).
+    /// What tier 0 sees of a prompt, in one pass. What it is about is told from its [`stem`].
     pub fn signals(&self, engine: &Engine, prompt: &Prompt<'_>) -> Signals {
-        let question = stem(prompt.focus);
-        if question.len() == prompt.focus.len() {
-            return engine.read(prompt, |reading| self.signals_of(Traits::of(engine, &reading), &reading));
-        }
-        let about = Prompt { focus: question, context: prompt.context };
-        let traits = engine.read(&about, |reading| Traits::of(engine, &reading));
-        engine.read(prompt, |reading| self.signals_of(traits, &reading))
+        let about = Prompt { focus: stem(prompt.focus), context: prompt.context };
+        engine.read(&about, |reading| self.signals_of(Traits::of(engine, &reading), prompt, &reading))
     }
 
-    fn signals_of(&self, traits: Traits, reading: &Reading<'_>) -> Signals {
-        let ngram = self.ngram.as_ref().map_or_else(Vec::new, |head| {
-            let mut scores = head.logits(reading.focus).0;
-            if let Some((context, weight)) = reading.context {
-                let earlier = head.logits(context).0;
-                scores.iter_mut().zip(earlier).for_each(|(s, c)| *s += weight * (c - *s));
+    fn signals_of(&self, traits: Traits, prompt: &Prompt<'_>, reading: &Reading<'_>) -> Signals {
+        let terms = self.terms.as_ref().map_or_else(Vec::new, |head| {
+            let mut said = head.of(&terms::terms(prompt.focus));
+            if let Some((_, weight)) = reading.context {
+                let earlier = head.of(&terms::terms(prompt.context));
+                said.iter_mut().zip(earlier).for_each(|(s, c)| *s += weight * (c - *s));
             }
-            scores
+            said
         });
-        Signals { traits, ngram }
+        Signals { traits, terms }
     }
 
     /// What to expect of each model, in the order of [`OutcomeModel::models`]. An `encoding` of the [`stem`] of the
@@ -167,18 +165,23 @@ impl OutcomeModel {
         if let Some(linear) = &self.cues {
             add(Part::Cues, &|| linear.of(&traits.inputs().0));
         }
-        if self.ngram.is_some() {
-            add(Part::Ngram, &|| signals.ngram.clone());
+        if self.terms.is_some() {
+            add(Part::Terms, &|| signals.terms.clone());
         }
         if let Some(encoding) = encoding {
             if let Some(neighbours) = &self.neighbours {
-                add(Part::Neighbours, &|| neighbours.of(&encoding.embedding()));
+                add(Part::Neighbours, &|| neighbours.of(encoding.values()));
             }
             if let Some(linear) = &self.encoder {
                 add(Part::Encoder, &|| linear.of(&traits.inputs_with(encoding).0));
             }
         }
         into_range(&mut quality);
+        if !blend.others_may_lead {
+            let best = self.best_single();
+            let most = quality[best] - HAIR;
+            (0..quality.len()).filter(|&at| at != best).for_each(|at| quality[at] = quality[at].min(most));
+        }
         quality
     }
 }

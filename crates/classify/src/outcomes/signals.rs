@@ -77,8 +77,8 @@ impl Traits {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Signals {
     pub(crate) traits: Traits,
-    /// What the n-gram head says, one number per model; empty without one.
-    pub(crate) ngram: Vec<f32>,
+    /// What the terms say, one number per model; empty where none are weighed.
+    pub(crate) terms: Vec<f32>,
 }
 
 impl Signals {

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use super::super::linear::Weights;
 use super::super::random::Random;
 use super::neighbours::Alike;
 use super::table::Residuals;
-use super::{Outcomes, Read, dense, ridge, table};
+use super::terms::Terms;
+use super::{Outcomes, Read, dense, table, terms};
 use crate::error::Error;
 use crate::outcomes::neighbours::MAX_NEIGHBOURS;
 use crate::outcomes::{Linear, Neighbours, Part, Table};
@@ -35,7 +35,7 @@ pub(super) struct Fit {
     pub(super) means: Vec<f32>,
     pub(super) table: Table,
     pub(super) cues: Option<Linear>,
-    pub(super) ngram: Option<Weights>,
+    pub(super) terms: Option<Terms>,
     pub(super) encoder: Option<Linear>,
     pub(super) neighbours: Option<Neighbours>,
 }
@@ -75,7 +75,7 @@ impl<'a> Folds<'a> {
         Fit {
             table: table::fit(&read.traits, &residuals, taught),
             cues: wants(Part::Cues).then(|| dense::fit(&inputs, &residuals, taught)),
-            ngram: wants(Part::Ngram).then(|| ridge::fit(&read.features, &residuals, taught)),
+            terms: if wants(Part::Terms) { terms::fit(&read.terms, &residuals, taught) } else { None },
             encoder: wants(Part::Encoder).then(|| dense::fit(&encoded, &residuals, taught)),
             neighbours: None,
             means,
@@ -88,7 +88,7 @@ impl<'a> Folds<'a> {
         if let Some(alike) = self.alike.as_ref().filter(|_| wanted.contains(&Part::Neighbours)) {
             let residuals = Residuals::of(self.data, &fit.means);
             let pulls = alike.pulls(&residuals, &self.rows, &vec![true; self.rows.len()]);
-            fit.neighbours = Some(alike.keep(&pulls, self.data.models.len()));
+            fit.neighbours = Some(alike.keep(pulls, &residuals, &self.rows));
         }
         fit
     }
@@ -113,7 +113,7 @@ impl<'a> Folds<'a> {
                 let residuals = Residuals::of(self.data, &fit.means);
                 let taught: Vec<bool> = self.fold.iter().map(|of| *of != fold).collect();
                 let pulls = alike.pulls(&residuals, &self.rows, &taught);
-                alike.times(&pulls, models, &|at| !taught[at])
+                alike.says(&pulls, &residuals, &self.rows, &taught)
             });
             for (at, &row) in self.rows.iter().enumerate().filter(|(at, _)| self.fold[*at] == fold) {
                 let place = at * models..(at + 1) * models;
@@ -144,7 +144,7 @@ impl Fit {
         match part {
             Part::Table => Some(self.table.of(traits)),
             Part::Cues => self.cues.as_ref().map(|linear| linear.of(&traits.inputs().0)),
-            Part::Ngram => self.ngram.as_ref().map(|weights| weights.logits(&read.features[row])),
+            Part::Terms => self.terms.as_ref().map(|terms| terms.head.of(&read.terms[row])),
             Part::Encoder => {
                 self.encoder.as_ref().map(|linear| linear.of(&traits.inputs_with(&read.encodings[row]).0))
             }

@@ -8,9 +8,9 @@ mod dense;
 mod descent;
 mod folds;
 mod neighbours;
-mod ridge;
 mod stack;
 mod table;
+mod terms;
 mod write;
 
 pub use stack::{Gain, Step};
@@ -18,7 +18,7 @@ pub use stack::{Gain, Step};
 use crate::encoder::Encoding;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::features::Features;
+use crate::outcomes::terms::terms;
 use crate::outcomes::{BRANCH, Parts, Traits, stem};
 use crate::prompt::Prompt;
 
@@ -79,8 +79,8 @@ pub(crate) fn column_means(values: &[f32], columns: usize, chosen: &[usize]) -> 
 #[derive(Debug)]
 pub struct Read {
     pub(crate) traits: Vec<Traits>,
-    pub(crate) features: Vec<Features>,
-    /// As many as features, or none without the encoder.
+    pub(crate) terms: Vec<Vec<(u32, f32)>>,
+    /// As many as prompts, or none without the encoder.
     pub(crate) encodings: Vec<Encoding>,
 }
 
@@ -97,30 +97,21 @@ impl Read {
         progress: &(dyn Fn(usize) + Sync),
     ) -> Result<Self, Error> {
         let read = |text: &&str| {
-            let features = engine.read(&focus(text), |reading| {
-                let mut features = reading.focus.clone();
-                // Only classifiers ask what they know.
-                features.grams = Vec::new();
-                features.sparse.shrink_to_fit();
-                features
-            });
-            (engine.read(&focus(stem(text)), |reading| Traits::of(engine, &reading)), features)
+            let about = Prompt { focus: stem(text), context: "" };
+            engine.read(&about, |reading| Traits::of(engine, &reading))
         };
-        let (traits, features) = texts.iter().map(read).unzip();
+        let traits = texts.iter().map(read).collect();
+        let terms = texts.iter().map(|text| terms(text)).collect();
         let stems: Vec<&str> = texts.iter().map(|text| stem(text)).collect();
         let encodings =
             if encoder { super::encode(engine, &stems, BRANCH, threads, progress)? } else { Vec::new() };
-        Ok(Self { traits, features, encodings })
+        Ok(Self { traits, terms, encodings })
     }
 
     /// What the encoder made of a prompt; `None` if it was not asked.
     pub fn encoding(&self, at: usize) -> Option<&Encoding> {
         self.encodings.get(at)
     }
-}
-
-fn focus(text: &str) -> Prompt<'_> {
-    Prompt { focus: text, context: "" }
 }
 
 /// What was learnt, with what it took.
