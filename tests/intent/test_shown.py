@@ -15,7 +15,10 @@ from helpers.configs import user
 from intent.kit import MODELS, ROUTES, ask, config, inside, question, route, shown
 
 SET = [json.loads(line) for line in pathlib.Path(__file__).with_name("conversations.jsonl").read_text().splitlines()]
-PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAA"
+    "DUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,8 @@ const SHAPE: usize = 38; // see `Pass::shape`
 const CUE_FEATURES: usize = 3 * cues::COUNT + SHAPE;
 /// Length of the dense vector: edge mean, whole mean, cues.
 pub(crate) const DENSE: usize = 2 * DIMS + CUE_FEATURES;
+/// Where cues begin in the dense vector.
+pub(crate) const CUES_FROM: usize = 2 * DIMS;
 
 const NS_UNIGRAM: u64 = 11;
 const NS_BIGRAM: u64 = 12;

@@ -10,23 +10,26 @@ use serde::{Deserialize, Serialize};
 pub enum Part {
     /// The table by domain, task and difficulty.
     Table,
-    /// A linear model over the n-grams and embeddings of tier 0.
-    Ngram,
-    /// A linear model over the encoder's output.
-    Encoder,
-    /// The nearest known prompts by the encoder's embedding.
+    /// A linear model over what the built-in classifiers say, and over cues.
+    Cues,
+    /// A linear model over words and pairs of words.
+    Terms,
+    /// Known prompts that resemble this one by the encoder's embedding.
     Neighbours,
+    /// A linear model over what the built-in classifiers say, and over the encoder's output.
+    Encoder,
 }
 
 impl Part {
     /// All of them, in the order in which training tries them.
-    pub const ALL: [Self; 4] = [Self::Table, Self::Neighbours, Self::Ngram, Self::Encoder];
+    pub const ALL: [Self; 5] = [Self::Neighbours, Self::Terms, Self::Encoder, Self::Table, Self::Cues];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Table => "table",
-            Self::Ngram => "n-grams",
+            Self::Cues => "cues",
+            Self::Terms => "words",
             Self::Encoder => "encoder",
             Self::Neighbours => "neighbours",
         }
@@ -43,12 +46,16 @@ impl Part {
 pub struct Blend {
     /// Of [`Part::Table`].
     pub table: f32,
-    /// Of [`Part::Ngram`].
-    pub ngram: f32,
+    /// Of [`Part::Cues`].
+    pub cues: f32,
+    /// Of [`Part::Terms`].
+    pub terms: f32,
     /// Of [`Part::Encoder`].
     pub encoder: f32,
     /// Of [`Part::Neighbours`].
     pub neighbours: f32,
+    /// Whether any model may be expected to be better than the best single one: only if it paid on prompts not taught.
+    pub others_may_lead: bool,
 }
 
 impl Blend {
@@ -56,7 +63,8 @@ impl Blend {
     pub fn weight(&self, part: Part) -> f32 {
         match part {
             Part::Table => self.table,
-            Part::Ngram => self.ngram,
+            Part::Cues => self.cues,
+            Part::Terms => self.terms,
             Part::Encoder => self.encoder,
             Part::Neighbours => self.neighbours,
         }
@@ -67,17 +75,12 @@ impl Blend {
     pub fn with(mut self, part: Part, weight: f32) -> Self {
         match part {
             Part::Table => self.table = weight,
-            Part::Ngram => self.ngram = weight,
+            Part::Cues => self.cues = weight,
+            Part::Terms => self.terms = weight,
             Part::Encoder => self.encoder = weight,
             Part::Neighbours => self.neighbours = weight,
         }
         self
-    }
-
-    /// Every weight times `factor`.
-    #[must_use]
-    pub fn times(self, factor: f32) -> Self {
-        Part::ALL.into_iter().fold(self, |blend, part| blend.with(part, factor * self.weight(part)))
     }
 
     /// Whether any part counts.

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::neighbours::MAX_NEIGHBOURS;
+use super::neighbours::{MAX_NEIGHBOURS, WIDTH};
 use super::table::{BANDS, cells};
-use super::{Amount, FORMAT, MAX_MODELS, Neighbours, OutcomeModel, Parts, Table};
-use crate::encoder::HIDDEN;
-use crate::encoder_head::EncoderHead;
+use super::terms::BUCKETS;
+use super::{Amount, BRANCH, FORMAT, Linear, MAX_MODELS, Neighbours, OutcomeModel, Parts, Table, TermHead};
 use crate::error::Error;
-use crate::head::LinearHead;
+use crate::features::{CUES_FROM, DENSE};
 use crate::model_file::ModelFile;
+use crate::prompt::Builtin;
 
 impl OutcomeModel {
     /// Opens an outcomes file; `shown` is how errors name it and `encoder` the fingerprint of the encoder it must fit.
@@ -38,8 +38,12 @@ impl OutcomeModel {
         let count = models.len();
         // The metadata says what there is: a file that lost its tensors must not pass for one without.
         let has = |part: &str| file.text(part).is_ok();
-        let linear = has("ngrams").then(|| LinearHead::open(&file, count)).transpose()?;
-        let head = has("branch").then(|| EncoderHead::open(&file, shown, count, encoder)).transpose()?;
+        let terms = has("terms").then(|| term_head(&file, shown, count)).transpose()?;
+        let cues = has("cues").then(|| linear(&file, CUES, DENSE - CUES_FROM, count)).transpose()?;
+        let dense = has("branch").then(|| linear(&file, ENCODER, BRANCH.width(), count)).transpose()?;
+        if has("branch") && file.text("branch")? != BRANCH.name() {
+            return Err(fail("the encoder's branch"));
+        }
         let neighbours = has("neighbours").then(|| neighbours(&file, shown, count)).transpose()?;
         Ok(Self {
             means: file.floats("means", &[count])?,
@@ -48,8 +52,9 @@ impl OutcomeModel {
                 edges: edges(&file)?,
                 cells: file.floats("table", &[cells(), count])?,
             },
-            linear,
-            encoder: head,
+            cues,
+            terms,
+            encoder: dense,
             neighbours,
             parts,
             tokens: amount(&file, ("tokens", "tokens_table"), count)?,
@@ -58,6 +63,28 @@ impl OutcomeModel {
             models,
         })
     }
+}
+
+/// Names of a linear part's tensors: means, factors, weights.
+pub(crate) type Names = [&'static str; 3];
+/// Of the part over cues.
+pub(crate) const CUES: Names = ["cue_means", "cue_factors", "cue_weights"];
+/// Of the part over the encoder's output.
+pub(crate) const ENCODER: Names = ["encoder_means", "encoder_factors", "encoder_weights"];
+
+/// Number of inputs that the built-in classifiers give: a probability a label, and difficulty.
+fn labels() -> usize {
+    [Builtin::Domain, Builtin::Task, Builtin::Complexity].iter().map(|b| b.labels().len()).sum::<usize>() + 1
+}
+
+fn linear(file: &ModelFile<'_>, names: Names, others: usize, models: usize) -> Result<Linear, Error> {
+    let inputs = labels() + others;
+    Ok(Linear {
+        models,
+        means: file.floats(names[0], &[inputs])?,
+        factors: file.floats(names[1], &[inputs])?,
+        weights: file.floats(names[2], &[inputs, models])?,
+    })
 }
 
 fn edges(file: &ModelFile<'_>) -> Result<[f32; BANDS - 1], Error> {
@@ -81,24 +108,28 @@ fn amount(
     }))
 }
 
+fn term_head(file: &ModelFile<'_>, shown: &str, models: usize) -> Result<TermHead, Error> {
+    let fail = || Error::model(shown, "the number of terms is out of range");
+    let rows: usize = file.text("terms")?.parse().map_err(|_| fail())?;
+    if rows > BUCKETS {
+        return Err(fail());
+    }
+    let bits = file.int8("term_buckets", &[BUCKETS / 8])?;
+    let (rarity, scales) = (file.floats("term_rarity", &[rows])?, file.floats("term_scales", &[models])?);
+    TermHead::new(&bits, rarity, file.int8("term_weights", &[rows, models])?, scales).ok_or_else(fail)
+}
+
 fn neighbours(file: &ModelFile<'_>, shown: &str, models: usize) -> Result<Neighbours, Error> {
     let fail = |what: &str| Error::model(shown, format!("{what} of neighbours is out of range"));
     let count: usize = file.text("neighbours")?.parse().map_err(|_| fail("the number"))?;
     if count == 0 || count > MAX_NEIGHBOURS {
         return Err(fail("the number"));
     }
-    let [temperature, prior] = file.floats("neighbour_scales", &[2])?[..] else {
-        return Err(fail("the scale"));
-    };
-    if temperature <= 0.0 || prior < 0.0 {
-        return Err(fail("the scale"));
-    }
     Ok(Neighbours {
         models,
-        centre: file.floats("neighbour_centre", &[HIDDEN])?,
-        rows: file.int8("neighbour_rows", &[count, HIDDEN])?,
+        centre: file.floats("neighbour_centre", &[WIDTH])?,
+        rows: file.int8("neighbour_rows", &[count, WIDTH])?,
+        pulls: file.floats("neighbour_pulls", &[count, models])?,
         outcomes: file.int8("neighbour_outcomes", &[count, models])?,
-        temperature,
-        prior,
     })
 }

@@ -5,24 +5,28 @@
 //! the same bits. Knows neither prices nor rules; whoever decides brings those. Called by the router and the command line.
 
 pub(crate) mod blend;
-mod file;
+pub(crate) mod file;
+pub(crate) mod linear;
 pub(crate) mod neighbours;
 mod signals;
+mod stem;
 pub(crate) mod table;
+pub(crate) mod terms;
 
 pub use blend::{Blend, Part, Parts};
 pub use signals::Signals;
+pub use stem::stem;
 
+pub(crate) use linear::Linear;
 pub(crate) use neighbours::Neighbours;
 pub(crate) use signals::Traits;
 pub(crate) use table::Table;
+pub(crate) use terms::TermHead;
 
 use std::sync::Arc;
 
 use crate::encoder::{Branch, Encoding};
-use crate::encoder_head::EncoderHead;
 use crate::engine::{Engine, Reading};
-use crate::head::LinearHead;
 use crate::prompt::Prompt;
 
 /// Name of the file in a folder of learnt outcomes.
@@ -31,6 +35,8 @@ pub const OUTCOMES_FILE: &str = "outcomes.safetensors";
 pub(crate) const FORMAT: &str = "waypost-outcomes-v1";
 /// Most models of one file.
 pub const MAX_MODELS: usize = 64;
+/// How far below the best single model others stay where it is not certain that they should ever lead.
+const HAIR: f32 = 1e-4;
 /// The layers of the encoder whose output is compared and weighed.
 pub(crate) const BRANCH: Branch = Branch::Sentence;
 
@@ -60,8 +66,9 @@ pub struct OutcomeModel {
     models: Vec<Arc<str>>,
     means: Vec<f32>,
     table: Table,
-    linear: Option<LinearHead>,
-    encoder: Option<EncoderHead>,
+    cues: Option<Linear>,
+    terms: Option<TermHead>,
+    encoder: Option<Linear>,
     neighbours: Option<Neighbours>,
     parts: Parts,
     tokens: Option<Amount>,
@@ -105,26 +112,26 @@ impl OutcomeModel {
         &self.advice
     }
 
-    /// What tier 0 sees of a prompt, in one pass.
+    /// What tier 0 sees of a prompt, in one pass. What it is about is told from its [`stem`].
     pub fn signals(&self, engine: &Engine, prompt: &Prompt<'_>) -> Signals {
-        engine.read(prompt, |reading| self.signals_of(engine, &reading))
+        let about = Prompt { focus: stem(prompt.focus), context: prompt.context };
+        engine.read(&about, |reading| self.signals_of(Traits::of(engine, &reading), prompt, &reading))
     }
 
-    /// The same for a prompt that is being read anyway.
-    pub fn signals_of(&self, engine: &Engine, reading: &Reading<'_>) -> Signals {
-        let linear = self.linear.as_ref().map_or_else(Vec::new, |head| {
-            let mut scores = head.logits(reading.focus).0;
-            if let Some((context, weight)) = reading.context {
-                let earlier = head.logits(context).0;
-                scores.iter_mut().zip(earlier).for_each(|(s, c)| *s += weight * (c - *s));
+    fn signals_of(&self, traits: Traits, prompt: &Prompt<'_>, reading: &Reading<'_>) -> Signals {
+        let terms = self.terms.as_ref().map_or_else(Vec::new, |head| {
+            let mut said = head.of(&terms::terms(prompt.focus));
+            if let Some((_, weight)) = reading.context {
+                let earlier = head.of(&terms::terms(prompt.context));
+                said.iter_mut().zip(earlier).for_each(|(s, c)| *s += weight * (c - *s));
             }
-            scores
+            said
         });
-        Signals { traits: Traits::of(engine, reading), linear }
+        Signals { traits, terms }
     }
 
-    /// What to expect of each model, in the order of [`OutcomeModel::models`]. An `encoding` of the same prompt's focus
-    /// sharpens it where it is of [`OutcomeModel::branch`]; another is as good as none.
+    /// What to expect of each model, in the order of [`OutcomeModel::models`]. An `encoding` of the [`stem`] of the
+    /// same prompt's focus sharpens it where it is of [`OutcomeModel::branch`]; one of another branch is as good as none.
     pub fn expect(&self, signals: &Signals, encoding: Option<&Encoding>) -> Vec<Expected> {
         let quality = self.quality(signals, encoding);
         let tokens = self.tokens.as_ref().map(|amount| amount.of(&signals.traits));
@@ -153,19 +160,28 @@ impl OutcomeModel {
                 quality.iter_mut().zip(moves()).for_each(|(quality, by)| *quality += weight * by);
             }
         };
-        add(Part::Table, &|| self.table.of(&signals.traits));
-        if self.linear.is_some() {
-            add(Part::Ngram, &|| signals.linear.clone());
+        let traits = &signals.traits;
+        add(Part::Table, &|| self.table.of(traits));
+        if let Some(linear) = &self.cues {
+            add(Part::Cues, &|| linear.of(&traits.inputs().0));
+        }
+        if self.terms.is_some() {
+            add(Part::Terms, &|| signals.terms.clone());
         }
         if let Some(encoding) = encoding {
-            if let Some(head) = &self.encoder {
-                add(Part::Encoder, &|| head.logits(encoding));
-            }
             if let Some(neighbours) = &self.neighbours {
-                add(Part::Neighbours, &|| neighbours.of(&encoding.embedding()));
+                add(Part::Neighbours, &|| neighbours.of(encoding.values()));
+            }
+            if let Some(linear) = &self.encoder {
+                add(Part::Encoder, &|| linear.of(&traits.inputs_with(encoding).0));
             }
         }
         into_range(&mut quality);
+        if !blend.others_may_lead {
+            let best = self.best_single();
+            let most = quality[best] - HAIR;
+            (0..quality.len()).filter(|&at| at != best).for_each(|at| quality[at] = quality[at].min(most));
+        }
         quality
     }
 }

@@ -79,8 +79,8 @@ mod tests {
         };
         set(0, 1, 2, [0.4, -0.4]);
         set(1, 1, 2, [0.0, 0.2]);
-        let mut traits =
-            Traits { domain: vec![0.0; 14], task: vec![0.0; 12], difficulty: 0.6, contentless: false };
+        let mut traits = Traits::blank();
+        traits.difficulty = 0.6;
         (traits.domain[0], traits.domain[1], traits.task[1]) = (0.5, 0.5, 1.0);
         let close = |a: Vec<f32>, b: [f32; 2]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
         assert!(close(table.of(&traits), [0.2, -0.1]));

@@ -95,7 +95,7 @@ pub(crate) fn train(
 }
 
 impl Weights {
-    pub(super) fn new(labels: usize, outputs: usize) -> Self {
+    fn new(labels: usize, outputs: usize) -> Self {
         let zeros = |rows: usize| vec![0.0; rows * outputs];
         Self {
             labels,
@@ -109,7 +109,7 @@ impl Weights {
     }
 
     /// Drops the least rows: the last third decides little, and would be most of what a classifier weighs on disk.
-    pub(super) fn prune(&mut self) {
+    fn prune(&mut self) {
         let mut rows: Vec<(f32, usize)> = (0..BUCKETS)
             .filter(|&bucket| self.kept[bucket])
             .map(|bucket| (self.row(bucket).iter().map(|w| w * w).sum(), bucket))

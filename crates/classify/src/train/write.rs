@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use super::Trained;
-use super::linear::Weights;
 use crate::encoder::Branch;
 use crate::features::{BUCKETS, DENSE, GRAMS};
 use crate::gates::Gates;
@@ -21,26 +20,7 @@ pub(super) fn file(
     gates: &Gates,
     notes: &[(&str, String)],
 ) -> Vec<u8> {
-    let outputs = trained.linear.outputs;
-    let mut metadata: BTreeMap<String, String> = BTreeMap::from([
-        ("format".into(), FORMAT.into()),
-        ("name".into(), name.into()),
-        ("labels".into(), serde_json::json!(labels).to_string()),
-        ("gates".into(), serde_json::json!(gates).to_string()),
-    ]);
-    metadata.extend(notes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-    let mut tensors = ngram_tensors(&trained.linear);
-    if let Some((branch, dense)) = &trained.dense {
-        metadata.insert("branch".into(), Branch::name(*branch).into());
-        metadata.insert("encoder".into(), encoder.into());
-        tensors.push(Tensor::floats("encoder_bias", &[outputs], &dense.bias));
-        tensors.push(Tensor::floats("encoder_weights", &[branch.width(), outputs], &dense.weights));
-    }
-    model_file::write(metadata, &tensors)
-}
-
-/// The tensors of an n-gram head, which `LinearHead` reads.
-pub(super) fn ngram_tensors(linear: &Weights) -> Vec<Tensor> {
+    let linear = &trained.linear;
     let outputs = linear.outputs;
     let mut scales = vec![f32::MIN_POSITIVE; outputs];
     for row in linear.ngrams.chunks_exact(outputs) {
@@ -56,13 +36,27 @@ pub(super) fn ngram_tensors(linear: &Weights) -> Vec<Tensor> {
             linear.row(bucket).iter().zip(&scales).map(|(weight, scale)| (weight / scale).round() as i8),
         );
     }
+    let mut metadata: BTreeMap<String, String> = BTreeMap::from([
+        ("format".into(), FORMAT.into()),
+        ("name".into(), name.into()),
+        ("labels".into(), serde_json::json!(labels).to_string()),
+        ("gates".into(), serde_json::json!(gates).to_string()),
+    ]);
+    metadata.extend(notes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
     let known: Vec<i8> = linear.known.iter().map(|&bits| bits as i8).collect();
-    vec![
+    let mut tensors = vec![
         Tensor::floats("bias", &[outputs], &linear.bias),
         Tensor::floats("dense", &[DENSE, outputs], &linear.dense),
         Tensor::floats("ngram_scales", &[outputs], &scales),
         Tensor::int8("ngrams", &[ngrams.len() / outputs, outputs], &ngrams),
         Tensor::int8("known_grams", &[GRAMS / 8], &known),
         Tensor::int8("ngram_buckets", &[BUCKETS / 8], &buckets),
-    ]
+    ];
+    if let Some((branch, dense)) = &trained.dense {
+        metadata.insert("branch".into(), Branch::name(*branch).into());
+        metadata.insert("encoder".into(), encoder.into());
+        tensors.push(Tensor::floats("encoder_bias", &[outputs], &dense.bias));
+        tensors.push(Tensor::floats("encoder_weights", &[branch.width(), outputs], &dense.weights));
+    }
+    model_file::write(metadata, &tensors)
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde_json::json;
 use waypost_classify::encoder::Session;
-use waypost_classify::outcomes::Expected;
+use waypost_classify::outcomes::{Expected, stem};
 use waypost_classify::{Engine, OUTCOMES_FILE, OutcomeModel, Prompt};
 
 use super::note;
@@ -117,7 +117,7 @@ fn decide(
         let begun = Instant::now();
         let signals = model.signals(engine, &prompt);
         let encoding = match (branch, &mut session) {
-            (Some(branch), Some(session)) => Some(session.encode(prompt.focus, branch)?),
+            (Some(branch), Some(session)) => Some(session.encode(stem(prompt.focus), branch)?),
             _ => None,
         };
         let expected = model.expect(&signals, encoding.as_ref());

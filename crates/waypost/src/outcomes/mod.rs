@@ -17,7 +17,7 @@ use waypost_classify::train::outcomes::Outcomes;
 pub(crate) use draw::curve as draw_curve;
 pub(crate) use measure::{Judged, Measured};
 pub(crate) use prices::{Price, for_models as prices_for, parse as parse_price};
-pub(crate) use report::{rule_table, shown, summary};
+pub(crate) use report::{shown, summary};
 pub(crate) use rows::{Fields, Sheet};
 
 /// Prompts of a sheet with everything needed to judge a model by them.

@@ -56,7 +56,7 @@ pub(crate) fn summary(measured: &Measured, how: &str) -> String {
 }
 
 /// A Markdown table of all ways to choose.
-pub(crate) fn rule_table(measured: &Measured) -> String {
+fn rule_table(measured: &Measured) -> String {
     let mut out = format!(
         "| always, or by rule | quality | {} | to the best single model: quality, points | cost saved |\n|---|---|---|---|---|\n",
         measured.cost_unit

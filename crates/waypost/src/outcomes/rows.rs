@@ -122,6 +122,7 @@ impl Sheet {
             tokens: some(&tokens),
             latency_ms: some(&latency_ms),
             groups: checks::groups(prompts.iter().map(|&prompt| self.prompts[prompt].as_str())),
+            sources: self.numbered_sources(&prompts),
         };
         Ok((outcomes, prompts))
     }
@@ -144,6 +145,19 @@ impl Sheet {
             }
             _ => Ok(chosen),
         }
+    }
+
+    /// A number for each prompt's source; empty if none has one.
+    fn numbered_sources(&self, prompts: &[usize]) -> Vec<u32> {
+        if self.sources.iter().all(Option::is_none) {
+            return Vec::new();
+        }
+        let mut known: HashMap<Option<&str>, u32> = HashMap::new();
+        let number = |prompt: &usize| {
+            let next = known.len() as u32;
+            *known.entry(self.sources[*prompt].as_deref()).or_insert(next)
+        };
+        prompts.iter().map(number).collect()
     }
 
     fn prompt(&mut self, text: String) -> u32 {

@@ -167,10 +167,16 @@ impl Findings<'_> {
                 if kept && weight > 0.0 { format!("{weight:.2}") } else { "not used".to_owned() }
             );
         }
+        let gain = &self.whole.gain;
         let _ = writeln!(
             out,
-            "\nOf the fitted weights {:.0} % are used: what kept the expectations from doing worse than the best single model on prompts not taught.",
-            self.whole.gain.factor * 100.0
+            "\nThe parts used count alike; their average is multiplied by {:.2}, which fits best. {}",
+            gain.scale,
+            if gain.others_may_lead {
+                "Others than the best single model may be expected to be best."
+            } else {
+                "No model is ever expected to be better than the best single one: that did not certainly pay on prompts not taught."
+            }
         );
     }
 }

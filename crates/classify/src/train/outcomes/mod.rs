@@ -4,11 +4,13 @@
 //! keeps those that are worth it, finds how far they may move the expectations, and fits them again on all chosen
 //! prompts. Deterministic for a seed. Never reads a file. Called by `waypost train --outcomes`.
 
+mod dense;
+mod descent;
 mod folds;
 mod neighbours;
-mod ridge;
 mod stack;
 mod table;
+mod terms;
 mod write;
 
 pub use stack::{Gain, Step};
@@ -16,8 +18,8 @@ pub use stack::{Gain, Step};
 use crate::encoder::Encoding;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::features::Features;
-use crate::outcomes::{BRANCH, Parts, Traits};
+use crate::outcomes::terms::terms;
+use crate::outcomes::{BRANCH, Parts, Traits, stem};
 use crate::prompt::Prompt;
 
 /// What is known of some prompts. Rows are prompts, columns models; NaN stands for "not known".
@@ -33,6 +35,8 @@ pub struct Outcomes {
     pub latency_ms: Vec<f32>,
     /// One number per prompt: prompts of equal number are never taught and tested on at once.
     pub groups: Vec<u32>,
+    /// One number per prompt, equal for those of one origin; empty if origins are not to be told apart.
+    pub sources: Vec<u32>,
 }
 
 impl Outcomes {
@@ -75,8 +79,8 @@ pub(crate) fn column_means(values: &[f32], columns: usize, chosen: &[usize]) -> 
 #[derive(Debug)]
 pub struct Read {
     pub(crate) traits: Vec<Traits>,
-    pub(crate) features: Vec<Features>,
-    /// As many as features, or none without the encoder.
+    pub(crate) terms: Vec<Vec<(u32, f32)>>,
+    /// As many as prompts, or none without the encoder.
     pub(crate) encodings: Vec<Encoding>,
 }
 
@@ -93,18 +97,15 @@ impl Read {
         progress: &(dyn Fn(usize) + Sync),
     ) -> Result<Self, Error> {
         let read = |text: &&str| {
-            engine.read(&Prompt { focus: text, context: "" }, |reading| {
-                let mut features = reading.focus.clone();
-                // Only classifiers ask what they know.
-                features.grams = Vec::new();
-                features.sparse.shrink_to_fit();
-                (Traits::of(engine, &reading), features)
-            })
+            let about = Prompt { focus: stem(text), context: "" };
+            engine.read(&about, |reading| Traits::of(engine, &reading))
         };
-        let (traits, features) = texts.iter().map(read).unzip();
+        let traits = texts.iter().map(read).collect();
+        let terms = texts.iter().map(|text| terms(text)).collect();
+        let stems: Vec<&str> = texts.iter().map(|text| stem(text)).collect();
         let encodings =
-            if encoder { super::encode(engine, texts, BRANCH, threads, progress)? } else { Vec::new() };
-        Ok(Self { traits, features, encodings })
+            if encoder { super::encode(engine, &stems, BRANCH, threads, progress)? } else { Vec::new() };
+        Ok(Self { traits, terms, encodings })
     }
 
     /// What the encoder made of a prompt; `None` if it was not asked.
@@ -147,10 +148,10 @@ pub fn fit(
             data.models[at]
         )));
     }
-    let folded = folds::predict(data, read, chosen, seed, progress);
-    let found = stack::choose(data, &folded);
+    let folds = folds::Folds::new(data, read, chosen, seed)?;
+    let found = stack::choose(data, &folds.predict(progress));
     let advice = found.words(data);
-    let fitted = folds::Fit::of(data, read, chosen, seed, &found.wanted());
+    let fitted = folds.whole(&found.wanted());
     let file = write::file(engine, data, &fitted, (read, chosen), &found, &advice);
     Ok(Fitted { file, parts: found.parts, steps: found.steps, gain: found.gain, advice })
 }

@@ -96,12 +96,8 @@ mod tests {
     #[test]
     fn a_rare_cell_says_what_its_domain_says() {
         let traits = |domain: usize, task: usize| {
-            let mut traits = Traits {
-                domain: vec![0.0; domains()],
-                task: vec![0.0; tasks()],
-                difficulty: 0.5,
-                contentless: false,
-            };
+            let mut traits = Traits::blank();
+            traits.difficulty = 0.5;
             (traits.domain[domain], traits.task[task]) = (1.0, 1.0);
             traits
         };

@@ -8,10 +8,12 @@ use super::folds::Fit;
 use super::stack::Found;
 use super::table::{self, Residuals};
 use super::{Outcomes, Read, column_means};
-use crate::encoder::{Branch, HIDDEN};
 use crate::engine::Engine;
 use crate::model_file::{self, Tensor};
+use crate::outcomes::file::{CUES, ENCODER};
+use crate::outcomes::neighbours::WIDTH;
 use crate::outcomes::table::{BANDS, cells};
+use crate::outcomes::terms::BUCKETS;
 use crate::outcomes::{BRANCH, FORMAT};
 
 pub(super) fn file(
@@ -36,10 +38,16 @@ pub(super) fn file(
         Tensor::floats("edges", &[BANDS - 1], &fit.table.edges),
         Tensor::floats("table", &[cells(), models], &fit.table.cells),
     ];
-    if let Some(head) = &fit.encoder {
-        metadata.insert("branch".into(), Branch::name(BRANCH).into());
-        tensors.push(Tensor::floats("encoder_bias", &[models], &head.bias));
-        tensors.push(Tensor::floats("encoder_weights", &[BRANCH.width(), models], &head.weights));
+    for (key, value, names, linear) in
+        [("cues", "", CUES, &fit.cues), ("branch", BRANCH.name(), ENCODER, &fit.encoder)]
+    {
+        if let Some(linear) = linear {
+            metadata.insert(key.into(), value.into());
+            let inputs = linear.means.len();
+            tensors.push(Tensor::floats(names[0], &[inputs], &linear.means));
+            tensors.push(Tensor::floats(names[1], &[inputs], &linear.factors));
+            tensors.push(Tensor::floats(names[2], &[inputs, models], &linear.weights));
+        }
     }
     for (names, values) in
         [(["tokens", "tokens_table"], &data.tokens), (["latency_ms", "latency_table"], &data.latency_ms)]
@@ -51,19 +59,26 @@ pub(super) fn file(
         }
     }
     if let Some(known) = &fit.neighbours {
-        let count = known.rows.len() / HIDDEN;
+        let count = known.rows.len() / WIDTH;
         metadata.insert("neighbours".into(), count.to_string());
-        let signed = |bytes: &[u8]| bytes.iter().map(|&byte| byte as i8).collect::<Vec<_>>();
-        tensors.push(Tensor::floats("neighbour_centre", &[HIDDEN], &known.centre));
-        tensors.push(Tensor::floats("neighbour_scales", &[2], &[known.temperature, known.prior]));
-        tensors.push(Tensor::int8("neighbour_rows", &[count, HIDDEN], &signed(&known.rows)));
+        tensors.push(Tensor::floats("neighbour_centre", &[WIDTH], &known.centre));
+        tensors.push(Tensor::floats("neighbour_pulls", &[count, models], &known.pulls));
         tensors.push(Tensor::int8("neighbour_outcomes", &[count, models], &signed(&known.outcomes)));
+        tensors.push(Tensor::int8("neighbour_rows", &[count, WIDTH], &signed(&known.rows)));
     }
-    if let Some(weights) = &fit.ngram {
-        metadata.insert("ngrams".into(), "int8".into());
-        tensors.extend(super::super::write::ngram_tensors(weights));
+    if let Some(terms) = &fit.terms {
+        let (head, rows) = (&terms.head, terms.head.rarity.len());
+        metadata.insert("terms".into(), rows.to_string());
+        tensors.push(Tensor::floats("term_rarity", &[rows], &head.rarity));
+        tensors.push(Tensor::floats("term_scales", &[models], &head.scales));
+        tensors.push(Tensor::int8("term_weights", &[rows, models], &signed(&head.weights)));
+        tensors.push(Tensor::int8("term_buckets", &[BUCKETS / 8], &signed(&terms.bits)));
     }
     model_file::write(metadata, &tensors)
+}
+
+fn signed(bytes: &[u8]) -> Vec<i8> {
+    bytes.iter().map(|&byte| byte as i8).collect()
 }
 
 /// Means and cells of an amount, if any model's is known; zero for a model whose is not.
