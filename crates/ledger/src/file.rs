@@ -8,8 +8,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 /// Lines that may wait for the disk.
 const QUEUE_LINES: usize = 8 * 1024;
@@ -18,10 +18,21 @@ const QUEUE_BYTES: usize = 64 << 20;
 /// What is written is on its way to the disk after this at the latest.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 
+/// The disk is waited for no longer than this when the process ends.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+/// What the thread is to do.
+#[derive(Debug)]
+enum Job {
+    Append(Vec<u8>),
+    /// Write all that came before, and say so.
+    Flush(SyncSender<()>),
+}
+
 /// See the module. Dropping it writes what waits.
 #[derive(Debug)]
 pub struct DecisionFile {
-    queue: Option<SyncSender<Vec<u8>>>,
+    queue: Option<SyncSender<Job>>,
     counts: Arc<Counts>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -57,11 +68,27 @@ impl DecisionFile {
         line.push(b'\n');
         let bytes = line.len();
         let room = self.counts.waiting_bytes.fetch_add(bytes, Relaxed) + bytes <= QUEUE_BYTES;
-        let sent = room && self.queue.as_ref().is_some_and(|queue| queue.try_send(line).is_ok());
+        let sent = room && self.queue.as_ref().is_some_and(|queue| queue.try_send(Job::Append(line)).is_ok());
         if !sent {
             self.counts.waiting_bytes.fetch_sub(bytes, Relaxed);
             self.counts.dropped.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Waits until everything appended so far is written, but not for a disk that hangs: for a process that ends, in
+    /// which nobody drops this.
+    pub fn flush(&self) {
+        let Some(queue) = &self.queue else { return };
+        let (done, written) = sync_channel(1);
+        let (mut job, end) = (Job::Flush(done), Instant::now() + LAST_FLUSH);
+        while let Err(TrySendError::Full(back)) = queue.try_send(job) {
+            if Instant::now() > end {
+                return;
+            }
+            job = back;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = written.recv_timeout(end.saturating_duration_since(Instant::now()));
     }
 
     /// Lines lost so far, to a full queue or a full disk.
@@ -81,7 +108,7 @@ impl Drop for DecisionFile {
     }
 }
 
-fn write(file: File, lines: &Receiver<Vec<u8>>, counts: &Counts) {
+fn write(file: File, jobs: &Receiver<Job>, counts: &Counts) {
     let mut out = BufWriter::new(file);
     let put = |out: &mut BufWriter<File>, line: Vec<u8>| {
         counts.waiting_bytes.fetch_sub(line.len(), Relaxed);
@@ -90,8 +117,13 @@ fn write(file: File, lines: &Receiver<Vec<u8>>, counts: &Counts) {
         }
     };
     loop {
-        match lines.recv_timeout(FLUSH_EVERY) {
-            Ok(line) => put(&mut out, line),
+        match jobs.recv_timeout(FLUSH_EVERY) {
+            Ok(Job::Append(line)) => put(&mut out, line),
+            Ok(Job::Flush(done)) => {
+                let _ = out.flush();
+                // Whoever asked may have lost patience.
+                let _ = done.try_send(());
+            }
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
                 // A disk that is full now may have room later; what is buffered is tried again then.
                 let _ = out.flush();
@@ -121,6 +153,18 @@ mod tests {
         let expected: Vec<_> = (0..2).flat_map(|run| (0..1000).map(move |i| format!("{run} {i}"))).collect();
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
         assert!(DecisionFile::open(folder.path()).is_err(), "a folder is no file");
+    }
+
+    #[test]
+    fn a_flush_waits_until_all_is_on_its_way_to_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d");
+        let file = DecisionFile::open(&path).unwrap();
+        for i in 1..100 {
+            file.append(b"x".to_vec());
+            file.flush();
+            assert_eq!(std::fs::read(&path).unwrap().len(), 2 * i);
+        }
     }
 
     #[test]

@@ -97,6 +97,13 @@ impl Gateway {
         self.file.as_ref()
     }
 
+    /// Waits until the decisions so far are in their file.
+    pub(crate) fn flush_decisions(&self) {
+        if let Some(file) = &self.file {
+            file.flush();
+        }
+    }
+
     /// All metrics as text.
     pub(crate) fn metrics_text(&self) -> Result<Vec<u8>, String> {
         self.metrics.log_lines_dropped.set((self.log_lines_dropped.0)() as i64);

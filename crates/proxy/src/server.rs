@@ -91,6 +91,8 @@ impl Server {
             sleep(Duration::from_millis(5)).await;
         }
         accepting.abort();
+        // The threads hold the gateway to the end, so nothing drops it.
+        self.gateway.flush_decisions();
         let cut = self.gateway.requests_in_flight();
         tracing::info!(cut, "stopped");
         Ok(())
