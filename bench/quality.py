@@ -56,7 +56,7 @@ def transfer_cases(binary, routellm, pro, order):
     for name, bench in ((TRANSFER, "mmlu"), (TRANSFER_GSM8K, "gsm8k")):
         rows = data.of_pair(row for row in everything if row["bench"] == bench)
         about = (f"{len(taught):,} MMLU-Pro questions without those from MMLU, {len(groups['weak'])} models for the weak one, "
-                 f"{len(groups['strong'])} for the strong one; judged on all rows")
+                 f"only the mean of {len(groups['strong'])} for the strong one; judged on all rows")
         yield name, {"taught": about, "said": judge(binary, folder, f"transfer-{bench}", rows)}
 
 

@@ -30,8 +30,8 @@ PRICES = {
     "Meta-Llama-3_1-8B-Instruct": (0.18, 0.18), "mathstral-7B": (0.2, 0.2), "Mixtral-8x7B-Instruct-v0.1": (0.6, 0.6),
     "Phi-3-mini-4k-instruct": (0.1, 0.1), "Yi-34B": (0.8, 0.8), "jamba-1.5-large": (2, 8),
 }
-# In transfer, models as good as the weak one stand for it, and the best ones for the strong one: their mean tells more
-# of how hard a question is than one model's luck.
+# In transfer, models as good as the weak one stand for it: their mean tells more of how hard a question is than one
+# model's luck. Of the strong one only the mean is told: where it fails does not carry over to other models and questions.
 WEAK_BETWEEN = (0.35, 0.45)
 STRONG_FROM = 0.6
 # Questions that MMLU-Pro took over from MMLU.
@@ -88,12 +88,14 @@ def stand_ins(train, order):
 
 
 def of_stand_ins(found, order, groups):
-    """Rows named weak and strong, of several models each; their source says where a question comes from."""
+    """Rows named weak, of several models, and strong, always their mean; the source says where a question comes from."""
+    right = lambda row, name: [int(row["correct"][order.index(model)]) for model in groups[name]]
+    mean = lambda of: sum(of) / len(of)
+    strong = mean([mean(right(row, "strong")) for row in found])
     for row in found:
-        for name, members in groups.items():
-            for model in members:
-                correct = int(row["correct"][order.index(model)])
-                yield {"prompt": row["text"], "model": name, "correct": correct, "source": row["src"]}
+        for name, scores in (("weak", right(row, "weak")), ("strong", [strong])):
+            for score in scores:
+                yield {"prompt": row["text"], "model": name, "correct": score, "source": row["src"]}
 
 
 def write(path, found):
