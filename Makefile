@@ -1,5 +1,5 @@
 # Two commands matter: `make run` and `make test`. The others are what they are made of.
-.PHONY: run test bench bench-classify models
+.PHONY: run test bench bench-classify bench-quality models
 
 run: ## build, start Waypost, say what it found
 	cargo build --release --locked -p waypost
@@ -14,6 +14,9 @@ bench: ## measure against peers, in one interleaved run
 
 bench-classify: ## measure the classifiers against encoders run the usual ways
 	./bench/classify.sh
+
+bench-quality: ## learn outcomes, and measure routing by them on rows held out
+	./bench/quality.sh
 
 models: ## train the embedded classifiers again from ../shared/datasets
 	./training/make.sh

@@ -153,7 +153,7 @@ pub(crate) struct Train {
     #[arg(long, value_name = "NAME", conflicts_with = "outcomes")]
     pub(crate) name: Option<String>,
     /// Only these models of the outcomes, separated by commas [default: all]
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "outcomes")]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) models: Vec<String>,
     /// Of splits and of training
     #[arg(long, value_name = "N", default_value_t = 2026)]
@@ -168,20 +168,34 @@ pub(crate) struct Train {
 #[command(next_help_heading = "Outcomes")]
 pub(crate) struct OutcomeFields {
     /// The field that holds the prompt [default: prompt, or text]
-    #[arg(long, value_name = "FIELD", requires = "outcomes")]
+    #[arg(long, value_name = "FIELD")]
     pub(crate) prompt_field: Option<String>,
-    /// The field that names the model
-    #[arg(long, value_name = "FIELD", default_value = "model", requires = "outcomes")]
-    pub(crate) model_field: String,
+    /// The field that names the model [default: model]
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) model_field: Option<String>,
     /// The field that says how good the answer was, true or false or 0 to 1 [default: correct, or score]
-    #[arg(long, value_name = "FIELD", requires = "outcomes")]
+    #[arg(long, value_name = "FIELD")]
     pub(crate) score_field: Option<String>,
     /// What a model costs, in USD a million tokens of prompt and of completion; once a model
-    #[arg(long = "price", value_name = "NAME=IN/OUT", value_parser = parse_price, requires = "outcomes")]
+    #[arg(long = "price", value_name = "NAME=IN/OUT", value_parser = parse_price)]
     pub(crate) prices: Vec<(String, Price)>,
     /// Take prices from the models of this configuration
-    #[arg(long, value_name = "FILE", requires = "outcomes")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+impl OutcomeFields {
+    /// The first of these options that was given: without `--outcomes` they mean nothing.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let fields = [
+            (self.prompt_field.is_some(), "--prompt-field"),
+            (self.model_field.is_some(), "--model-field"),
+            (self.score_field.is_some(), "--score-field"),
+            (!self.prices.is_empty(), "--price"),
+            (self.config.is_some(), "--config"),
+        ];
+        fields.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -22,7 +22,7 @@ pub enum Part {
 
 impl Part {
     /// All of them, in the order in which training tries them.
-    pub const ALL: [Self; 5] = [Self::Neighbours, Self::Terms, Self::Encoder, Self::Table, Self::Cues];
+    pub const ALL: [Self; 5] = [Self::Terms, Self::Table, Self::Cues, Self::Neighbours, Self::Encoder];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {

@@ -116,7 +116,9 @@ fn term_head(file: &ModelFile<'_>, shown: &str, models: usize) -> Result<TermHea
     }
     let bits = file.int8("term_buckets", &[BUCKETS / 8])?;
     let (rarity, scales) = (file.floats("term_rarity", &[rows])?, file.floats("term_scales", &[models])?);
-    TermHead::new(&bits, rarity, file.int8("term_weights", &[rows, models])?, scales).ok_or_else(fail)
+    let [unknown] = file.floats("term_unknown", &[1])?[..] else { return Err(fail()) };
+    let weights = file.int8("term_weights", &[rows, models])?;
+    TermHead::new(&bits, (rarity, unknown), weights, scales).ok_or_else(fail)
 }
 
 fn neighbours(file: &ModelFile<'_>, shown: &str, models: usize) -> Result<Neighbours, Error> {

@@ -45,6 +45,8 @@ pub(crate) struct TermHead {
     rows: Vec<u32>,
     /// How rare the terms of each row are.
     pub(crate) rarity: Vec<f32>,
+    /// How rare a term without a row is: what is new weighs nothing, but leaves the rest less to say.
+    pub(crate) unknown: f32,
     /// int8, one number per model and row.
     pub(crate) weights: Bytes,
     /// What a model's weights are multiplied by.
@@ -53,7 +55,12 @@ pub(crate) struct TermHead {
 
 impl TermHead {
     /// From one bit a bucket, lowest first, that says which have a row; `None` if that is not as many as there are rows.
-    pub(crate) fn new(bits: &[u8], rarity: Vec<f32>, weights: Bytes, scales: Vec<f32>) -> Option<Self> {
+    pub(crate) fn new(
+        bits: &[u8],
+        (rarity, unknown): (Vec<f32>, f32),
+        weights: Bytes,
+        scales: Vec<f32>,
+    ) -> Option<Self> {
         let mut next = 0;
         let mut row = |bucket: usize| {
             let has = bits[bucket / 8] >> (bucket % 8) & 1 == 1;
@@ -61,7 +68,14 @@ impl TermHead {
             if has { next - 1 } else { u32::MAX }
         };
         let rows: Vec<u32> = (0..BUCKETS).map(&mut row).collect();
-        (next as usize == rarity.len()).then(|| Self { models: scales.len(), rows, rarity, weights, scales })
+        (next as usize == rarity.len()).then(|| Self {
+            models: scales.len(),
+            rows,
+            rarity,
+            unknown,
+            weights,
+            scales,
+        })
     }
 
     /// How far each model is from its mean.
@@ -71,6 +85,7 @@ impl TermHead {
         for &(bucket, times) in terms {
             let row = self.rows[bucket as usize];
             if row == u32::MAX {
+                length += (times * self.unknown).powi(2);
                 continue;
             }
             let value = times * self.rarity[row as usize];
@@ -104,10 +119,18 @@ mod tests {
         let known = terms("ba")[0].0;
         let mut bits = vec![0_u8; BUCKETS / 8];
         bits[known as usize / 8] |= 1 << (known % 8);
-        let head = |rarity: Vec<f32>| TermHead::new(&bits, rarity, vec![2_u8, 0xff].into(), vec![0.5, 0.1]);
+        let head =
+            |rarity: Vec<f32>| TermHead::new(&bits, (rarity, 4.0), vec![2_u8, 0xff].into(), vec![0.5, 0.1]);
         assert!(head(vec![3.0, 1.0]).is_none());
-        let said = head(vec![3.0]).unwrap().of(&terms("ba unknown words"));
-        assert!((said[0] - 1.0).abs() < 1e-6 && (said[1] + 0.1).abs() < 1e-6, "{said:?}");
-        assert_eq!(head(vec![3.0]).unwrap().of(&[]), [0.0, 0.0]);
+        let head = head(vec![3.0]).unwrap();
+        let close = |text: &str, wanted: [f32; 2]| {
+            let said = head.of(&terms(text));
+            assert!(said.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-6), "{text}: {said:?}");
+        };
+        close("ba", [1.0, -0.1]);
+        // Beside a new word and a new pair: 3 of the length of (3, 4, 4).
+        let share = 3.0 / 41.0_f32.sqrt();
+        close("ba new", [share, -0.1 * share]);
+        close("", [0.0, 0.0]);
     }
 }

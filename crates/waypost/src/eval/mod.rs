@@ -27,6 +27,9 @@ pub(crate) fn run(options: &Eval) -> Result<(), Error> {
     if let Some(folder) = &options.outcomes {
         return outcomes::run(options, folder);
     }
+    if let Some(stray) = options.outcome.given() {
+        return Err(Error::Usage(format!("{stray} is for --outcomes, not for classifiers")));
+    }
     let asked = options.classifier.iter().chain(&options.compare);
     if options.labels.is_some() && !asked.into_iter().any(|name| judge::is_url(name)) {
         return Err(Error::Usage(

@@ -14,7 +14,7 @@ use waypost_classify::{Engine, OUTCOMES_FILE, OutcomeModel, Prompt};
 use super::note;
 use crate::cli::Eval;
 use crate::error::Error;
-use crate::outcomes::{Asked, Fields, Measured, Sheet, draw_curve, prices_for, shown};
+use crate::outcomes::{Asked, Fields, MODEL_FIELD, Measured, Sheet, draw_curve, prices_for, shown};
 
 /// Prompts decided before the clock counts.
 const WARM_UP: usize = 50;
@@ -37,7 +37,7 @@ pub(super) fn run(options: &Eval, folder: &Path) -> Result<(), Error> {
     let of_file = |what: String| Error::Data(format!("{}: {what}", file.display()));
     let fields = Fields {
         prompt: options.outcome.prompt_field.as_deref(),
-        model: &options.outcome.model_field,
+        model: options.outcome.model_field.as_deref().unwrap_or(MODEL_FIELD),
         score: options.outcome.score_field.as_deref(),
         source: None,
     };

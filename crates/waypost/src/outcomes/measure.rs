@@ -73,7 +73,7 @@ pub(crate) struct Measured {
     pub(crate) oracle: Way,
     /// The model expected to be best.
     pub(crate) best_quality: Rule,
-    /// The cheapest within a tolerance of the best.
+    /// The cheapest within a tolerance of the best, where there are prices.
     pub(crate) tolerances: Vec<Rule>,
     /// The best trade-off that is as good as the best single model on one half of the prompts, judged on the other half.
     pub(crate) equal_quality: Option<Rule>,
@@ -211,6 +211,7 @@ impl Judged {
             best_quality: self.rule("the best expected".to_owned(), &self.at_lambda(0.0), &resamples),
             tolerances: TOLERANCES
                 .into_iter()
+                .filter(|_| self.in_usd)
                 .map(|tolerance| self.rule(name(tolerance), &self.within(tolerance), &resamples))
                 .collect(),
             equal_quality: self.in_usd.then(|| self.equal_quality(&lambdas, &resamples, seed)),
@@ -257,8 +258,8 @@ pub(crate) fn intervals<const N: usize>(
         let mut sorted: Vec<f64> = drawn.iter().map(|figures| figures[at]).collect();
         sorted.sort_unstable_by(f64::total_cmp);
         let place = |share: f64| {
-            let at = (share * sorted.len().saturating_sub(1) as f64).round() as usize;
-            sorted.get(at).copied().unwrap_or(values[at.min(0)])
+            let rank = (share * sorted.len().saturating_sub(1) as f64).round() as usize;
+            sorted.get(rank).copied().unwrap_or(values[at])
         };
         Interval { value: values[at], low: place(0.025), high: place(0.975) }
     })

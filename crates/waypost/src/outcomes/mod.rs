@@ -18,7 +18,7 @@ pub(crate) use draw::curve as draw_curve;
 pub(crate) use measure::{Judged, Measured};
 pub(crate) use prices::{Price, for_models as prices_for, parse as parse_price};
 pub(crate) use report::{shown, summary};
-pub(crate) use rows::{Fields, Sheet};
+pub(crate) use rows::{Fields, MODEL_FIELD, Sheet};
 
 /// Prompts of a sheet with everything needed to judge a model by them.
 #[derive(Debug, Clone, Copy)]

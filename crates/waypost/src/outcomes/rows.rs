@@ -13,6 +13,8 @@ use crate::data::{self, Cell, LeftOut, Refused, Sink, Wanted};
 use crate::error::Error;
 use crate::train::checks;
 
+/// The field that names the model when the user names none.
+pub(crate) const MODEL_FIELD: &str = "model";
 /// Names under which a prompt, a score and a source are looked for when the user names none.
 const PROMPTS: [&str; 2] = ["prompt", "text"];
 const SCORES: [&str; 2] = ["correct", "score"];

@@ -48,7 +48,13 @@ const MAX_LABELS_AT_ONCE: usize = 250;
 
 pub(crate) fn run(options: &Train) -> Result<(), Error> {
     match (&options.data, &options.outcomes) {
-        (Some(data), _) => classifier(options, data),
+        (Some(data), _) => {
+            let models = (!options.models.is_empty()).then_some("--models");
+            if let Some(stray) = options.outcome.given().or(models) {
+                return Err(Error::Usage(format!("{stray} is for --outcomes, not for --data")));
+            }
+            classifier(options, data)
+        }
         (None, Some(file)) => outcomes::run(options, file),
         (None, None) => Err(Error::Internal("neither --data nor --outcomes".to_owned())),
     }

@@ -18,7 +18,7 @@ use super::outcomes_card::{Findings, Held};
 use super::progress::Progress;
 use crate::cli::Train;
 use crate::error::Error;
-use crate::outcomes::{Asked, Fields, Judged, Measured, Sheet, draw_curve, prices_for, summary};
+use crate::outcomes::{Asked, Fields, Judged, MODEL_FIELD, Measured, Sheet, draw_curve, prices_for, summary};
 
 /// Share of prompts the figures are measured on.
 const TEST_SHARE: f64 = 0.2;
@@ -95,7 +95,7 @@ pub(super) fn run(options: &Train, file: &Path) -> Result<(), Error> {
 fn fields(options: &Train) -> Fields<'_> {
     Fields {
         prompt: options.outcome.prompt_field.as_deref(),
-        model: &options.outcome.model_field,
+        model: options.outcome.model_field.as_deref().unwrap_or(MODEL_FIELD),
         score: options.outcome.score_field.as_deref(),
         source: options.source_field.as_deref(),
     }

@@ -155,7 +155,7 @@ impl Fit {
 
 /// The prompts that are folded, rising, and the fold of each. Prompts of one group, or of one source where there are enough
 /// sources, share a fold: what is learnt must hold for prompts from elsewhere.
-fn assign(data: &Outcomes, chosen: &[usize], seed: u64) -> (Vec<usize>, Vec<usize>) {
+pub(super) fn assign(data: &Outcomes, chosen: &[usize], seed: u64) -> (Vec<usize>, Vec<usize>) {
     let mut random = Random(seed);
     let mut rows = chosen.to_vec();
     if rows.len() > MAX_FOLDED {

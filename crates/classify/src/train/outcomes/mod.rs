@@ -158,3 +158,6 @@ pub fn fit(
 
 /// Number of folds whose end `fit` tells of.
 pub const FOLDS: usize = folds::FOLDS;
+
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,11 @@ use crate::calibrate::argmax;
 use crate::outcomes::blend::MAX_WEIGHT;
 use crate::outcomes::{Blend, Part, Parts};
 
-/// A part stays if it lowers the error by so many standard errors.
-const PART_ERRORS: f64 = 1.0;
+/// A part stays if it lowers the error by so many standard errors: little, since an average forgives a part that adds nothing,
+/// and all together must pass a harder test.
+const PART_ERRORS: f64 = 0.5;
+/// The parts that ask the encoder must lower it by so many more, for they take milliseconds.
+const ENCODER_ERRORS: f64 = 1.0;
 /// All parts together must lower it by so many, or outcomes are taken not to depend on prompts: chance alone does so once in
 /// two hundred times.
 const SIGNAL_ERRORS: f64 = 2.6;
@@ -73,11 +76,10 @@ pub(super) fn choose(data: &Outcomes, folded: &Folded) -> Found {
     let judged = Judged::of(data, folded);
     let mut steps = Vec::new();
     let here = |part: &Part| folded.said.contains_key(part);
-    let (first, first_losses) = judged.select(0, |part| here(part) && !part.asks_encoder(), &mut steps);
-    let (mut second, mut losses) = judged.select(1, here, &mut steps);
-    let encoder_helps = second.iter().any(|part| part.asks_encoder())
-        && lowered(&first_losses, &losses).is_some_and(|errors| errors >= PART_ERRORS);
-    if !encoder_helps {
+    let (first, first_losses) = judged.select(0, &[], |part| here(part) && !part.asks_encoder(), &mut steps);
+    let (mut second, mut losses) =
+        judged.select(1, &first, |part| here(part) && part.asks_encoder(), &mut steps);
+    if !lowered(&first_losses, &losses).is_some_and(|errors| errors >= ENCODER_ERRORS) {
         (second, losses) = (first.clone(), first_losses.clone());
     }
     let nothing = judged.losses(&[]);
@@ -203,16 +205,16 @@ impl<'a> Judged<'a> {
         (0..self.folded.rows.len()).map(loss).collect()
     }
 
-    /// Adds one part after the other and keeps what helps.
+    /// Adds one part after the other to those kept before, and keeps what helps.
     fn select(
         &self,
         tier: u8,
+        before: &[Part],
         allowed: impl Fn(&Part) -> bool,
         steps: &mut Vec<Step>,
     ) -> (Vec<Part>, Vec<f64>) {
-        let nothing = self.losses(&[]);
-        let total: f64 = nothing.iter().sum();
-        let (mut kept, mut losses) = (Vec::new(), nothing);
+        let total: f64 = self.losses(&[]).iter().sum();
+        let (mut kept, mut losses) = (before.to_vec(), self.losses(before));
         for part in Part::ALL.into_iter().filter(allowed) {
             let tried = [&kept[..], &[part]].concat();
             let new = self.losses(&tried);

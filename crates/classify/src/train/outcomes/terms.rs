@@ -55,6 +55,7 @@ pub(super) fn fit(terms: &[Vec<(u32, f32)>], residuals: &Residuals<'_>, chosen: 
 struct Design {
     bits: Vec<u8>,
     rarity: Vec<f32>,
+    unknown: f32,
     /// Per prompt its columns and their values.
     rows: Vec<Vec<(u32, f32)>>,
 }
@@ -71,18 +72,24 @@ impl Design {
             column_of[bucket] = rarity.len() as u32;
             rarity.push(1.0 + ((1.0 + chosen.len() as f32) / (1.0 + prompts as f32)).ln());
         }
+        let unknown = 1.0 + (1.0 + chosen.len() as f32).ln();
         let row = |&row: &usize| {
-            let known = terms[row].iter().filter(|(bucket, _)| column_of[*bucket as usize] != u32::MAX);
-            let mut values: Vec<(u32, f32)> = known
-                .map(|(bucket, times)| (column_of[*bucket as usize], *times))
-                .map(|(column, times)| (column, times * rarity[column as usize]))
-                .collect();
-            let norm = values.iter().map(|(_, v)| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+            let mut length = 0.0_f32;
+            let mut values = Vec::new();
+            for &(bucket, times) in &terms[row] {
+                let column = column_of[bucket as usize];
+                let value = times * rarity.get(column as usize).copied().unwrap_or(unknown);
+                length += value * value;
+                if column != u32::MAX {
+                    values.push((column, value));
+                }
+            }
+            let norm = length.sqrt().max(f32::MIN_POSITIVE);
             values.iter_mut().for_each(|(_, value)| *value /= norm);
             values
         };
         let rows = chosen.iter().map(row).collect();
-        Self { bits, rarity, rows }
+        Self { bits, rarity, unknown, rows }
     }
 
     /// The ridge solution for some models: a row of one number per model for each column.
@@ -127,7 +134,7 @@ impl Design {
         if bytes.is_empty() {
             return None;
         }
-        let head = TermHead::new(&self.bits, self.rarity, Bytes::from(bytes), scales)?;
+        let head = TermHead::new(&self.bits, (self.rarity, self.unknown), Bytes::from(bytes), scales)?;
         Some(Terms { bits: self.bits, head })
     }
 }

@@ -70,6 +70,7 @@ pub(super) fn file(
         let (head, rows) = (&terms.head, terms.head.rarity.len());
         metadata.insert("terms".into(), rows.to_string());
         tensors.push(Tensor::floats("term_rarity", &[rows], &head.rarity));
+        tensors.push(Tensor::floats("term_unknown", &[1], &[head.unknown]));
         tensors.push(Tensor::floats("term_scales", &[models], &head.scales));
         tensors.push(Tensor::int8("term_weights", &[rows, models], &signed(&head.weights)));
         tensors.push(Tensor::int8("term_buckets", &[BUCKETS / 8], &signed(&terms.bits)));
