@@ -36,7 +36,7 @@ models:
   - {name: small, endpoint: http://a:1}
 log: {colour: red}
 "#), @r#"
-    waypost.yaml:3:7: unknown key `colour`; possible here: decisions
+    waypost.yaml:3:7: unknown key `colour`; possible here: decisions, file
       |
     3 | log: {colour: red}
       |       ^

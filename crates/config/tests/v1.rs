@@ -168,7 +168,7 @@ policies:
             ],
             "models": [
                 {"name": "small", "model": "meta/small", "endpoints": ["http://a:1", "http://b:1"],
-                 "api_key": "[REDACTED]", "price": {"input": 0.5, "output": 1.0}, "context_length": null},
+                 "api_key": "[REDACTED]", "price": {"input": 0.5, "output": 1.0, "cached_input": 0.125}, "context_length": null},
                 {"name": "m", "model": "m", "endpoints": ["http://h"],
                  "api_key": "[REDACTED]", "price": null, "context_length": null},
             ],

@@ -134,7 +134,8 @@ mod tests {
         let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(line["request"]["messages"][0], "a\nb");
         assert_eq!(line["headers"]["x-session-id"], "s");
-        assert_eq!(line["exact"], serde_json::json!({"confidence": 0.123_456_f32}));
+        let exact = line["exact"]["confidence"].as_f64().map(|value| value as f32);
+        assert_eq!(exact, Some(0.123_456), "to the last bit, where the Decision shows four digits");
         assert_eq!(line["decision"]["confidence"], 0.1235);
     }
 

@@ -70,7 +70,6 @@ pub struct Conversation {
     pub extra_usd: f64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn hex<S: Serializer>(key: &u128, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{key:032x}"))
 }
@@ -125,10 +124,13 @@ fn complains(message: &Message<'_>) -> bool {
     })
 }
 
+/// By key: the model's name, and the rest.
+type Shard = Mutex<LruCache<u128, (Arc<str>, Memory)>>;
+
 /// See the module. Models are remembered by name: a reload may number them anew.
 #[derive(Debug)]
 pub(crate) struct Conversations {
-    shards: Vec<Mutex<LruCache<u128, (Arc<str>, Memory)>>>,
+    shards: Vec<Shard>,
 }
 
 impl Conversations {
@@ -164,7 +166,7 @@ impl Conversations {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    fn shard(&self, key: u128) -> &Mutex<LruCache<u128, (Arc<str>, Memory)>> {
+    fn shard(&self, key: u128) -> &Shard {
         &self.shards[(key as usize) % SHARDS]
     }
 }
