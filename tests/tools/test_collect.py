@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import subprocess
+import threading
 
 import pytest
 
@@ -79,8 +80,9 @@ def test_answers_are_scored_and_written(place):
     assert "source" not in place.rows()["good", PROMPTS[3]["question"]]
     request = place.good.requests[0]
     assert request.path == "/v1/chat/completions" and request.header("authorization") == "Bearer sk-good"
-    assert request.json() == {"model": "up/good", "messages": [{"role": "user", "content": request.json()["messages"][0]["content"]}],
-                              "max_tokens": 1024, "temperature": 0.0}  # fmt: skip
+    messages = request.json()["messages"]
+    assert [message["role"] for message in messages] == ["user"]
+    assert request.json() == {"model": "up/good", "messages": messages, "max_tokens": 1024, "temperature": 0.0}
     table = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line}
     # Four answers of 20 prompt and 10 completion tokens, at 1 and 2 dollars a million.
     assert table["good"][1:5] == ["4", "100.0", "%", "$0.000160"] and table["poor"][1:5] == ["4", "0.0", "%", "-"]
@@ -204,13 +206,12 @@ def test_what_is_wrong_with_a_command_is_told(place, options, prompts, why):
 def test_rows_that_cannot_be_scored_are_named(place):
     place.prompts.write_text(lines([PROMPTS[0], PROMPTS[0], {"question": "no answer"}]))
     done = place.collect(models="good")
-    assert "2 rows left out" in done.stderr and "stands in the file before" in done.stderr and "no field 'answer'" in done.stderr
+    for word in ("2 rows left out", "stands in the file before", "no field 'answer'"):
+        assert word in done.stderr
     assert len(read(place.out)) == 1
 
 
 def test_ctrl_c_keeps_what_is_there(place):
-    import threading
-
     hold, good = threading.Event(), saying(GOOD)
 
     def slow(request):
@@ -219,7 +220,8 @@ def test_ctrl_c_keeps_what_is_there(place):
         return good(request)
 
     place.good.answer = slow
-    args = ["collect", "--prompts", str(place.prompts), "--config", str(place.config), "--models", "good", "--out", str(place.out)]
+    args = ["collect", "--prompts", str(place.prompts), "--config", str(place.config)]
+    args += ["--models", "good", "--out", str(place.out)]
     proc = subprocess.Popen([binary(), *args], env=clean_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(lambda: place.out.exists() and len(read(place.out)) == 3, 20, "three rows")
     proc.send_signal(signal.SIGINT)
@@ -232,9 +234,10 @@ def test_ctrl_c_keeps_what_is_there(place):
 
 def test_the_rows_train(place, tmp_path):
     """What is collected is what `train --outcomes` reads."""
-    rows = [{"prompt": f"{kind} number {i}, please", "answer": "yes" if kind == "sum" else "no"} for i in range(60) for kind in ("sum", "poem")]
+    answers = {"sum": "yes", "poem": "no"}
+    rows = [{"prompt": f"{kind} number {i}, please", "answer": answers[kind]} for i in range(60) for kind in answers]
     place.prompts.write_text(lines(rows))
-    place.good.answer = saying({"sum": "yes", "poem": "no"})
+    place.good.answer = saying(answers)
     place.poor.answer = saying({"sum": "no", "poem": "no"})
     place.collect()
     done = run("train", "--outcomes", str(place.out), "--out", str(tmp_path / "learned"), timeout=120)

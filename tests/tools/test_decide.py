@@ -89,7 +89,8 @@ def test_bad_lines_are_answered_in_their_place(config):
     assert [d.get("line") for d in found] == [None, 2, 3, 4, 5, 7, 8, None]
     assert [d["id"] for d in found if "id" in d] == ["1", "9"], "the number of the line, empty ones counted"
     codes = [d["error"]["code"] for d in found if "error" in d]
-    assert codes == ["invalid_json", "invalid_type", "missing_required_parameter", "model_not_found", "invalid_value", "invalid_json"]
+    wanted = ["invalid_json", "invalid_type", "missing_required_parameter", "model_not_found", "invalid_value"]
+    assert codes == [*wanted, "invalid_json"]
     assert all({"message", "type", "param", "code", "status"} == set(d["error"]) for d in found if "error" in d)
 
 

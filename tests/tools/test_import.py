@@ -73,7 +73,8 @@ def test_the_intent_policy_loads(source, tmp_path):
     config = yaml.safe_load(text)
     [policy] = config["policies"]
     assert policy["routes"] == {
-        "hard_question": GPT, "chit_chat": NANO, "try_again": GPT, "image_understanding": VL, "image_question": VL, "other": NANO,
+        "hard_question": GPT, "chit_chat": NANO, "try_again": GPT,
+        "image_understanding": VL, "image_question": VL, "other": NANO,
     }  # fmt: skip
     assert [route["name"] for route in policy["classifier"]["intent"]["routes"]] == list(policy["routes"])[:5]
     models = {model["name"]: model for model in config["models"]}

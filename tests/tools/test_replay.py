@@ -1,7 +1,9 @@
 """`waypost replay`: a log decides again bit for bit, and another policy says what it would change."""
 
 import gzip
+import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -16,6 +18,7 @@ CODE = "Write a python function that sorts a list of numbers."
 PRICES = {"small": {"input": 100, "output": 400}, "large": {"input": 2000, "output": 8000}}
 # One answer of the recorder costs 7 prompt and 3 completion tokens.
 COST = {name: (7 * price["input"] + 3 * price["output"]) / 1e6 for name, price in PRICES.items()}
+MAXIMIZE = "quality - 9 * cost - 0.4 * latency"
 WEIGHTS = [[4.0, -4.0, -4.0, -4.0], [-0.013, 0.0271, 1.0, 1.0]]
 
 
@@ -25,10 +28,10 @@ class World:
     def __init__(self, shared, folder):
         self.folder, self.log, self.shared = folder, folder / "decisions.jsonl", shared
         self.upstream, self.classifier = shared.recorder(), shared.kserve([0.501234, 0.498766])
-        self.embeddings, self.router, dead = shared.keep(Embeddings()), shared.sim("sim-router", record=True), shared.dead_port().url
+        self.embeddings, self.router = shared.keep(Embeddings()), shared.sim("sim-router", record=True)
+        dead = shared.dead_port().url
         self.net = network(folder / "net.safetensors", ["small", "large"], WEIGHTS)
         learned = train(folder)
-        self.dead = dead
         task = dict.fromkeys(TASK_LABELS, "small") | {"Code Generation": "large"}
         url = self.upstream.url
         models = [
@@ -53,8 +56,7 @@ class World:
             },
             {"name": "intent", "classifier": {"intent": {"model": "router", "routes": routes}},
              "routes": {"chit_chat": "small", "hard_question": "large"}, "default": "large"},
-            {"name": "smart", "classifier": {"auto": {**auto, "outcomes": str(learned), "maximize": "quality - 9 * cost - 0.4 * latency"}},
-             "default": "large"},
+            {"name": "smart", "classifier": {"auto": {**auto, "outcomes": str(learned), "maximize": MAXIMIZE}}, "default": "large"},
             {"name": "nn", "classifier": {"auto": network_auto}, "default": "small"},
             {"name": "kept", "classifier": {"auto": {**auto, "outcomes": str(learned)}}, "default": "large",
              "sticky": {"spend": 0.2}},
@@ -73,7 +75,7 @@ class World:
             "retry": {"min_per_second": 1000},
         }
         self.path = written(folder / "waypost.yaml", self.config)
-        self.sent = 0
+        self.counter = itertools.count(1)
 
     def gateway(self):
         return self.shared.waypost(self.config)
@@ -81,7 +83,7 @@ class World:
     def chat(self, gateway, model, messages, headers=None, path="/v1/chat/completions", **more):
         messages = user(messages) if isinstance(messages, str) else messages
         answer = gateway.chat({"model": model, "messages": messages, **more}, headers=headers, path=path)
-        self.sent += 1
+        next(self.counter)
         return answer
 
     def run(self):
@@ -110,11 +112,23 @@ class World:
         self.chat(gateway, "x", CODE, headers={"x-waypost-policy": "hard"})
         self.chat(gateway, "", CODE, path="/sfc_router/chat/completions")
         self.chat(gateway, "kept", CODE, path="/v1/decision")
-        self.chat(gateway, "", CODE, **{"nim-llm-router": {"policy": "by-task", "routing_strategy": "manual", "model": "Rewrite"}})
+        manual = {"policy": "by-task", "routing_strategy": "manual", "model": "Rewrite"}
+        self.chat(gateway, "", CODE, **{"nim-llm-router": manual})
         # A body over several lines is one line of the log.
         gateway.chat(json.dumps({"model": "by-task", "messages": user(CODE)}, indent=2))
-        self.sent += 1
+        next(self.counter)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda i: self.talk(gateway, f"user {i}"), range(16)))
         gateway.stop()
+
+    def talk(self, gateway, who):
+        """A conversation among others, under policies that remember and that observe."""
+        talk = []
+        for text in (EASY, "that's wrong", HARD, "thanks"):
+            talk = [*talk, *user(text)]
+            self.chat(gateway, "kept", talk, headers={"x-session-id": who})
+            self.chat(gateway, "trial", talk, headers={"x-user-id": who})
+            talk = [*talk, {"role": "assistant", "content": "well"}]
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +145,7 @@ def world(shared, tmp_path_factory):
 
 def test_everything_is_in_the_log(world):
     rows = read(world.log)
-    assert len(rows) == world.sent
+    assert len(rows) == next(world.counter) - 1
     assert all("decision" in row for row in rows)
     tiers = {row["decision"]["tier"] for row in rows}
     assert {"none", "rule", "ngram", "encoder", "detector", "kserve", "intent", "network"} <= tiers
@@ -152,8 +166,8 @@ def test_a_log_decides_again_bit_for_bit_and_asks_nobody(world):
         mock.clear()
     asked = posts(world.router)
     found, said = replay(world.log, world.path, "--verify", "--out", str(world.folder / "again.jsonl"))
-    refused = sum("request" not in row for row in read(world.log))
-    assert found["same"]["compared"] == found["same"]["same"] == world.sent - refused, said
+    kept = sum("request" in row for row in read(world.log))
+    assert found["same"]["compared"] == found["same"]["same"] == kept > 200, said
     assert found["same"]["conversations_begun_before_the_log"] == 0
     assert (found["other_model"], found["unread"], found["left_out"]) == (0, 0, {})
     assert not (world.upstream.requests or world.classifier.requests or world.embeddings.requests)
@@ -253,6 +267,25 @@ def test_a_conversation_that_began_before_the_log_is_not_compared(world, tmp_pat
     assert found["same"]["conversations_begun_before_the_log"] == 3 and found["same"]["compared"] == 0
 
 
+def test_an_encoder_that_was_late_is_late_again(waypost, recorder, tmp_path):
+    log, upstream = tmp_path / "log.jsonl", recorder()
+    models = [{"name": name, "endpoint": upstream.url} for name in ("small", "large")]
+    policy = {"name": "p", "classifier": "complexity", "routes": {"Reasoning": "large"}, "default": "small"}
+    config = {"models": models, "policies": [policy], "log": {"file": {"path": str(log), "prompts": True}}}
+    gateway = waypost({**config, "encoder": {"threads": 1, "deadline": "1ms"}})
+    for i in range(30):
+        gateway.chat({"model": "p", "messages": user(f"Tell me about {i} things that a {i}-year-old should do, and why")})
+    gateway.stop()
+    encoder = [row["decision"].get("encoder") for row in read(log)]
+    assert set(encoder) & {"late", "busy"}, "some want the encoder, and it has no time"
+    # The replay has all the time of the world, and uses none of it.
+    found, _ = replay(log, written(tmp_path / "waypost.yaml", config), "--verify")
+    assert found["same"]["same"] == found["same"]["compared"] == 30
+
+
 def test_what_is_wrong_with_a_command_is_told(world, tmp_path):
     assert "no policy 'nope'" in failed("replay", str(world.log), "--config", str(world.path), "--policy", "nope")
     assert "none.jsonl" in failed("replay", str(tmp_path / "none.jsonl"), "--config", str(world.path))
+    before = world.log.read_bytes()
+    assert "is the log itself" in failed("replay", str(world.log), "--config", str(world.path), "--out", str(world.log))
+    assert world.log.read_bytes() == before

@@ -79,9 +79,9 @@ def test_tables_line_up(two_arms):
     assert "dear less cheap" in done.stdout and "25.0 %" in done.stdout
 
 
-@pytest.mark.parametrize("by, views", [("policy", {"policies"}), ("split", {"splits"}), ("model", {"models"}), ("shadow", {"shadows"})])
-def test_one_view(two_arms, by, views):
-    assert set(report(two_arms[0], "--by", by)) & {"policies", "splits", "models", "shadows"} == views
+@pytest.mark.parametrize("by, view", [("policy", "policies"), ("split", "splits"), ("model", "models"), ("shadow", "shadows")])
+def test_one_view(two_arms, by, view):
+    assert set(report(two_arms[0], "--by", by)) & {"policies", "splits", "models", "shadows"} == {view}
 
 
 def test_what_cannot_be_read_is_counted(two_arms, tmp_path):

@@ -97,11 +97,7 @@ fn model(name: &str, out: &mut String) {
             "OPENAI_API_KEY",
             "    # model: ... where the provider has another id for it, as a deployment of Azure's\n",
         ),
-        NANO => (
-            BUILD,
-            "NVIDIA_API_KEY",
-            "    accepts: [tools, json_schema] # no images: v2 sent it those that its network got wrong\n",
-        ),
+        NANO => (BUILD, "NVIDIA_API_KEY", "    accepts: [tools, json_schema] # it takes no images\n"),
         VL => (BUILD, "NVIDIA_API_KEY", "    accepts: [images, tools, json_schema]\n"),
         // The Build API's ids have an owner in front.
         name if name.contains('/') => {

@@ -18,16 +18,14 @@ use order::Order;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use summary::Summary;
 
 pub(crate) fn run(options: &Replay) -> Result<(), Error> {
     let offline = Offline::open(&options.config)?;
     let policy = options.policy.as_deref().map(|name| offline.policy(name)).transpose()?;
     let mut log = Log::open(&options.log)?;
-    let out = options.out.as_ref().map(|path| {
-        File::create(path).map(BufWriter::new).map_err(|source| Error::File { path: path.clone(), source })
-    });
-    let mut out = out.transpose()?;
+    let mut out = options.out.as_ref().map(|path| create(path, &options.log)).transpose()?;
     let mut summary = Summary::new(offline.snapshot(), options.policy.as_deref());
     crate::serve::runtime()?.block_on(async {
         let mut again = Again::new(&offline, policy)?;
@@ -69,6 +67,14 @@ pub(crate) fn run(options: &Replay) -> Result<(), Error> {
         Some(difference) if options.verify => Err(Error::Data(difference)),
         _ => Ok(()),
     }
+}
+
+/// The file for new Decisions, which must not be the log that they are made from.
+fn create(path: &Path, log: &Path) -> Result<BufWriter<File>, Error> {
+    if path.canonicalize().is_ok_and(|path| log.canonicalize().is_ok_and(|log| log == path)) {
+        return Err(Error::Usage(format!("--out {} is the log itself", path.display())));
+    }
+    File::create(path).map(BufWriter::new).map_err(|source| Error::File { path: path.to_owned(), source })
 }
 
 /// Decides one line again and counts what came of it.

@@ -88,8 +88,8 @@ fn table(heading: &str, arms: &[(&str, &Arm)]) -> String {
         "a request",
         "p50 ms",
         "p95 ms",
-        "first byte p50",
-        "p95",
+        "ttft p50",
+        "ttft p95",
         "errors",
         "fallbacks",
     ];
@@ -113,7 +113,8 @@ fn table(heading: &str, arms: &[(&str, &Arm)]) -> String {
     let mut out = table.shown();
     for (name, arm) in arms {
         for (what, counter) in [("labels", &arm.labels), ("models", &arm.models)] {
-            if counter.names().next().is_some() {
+            // A model's models are itself.
+            if counter.names().any(|known| known != *name) {
                 let _ = writeln!(out, "  {name}  {what}: {}", shown(counter));
             }
         }

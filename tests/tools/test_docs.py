@@ -1,0 +1,67 @@
+"""What `docs/replay-and-report.md` and `docs/auto-routing.md` promise of these commands runs as written."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+from helpers.process import ROOT, binary, clean_env
+from tools.kit import read
+
+
+def section(page, heading):
+    """The shell blocks under a heading, as one script."""
+    text = (ROOT / "docs" / page).read_text()
+    part = re.search(rf"^## {heading}$(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
+    return "\n".join(re.findall(r"^```sh\n(.*?)^```", part, re.M | re.S))
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Runs a script beside a copy of the examples, on free ports; stops what it left running."""
+    engine, door = free_port(), free_port()
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    config = tmp_path / "examples" / "auto.yaml"
+    config.write_text(config.read_text().replace(":9000", f":{engine}").replace(":8085", f":{door}"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "waypost").symlink_to(os.path.abspath(binary()))
+
+    def run(script):
+        script = script.replace("waypost sim ", f"waypost sim --listen 127.0.0.1:{engine} ").replace(":8085", f":{door}")
+        env = clean_env()
+        env["PATH"] = f"{tmp_path / 'bin'}:{env['PATH']}"
+        whole = f"set -eu\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"
+        done = subprocess.run(["bash", "-c", whole], cwd=tmp_path, env=env, text=True, capture_output=True, timeout=120)
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+def test_report_and_replay(shell, tmp_path):
+    said = shell(section("replay-and-report.md", "Try it"))
+    assert "9 of 9 decisions are the same" in said and "all by the policy by-task" in said and "split trial" in said
+    assert len(read(tmp_path / "examples" / "decisions.jsonl")) == 9
+
+
+def test_decide(shell):
+    train = section("replay-and-report.md", "Try it").splitlines()[0]
+    said = shell(f"{train}\n{section('replay-and-report.md', 'Decide')}")
+    assert '"policy":"thrifty"' in said and '"policy": "by-task"' in said
+
+
+def test_collect(shell, tmp_path):
+    script = section("auto-routing.md", "Collecting outcomes")
+    # A person types the next line later.
+    said = shell(script.replace("&\n", "&\nsleep 2\n"))
+    assert {row["model"] for row in read(tmp_path / "outcomes.jsonl")} == {"small", "mid", "large"}
+    assert "right" in said
