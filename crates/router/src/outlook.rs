@@ -49,6 +49,7 @@ pub struct Candidate {
     /// Expected cost in US dollars, where it has a price.
     pub cost_usd: Option<f64>,
     /// Expected milliseconds to the end of the answer, where something is known.
+    #[serde(serialize_with = "whole_micros")]
     pub latency_ms: Option<f64>,
     /// What was observed of the model when it was considered: milliseconds before the first token, and per token.
     #[serde(skip)]
@@ -58,6 +59,10 @@ pub struct Candidate {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn four_digits<S: Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
     crate::decision::round(f64::from(*value)).serialize(serializer)
+}
+
+fn whole_micros<S: Serializer>(ms: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    ms.map(|ms| (ms * 1e3).round() / 1e3).serialize(serializer)
 }
 
 impl Oracle {
