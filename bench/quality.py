@@ -1,13 +1,14 @@
 """How well routing by learnt outcomes does, on prompts that were not taught: learns with the real binary, then judges.
 
-Four folders are learnt with `waypost train --outcomes` and judged with `waypost eval --outcomes`, both pinned to one core
-where a decision is timed. Writes bench/results/quality.json and a section of docs/benchmarks.md. `--results` and `--page`
-elsewhere keep a trial run out of the repo. Called by quality.sh.
+Four folders are learnt with `waypost train --outcomes` and judged with `waypost eval --outcomes`, which is pinned to one
+core, for it times each decision. Writes bench/results/quality.json, a section of docs/benchmarks.md, and the curve of the
+priced pool beside that page. `--results` and `--page` elsewhere keep a trial run out of the repo. Called by quality.sh.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 
 import quality_data as data
@@ -18,6 +19,8 @@ from quality_goals import GSM8K, MMLU, NINE, SEVEN, TRANSFER, TRANSFER_GSM8K
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CACHE = f"{REPO}/bench/.cache/quality"
 CORE = os.cpu_count() - 1
+# The picture of the priced pool.
+CURVE = "outcomes-curve.svg"
 
 
 def train(binary, name, rows, *options):
@@ -67,7 +70,8 @@ def pool_cases(binary, pro, order):
         file = name.replace(" ", "-")
         folder = train(binary, file, data.of_pool(taught, order, pool), *priced)
         about = f"{len(taught):,} other questions of MMLU-Pro, the same models; judged on {how}"
-        said = judge(binary, folder, f"{file}-held", data.of_pool(held, order, pool), *priced)
+        # The latest picture stays: that of the priced pool.
+        said = judge(binary, folder, f"{file}-held", data.of_pool(held, order, pool), "--out", CACHE, *priced)
         yield name, {"taught": about, "said": said}
 
 
@@ -91,6 +95,7 @@ def main():
     with open(f"{options.results}/quality.json", "w", encoding="utf-8") as file:
         json.dump({"run": run, "goals": rows, "cases": cases}, file, indent=1)
         file.write("\n")
+    shutil.copyfile(f"{CACHE}/curve.svg", f"{os.path.dirname(os.path.abspath(options.page))}/{CURVE}")
     shown = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in run.items())
     text = f"Run: {shown}.\n\n{quality_goals.goal_table(rows)}\n\n{quality_goals.case_table(cases)}"
     print(text)

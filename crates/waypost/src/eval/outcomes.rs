@@ -14,7 +14,7 @@ use waypost_classify::{Engine, OUTCOMES_FILE, OutcomeModel, Prompt};
 use super::note;
 use crate::cli::Eval;
 use crate::error::Error;
-use crate::outcomes::{Asked, Fields, MODEL_FIELD, Measured, Sheet, draw_curve, prices_for, shown};
+use crate::outcomes::{Asked, Fields, MODEL_FIELD, Measured, Sheet, picture, prices_for, shown};
 
 /// Prompts decided before the clock counts.
 const WARM_UP: usize = 50;
@@ -69,7 +69,7 @@ pub(super) fn run(options: &Eval, folder: &Path) -> Result<(), Error> {
         std::fs::create_dir_all(out).map_err(|source| Error::File { path: out.clone(), source })?;
         let path = out.join("curve.svg");
         let title = folder.file_name().unwrap_or_default().to_string_lossy();
-        std::fs::write(&path, draw_curve(&title, &answers.measured))
+        std::fs::write(&path, picture(&title, &answers.measured))
             .map_err(|source| Error::File { path, source })?;
     }
     if options.json {

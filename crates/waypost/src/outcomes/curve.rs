@@ -105,8 +105,8 @@ fn area(points: &[(f64, f64)], ends: &[(f64, f64)]) -> f64 {
     pieces.sum::<f64>() / (high - low)
 }
 
-/// The upper concave hull, rising: more money never gives less.
-fn upper_hull(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+/// The upper concave hull of `(cost, quality)` points, rising: more money never gives less.
+pub(super) fn upper_hull(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     points.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
     let mut hull: Vec<(f64, f64)> = Vec::new();
     for point in points {

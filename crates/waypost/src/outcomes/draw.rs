@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use super::curve;
 use super::measure::{Measured, Way};
 use crate::eval::plot;
 
@@ -15,9 +16,12 @@ const MARGIN: f64 = 64.0;
 /// Room above the highest and below the lowest value, as a share of their distance.
 const AIR: f64 = 0.06;
 const TICKS: u32 = 5;
+/// Height of a line of text, and width of a letter, in pixels.
+const LINE: f64 = 12.0;
+const LETTER: f64 = 7.0;
 
 /// The picture of one set of held-out prompts.
-pub(crate) fn curve(title: &str, measured: &Measured) -> String {
+pub(crate) fn picture(title: &str, measured: &Measured) -> String {
     let ways: Vec<&Way> = measured.singles.iter().chain([&measured.random, &measured.oracle]).collect();
     let points = &measured.curve.points;
     let costs = ways.iter().map(|way| way.cost).chain(points.iter().map(|point| point.cost));
@@ -36,17 +40,19 @@ pub(crate) fn curve(title: &str, measured: &Measured) -> String {
         let steps = points.map(|(cost, quality)| format!("{:.1} {:.1}", x.at(cost), y.at(quality)));
         format!("M{}", steps.collect::<Vec<_>>().join("L"))
     };
-    let ends = ends(measured);
+    // What sharing out prompts among single models at random can reach.
+    let unlearnt = curve::upper_hull(measured.singles.iter().map(|way| (way.cost, way.quality)).collect());
     let _ = writeln!(
         svg,
         r##"<path d="{}" fill="none" stroke="#888" stroke-dasharray="5 4"/>"##,
-        path(&mut ends.iter().copied())
+        path(&mut unlearnt.into_iter())
     );
     let _ = writeln!(
         svg,
         r##"<path d="{}" fill="none" stroke="#2b6cb0" stroke-width="2"/>"##,
         path(&mut points.iter().map(|point| (point.cost, point.quality)))
     );
+    let mut labels = Labels::default();
     for way in ways {
         let colour = match way.name.as_str() {
             "oracle" => "#2f855a",
@@ -57,17 +63,34 @@ pub(crate) fn curve(title: &str, measured: &Measured) -> String {
         let _ = writeln!(svg, r#"<circle cx="{px:.1}" cy="{py:.1}" r="4" fill="{colour}"/>"#);
         let right = px > MARGIN + WIDTH * 0.7;
         let (dx, anchor) = if right { (-8.0, "end") } else { (8.0, "start") };
-        plot::text(&mut svg, px + dx, py + 4.0, 11.0, anchor, &plot::cut(&way.name));
+        let name = plot::cut(&way.name);
+        plot::text(&mut svg, px + dx, labels.place(px, py, &name) + 4.0, 11.0, anchor, &name);
     }
     svg + "</svg>\n"
 }
 
-/// The cheapest and the best single model.
-fn ends(measured: &Measured) -> Vec<(f64, f64)> {
-    let by_cost = |a: &&Way, b: &&Way| a.cost.total_cmp(&b.cost);
-    let cheapest = measured.singles.iter().min_by(by_cost);
-    let best = measured.singles.iter().find(|way| way.name == measured.best_single);
-    cheapest.into_iter().chain(best).map(|way| (way.cost, way.quality)).collect()
+/// Labels that are written, so that no other is written over them.
+#[derive(Default)]
+struct Labels {
+    /// Left end, height, width.
+    written: Vec<(f64, f64, f64)>,
+}
+
+impl Labels {
+    /// The height for a label at a point: its own, or the next free one above.
+    fn place(&mut self, x: f64, y: f64, text: &str) -> f64 {
+        let width = text.chars().count() as f64 * LETTER;
+        let mut at = y;
+        while self
+            .written
+            .iter()
+            .any(|(left, height, other)| (height - at).abs() < LINE && *left < x + width && x < left + other)
+        {
+            at -= LINE;
+        }
+        self.written.push((x, at, width));
+        at
+    }
 }
 
 fn axes(svg: &mut String, x: &Scale, y: &Scale, measured: &Measured) {
@@ -107,7 +130,8 @@ impl Scale {
     fn of(values: impl Iterator<Item = f64>, start: f64, length: f64) -> Self {
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
         let air = if high > low { (high - low) * AIR } else { low.abs().max(1.0) * AIR };
-        let (low, high) = if low.is_finite() { (low - air, high + air) } else { (0.0, 1.0) };
+        // Nothing here is ever below nothing.
+        let (low, high) = if low.is_finite() { ((low - air).max(0.0), high + air) } else { (0.0, 1.0) };
         Self { low, high, start, length }
     }
 

@@ -264,3 +264,61 @@ pub(crate) fn intervals<const N: usize>(
         Interval { value: values[at], low: place(0.025), high: place(0.975) }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcomes::picture;
+
+    /// A cheap model that is right on the first half, a dear one that is right on all but one in ten; expected so.
+    fn judged(in_usd: bool) -> Judged {
+        let n = 200;
+        let cheap = |at: usize| if at < n / 2 { 1.0 } else { 0.0 };
+        let dear = |at: usize| if at % 10 == 0 { 0.0 } else { 1.0 };
+        let costs: Vec<f64> = (0..n).flat_map(|_| if in_usd { [0.001, 0.01] } else { [0.0, 1.0] }).collect();
+        Judged {
+            models: vec!["cheap".into(), "dear".into()],
+            best_single: 1,
+            expected: (0..n).flat_map(|at| [0.2 + 0.7 * cheap(at), 0.9]).collect(),
+            truth: (0..n).flat_map(|at| [cheap(at), dear(at)]).collect(),
+            foreseen: costs.clone(),
+            cost: costs,
+            in_usd,
+        }
+    }
+
+    #[test]
+    fn the_cheap_one_is_taken_where_it_is_as_good_and_cost_is_saved() {
+        let measured = judged(true).measure(1);
+        let quality: Vec<f64> = measured.singles.iter().map(|way| way.quality).collect();
+        assert!((quality[0] - 0.5).abs() < 1e-9 && (quality[1] - 0.9).abs() < 1e-9);
+        assert!(
+            (measured.oracle.quality - 0.95).abs() < 1e-9 && (measured.random.quality - 0.7).abs() < 1e-9
+        );
+        let rule = &measured.tolerances[3];
+        assert_eq!(rule.shares, [0.5, 0.5]);
+        assert!((rule.quality - 0.95).abs() < 1e-9 && (rule.saving.value - 0.45).abs() < 1e-9, "{rule:?}");
+        assert!(rule.gain.low > 0.0 && rule.gain.low < 0.05 && rule.gain.high > 0.05);
+        let equal = measured.equal_quality.as_ref().unwrap();
+        assert!(equal.saving.value > 0.4 && equal.gain.value >= 0.0, "{equal:?}");
+        assert!(measured.curve.area.value > measured.curve.area_without_learning);
+        assert!(measured.pair.as_ref().is_some_and(|pair| pair.apgr.value > 0.7 && pair.strong == "dear"));
+    }
+
+    #[test]
+    fn without_prices_calls_are_counted_and_nothing_is_called_cheap() {
+        let measured = judged(false).measure(1);
+        assert!(measured.tolerances.is_empty() && measured.equal_quality.is_none());
+        assert_eq!(measured.cost_unit, "share of prompts for the best single model");
+        assert_eq!(measured.singles.iter().map(|way| way.cost).collect::<Vec<_>>(), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn the_picture_has_every_way_and_survives_nothing_to_draw() {
+        let svg = picture("a < b", &judged(true).measure(1));
+        assert!(svg.contains("a &lt; b") && svg.ends_with("</svg>\n") && !svg.contains("NaN"));
+        assert_eq!(svg.matches("<circle").count(), 4);
+        let none = Judged { expected: vec![], truth: vec![], foreseen: vec![], cost: vec![], ..judged(true) };
+        assert!(!picture("t", &none.measure(1)).contains("NaN"));
+    }
+}

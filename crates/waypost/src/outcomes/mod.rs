@@ -14,7 +14,7 @@ use waypost_classify::OutcomeModel;
 use waypost_classify::outcomes::Expected;
 use waypost_classify::train::outcomes::Outcomes;
 
-pub(crate) use draw::curve as draw_curve;
+pub(crate) use draw::picture;
 pub(crate) use measure::{Judged, Measured};
 pub(crate) use prices::{Price, for_models as prices_for, parse as parse_price};
 pub(crate) use report::{shown, summary};

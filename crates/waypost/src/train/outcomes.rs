@@ -18,7 +18,7 @@ use super::outcomes_card::{Findings, Held};
 use super::progress::Progress;
 use crate::cli::Train;
 use crate::error::Error;
-use crate::outcomes::{Asked, Fields, Judged, MODEL_FIELD, Measured, Sheet, draw_curve, prices_for, summary};
+use crate::outcomes::{Asked, Fields, Judged, MODEL_FIELD, Measured, Sheet, picture, prices_for, summary};
 
 /// Share of prompts the figures are measured on.
 const TEST_SHARE: f64 = 0.2;
@@ -29,7 +29,7 @@ const MIN_SOURCES: usize = 3;
 /// Fewer prompts than this, with every outcome known, are not measured on.
 const MIN_TESTED: usize = 5;
 /// Most prompts learnt from; what they are read into takes some kilobytes each.
-const MAX_PROMPTS: usize = 100_000;
+const MAX_PROMPTS: usize = 50_000;
 
 pub(super) fn run(options: &Train, file: &Path) -> Result<(), Error> {
     let progress = Progress::start();
@@ -107,7 +107,7 @@ fn write(folder: &Folder, findings: &Findings<'_>) -> Result<(), Error> {
     folder.write("README.md", findings.card().as_bytes())?;
     folder.write("curve.json", findings.curve_json().as_bytes())?;
     if let Some(held) = findings.held.first() {
-        folder.write("curve.svg", draw_curve(&findings.name, &held.measured).as_bytes())?;
+        folder.write("curve.svg", picture(&findings.name, &held.measured).as_bytes())?;
     }
     Ok(())
 }
