@@ -12,8 +12,8 @@ use crate::calibrate::argmax;
 use crate::outcomes::blend::MAX_WEIGHT;
 use crate::outcomes::{Blend, Part, Parts};
 
-/// A part stays if it lowers the error by so many standard errors: little, since an average forgives a part that adds nothing,
-/// and all together must pass a harder test.
+/// A part stays if it lowers the error by so many standard errors: little, since an average forgives a part that adds
+/// nothing, and all together must pass a harder test.
 const PART_ERRORS: f64 = 0.5;
 /// The parts that ask the encoder must lower it by so many more, for they take milliseconds.
 const ENCODER_ERRORS: f64 = 1.0;
@@ -71,7 +71,7 @@ pub(super) struct Found {
     pub(super) gain: Gain,
 }
 
-/// Chooses parts, weights and factor.
+/// Chooses parts, their scale, and who may lead.
 pub(super) fn choose(data: &Outcomes, folded: &Folded) -> Found {
     let judged = Judged::of(data, folded);
     let mut steps = Vec::new();
@@ -104,10 +104,8 @@ impl Found {
         Part::ALL.into_iter().filter(counts).collect()
     }
 
-    /// What to make of it, for a person.
-    pub(super) fn words(&self, data: &Outcomes) -> String {
-        let all: Vec<usize> = (0..data.len()).collect();
-        let best = &data.models[argmax(&data.means(&all))];
+    /// What to make of it, for a person; `best` is the best single model.
+    pub(super) fn words(&self, best: &str) -> String {
         let Gain { n, single, routed, low, high, others_may_lead, .. } = self.gain;
         if !(self.parts.tier0.moves() || self.parts.tier1.moves()) {
             return format!(
