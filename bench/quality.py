@@ -78,13 +78,19 @@ def pool_cases(binary, pro, order):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--datasets", default=f"{REPO}/../shared/datasets")
+    parser.add_argument("--held-out", help="folder with files of the same names to measure on, and none of them taught")
+    parser.add_argument("--fifth", type=int, default=0, choices=range(data.HELD_ONE_IN),
+                        help="which fifth of the train rows is held out where no others are")
     parser.add_argument("--results", default=f"{REPO}/bench/results")
     parser.add_argument("--page", default=f"{REPO}/docs/benchmarks.md")
     options = parser.parse_args()
     binary = os.path.abspath(os.environ.get("WAYPOST_BIN", f"{REPO}/target/release/waypost"))
     order = data.models(options.datasets)
-    routellm = data.split(data.rows(options.datasets, "outcomes_routellm"))
-    pro = data.split(data.rows(options.datasets, "outcomes_mmlu_pro"))
+    elsewhere = lambda name: data.rows(options.held_out, name) if options.held_out else ()
+    routellm, pro = (
+        data.split(data.rows(options.datasets, name), elsewhere(name), options.fifth)
+        for name in ("outcomes_routellm", "outcomes_mmlu_pro")
+    )
 
     cases = dict(pair_cases(binary, routellm))
     cases |= transfer_cases(binary, routellm, pro, order)

@@ -54,11 +54,17 @@ class Split(unittest.TestCase):
         train, held, how = quality_data.split([*self.rows, {"text": "x", "split": "test"}])
         self.assertEqual((len(train), len(held), how), (500, 1, quality_data.GIVEN))
 
+    def test_rows_from_elsewhere_are_held_out_whatever_they_say(self):
+        train, held, how = quality_data.split(self.rows, [{"text": "x", "split": "train"}])
+        self.assertEqual((len(train), [row["text"] for row in held], how), (500, ["x"], quality_data.GIVEN))
+
     def test_without_them_a_fifth_is_by_hash(self):
         train, held, how = quality_data.split(self.rows)
         self.assertEqual((len(train) + len(held), how), (500, quality_data.HASHED))
         self.assertTrue(70 < len(held) < 130)
         self.assertEqual(quality_data.split(self.rows[::-1])[1], held[::-1])
+        fifths = [quality_data.split(self.rows, fifth=fifth)[1] for fifth in range(quality_data.HELD_ONE_IN)]
+        self.assertEqual(sorted(row["text"] for fifth in fifths for row in fifth), sorted(row["text"] for row in self.rows))
 
 
 if __name__ == "__main__":

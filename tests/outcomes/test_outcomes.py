@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import random
 import xml.etree.ElementTree
 
@@ -174,6 +175,18 @@ def test_the_same_seed_gives_the_same_bytes(learnt, tmp_path):
     assert contents(again) == contents(folder)
     train(data, tmp_path / "other/out", "--no-encoder", "--price", "a=1/2", "--price", "b=1/2", "--seed", "7")
     assert contents(tmp_path / "other/out")["metrics.json"] != contents(folder)["metrics.json"]
+
+
+def test_the_number_of_cores_changes_no_byte(tmp_path):
+    data = write(tmp_path / "rows.jsonl", outcomes(350, SPLIT))
+    train(data, tmp_path / "many/out")
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        train(data, tmp_path / "one/out")
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert contents(tmp_path / "many/out") == contents(tmp_path / "one/out")
 
 
 def test_csv_gzip_and_other_field_names_are_the_same_data(tmp_path):

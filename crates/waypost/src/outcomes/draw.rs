@@ -16,9 +16,9 @@ const MARGIN: f64 = 64.0;
 /// Room above the highest and below the lowest value, as a share of their distance.
 const AIR: f64 = 0.06;
 const TICKS: u32 = 5;
-/// Height of a line of text, and width of a letter, in pixels.
-const LINE: f64 = 12.0;
-const LETTER: f64 = 7.0;
+/// Height of a line of the legend, and its width, in pixels.
+const LINE: f64 = 15.0;
+const LEGEND: f64 = 200.0;
 
 /// The picture of one set of held-out prompts.
 pub(crate) fn picture(title: &str, measured: &Measured) -> String {
@@ -27,7 +27,9 @@ pub(crate) fn picture(title: &str, measured: &Measured) -> String {
     let costs = ways.iter().map(|way| way.cost).chain(points.iter().map(|point| point.cost));
     let qualities = ways.iter().map(|way| way.quality).chain(points.iter().map(|point| point.quality));
     let (x, y) = (Scale::of(costs, MARGIN, WIDTH), Scale::of(qualities, MARGIN + HEIGHT, -HEIGHT));
-    let (width, height) = (WIDTH + 2.0 * MARGIN, HEIGHT + 2.0 * MARGIN);
+    // Of many models the legend is longer than the field is high.
+    let lines = HEIGHT.max(ways.len() as f64 * LINE);
+    let (width, height) = (WIDTH + 2.0 * MARGIN + LEGEND, lines + 2.0 * MARGIN);
     let mut svg = plot::open(width, height, title);
     axes(&mut svg, &x, &y, measured);
     plot::text(&mut svg, width / 2.0, 24.0, 14.0, "middle", title);
@@ -52,8 +54,7 @@ pub(crate) fn picture(title: &str, measured: &Measured) -> String {
         r##"<path d="{}" fill="none" stroke="#2b6cb0" stroke-width="2"/>"##,
         path(&mut points.iter().map(|point| (point.cost, point.quality)))
     );
-    let mut labels = Labels::default();
-    for way in ways {
+    for (number, way) in (1..).zip(ways) {
         let colour = match way.name.as_str() {
             "oracle" => "#2f855a",
             "random" => "#888",
@@ -61,36 +62,12 @@ pub(crate) fn picture(title: &str, measured: &Measured) -> String {
         };
         let (px, py) = (x.at(way.cost), y.at(way.quality));
         let _ = writeln!(svg, r#"<circle cx="{px:.1}" cy="{py:.1}" r="4" fill="{colour}"/>"#);
-        let right = px > MARGIN + WIDTH * 0.7;
-        let (dx, anchor) = if right { (-8.0, "end") } else { (8.0, "start") };
-        let name = plot::cut(&way.name);
-        plot::text(&mut svg, px + dx, labels.place(px, py, &name) + 4.0, 11.0, anchor, &name);
+        plot::text(&mut svg, px + 6.0, py - 4.0, 10.0, "start", &number.to_string());
+        let line = MARGIN + 12.0 + f64::from(number - 1) * LINE;
+        let name = format!("{number}  {}", plot::cut(&way.name));
+        plot::text(&mut svg, MARGIN + WIDTH + 14.0, line, 11.0, "start", &name);
     }
     svg + "</svg>\n"
-}
-
-/// Labels that are written, so that no other is written over them.
-#[derive(Default)]
-struct Labels {
-    /// Left end, height, width.
-    written: Vec<(f64, f64, f64)>,
-}
-
-impl Labels {
-    /// The height for a label at a point: its own, or the next free one above.
-    fn place(&mut self, x: f64, y: f64, text: &str) -> f64 {
-        let width = text.chars().count() as f64 * LETTER;
-        let mut at = y;
-        while self
-            .written
-            .iter()
-            .any(|(left, height, other)| (height - at).abs() < LINE && *left < x + width && x < left + other)
-        {
-            at -= LINE;
-        }
-        self.written.push((x, at, width));
-        at
-    }
 }
 
 fn axes(svg: &mut String, x: &Scale, y: &Scale, measured: &Measured) {
