@@ -286,6 +286,10 @@ def test_an_encoder_that_was_late_is_late_again(waypost, recorder, tmp_path):
 def test_what_is_wrong_with_a_command_is_told(world, tmp_path):
     assert "no policy 'nope'" in failed("replay", str(world.log), "--config", str(world.path), "--policy", "nope")
     assert "none.jsonl" in failed("replay", str(tmp_path / "none.jsonl"), "--config", str(world.path))
+    (tmp_path / "empty").write_text("\n")
+    assert "it is empty" in failed("replay", str(tmp_path / "empty"), "--config", str(world.path))
+    (tmp_path / "odd").write_text("nonsense\n")
+    assert "no decision to replay; 1 line could" in failed("replay", str(tmp_path / "odd"), "--config", str(world.path))
     before = world.log.read_bytes()
     assert "is the log itself" in failed("replay", str(world.log), "--config", str(world.path), "--out", str(world.log))
     assert world.log.read_bytes() == before

@@ -1,11 +1,14 @@
 """`waypost report`: policies, arms, models and shadows of a decision file side by side."""
 
+import gzip
+import json
 import random
+import subprocess
 
 import pytest
 
 from helpers.configs import TASK_LABELS, user
-from helpers.process import run
+from helpers.process import binary, clean_env, run
 from tools.kit import failed, lines, read, report
 
 CODE = "Write a python function that sorts a list of numbers."
@@ -93,6 +96,20 @@ def test_what_cannot_be_read_is_counted(two_arms, tmp_path):
     (tmp_path / "empty").write_text("")
     assert "it is empty" in failed("report", str(tmp_path / "empty"))
     assert run("report", "-", "--json", stdin=two_arms[0].read_text()).returncode == 0
+
+
+def test_gzipped_from_a_pipe_and_cut_off(two_arms, tmp_path):
+    packed = gzip.compress(two_arms[0].read_bytes())
+    piped = subprocess.run([binary(), "report", "-", "--json"], input=packed, capture_output=True, env=clean_env(), timeout=60)
+    assert piped.returncode == 0 and json.loads(piped.stdout) == report(two_arms[0])
+    path = tmp_path / "cut.jsonl.gz"
+    path.write_bytes(packed[: len(packed) // 2])
+    done = run("report", str(path), "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 1 and 100 < found["requests"] < 900 and found["unread"] == 0
+    assert f"cut.jsonl.gz: cannot be read from line {found['requests'] + 1} on" in done.stderr
+    path.write_bytes(packed[:9])
+    assert "cannot be read from line 1 on" in failed("report", str(path))
 
 
 def test_a_gateway_s_own_log(waypost, recorder, tmp_path):

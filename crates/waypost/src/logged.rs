@@ -3,13 +3,13 @@
 //! Reads plain and gzipped files and standard input, holds one line at a time, and counts what it cannot read. Fields it
 //! does not know are no matter. Called by `replay` and `report`.
 
-use crate::data::{not_json, open};
+use crate::data::{not_json, open, unpacked};
 use crate::error::Error;
 use crate::lines::{self, Line as Next};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 use waypost_router::Asked;
@@ -142,10 +142,12 @@ impl Unread {
 
 /// A decision file that is open.
 pub(crate) struct Log {
-    input: Box<dyn BufRead>,
+    input: BufReader<Box<dyn Read>>,
     name: String,
     line: Vec<u8>,
     number: usize,
+    found: bool,
+    broken: Option<io::Error>,
     pub(crate) unread: Unread,
 }
 
@@ -153,32 +155,69 @@ impl Log {
     /// Opens the file; `-` is standard input.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::File { path: path.to_owned(), source };
-        let input: Box<dyn BufRead> = match path.to_str() {
-            Some("-") => Box::new(BufReader::new(io::stdin())),
-            _ => Box::new(open(path).map_err(failed)?),
+        let input = match path.to_str() {
+            Some("-") => unpacked(io::stdin()),
+            _ => open(path),
         };
+        let input = input.map_err(failed)?;
         let name = path.display().to_string();
-        Ok(Self { input, name, line: Vec::new(), number: 0, unread: Unread::default() })
+        Ok(Self {
+            input,
+            name,
+            line: Vec::new(),
+            number: 0,
+            found: false,
+            broken: None,
+            unread: Unread::default(),
+        })
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The next line that is not empty, with its number; `None` at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<(usize, &[u8])>, Error> {
+    /// The next line that is not empty, with its number; `None` at the end, or where it cannot be read further.
+    pub(crate) fn next(&mut self) -> Option<(usize, &[u8])> {
         loop {
             self.number += 1;
-            let next = lines::next(&mut self.input, MAX_LINE_BYTES, &mut self.line);
-            match next.map_err(|source| Error::File { path: self.name.clone().into(), source })? {
-                Next::End => return Ok(None),
-                Next::TooLong => {
+            match lines::next(&mut self.input, MAX_LINE_BYTES, &mut self.line) {
+                Err(error) => {
+                    self.broken = Some(error);
+                    return None;
+                }
+                Ok(Next::End) => return None,
+                Ok(Next::TooLong) => {
+                    self.found = true;
                     self.unread.note(self.number, &format!("longer than {MAX_LINE_BYTES} bytes"));
                 }
-                Next::Whole if self.line.trim_ascii().is_empty() => {}
-                Next::Whole => return Ok(Some((self.number, &self.line))),
+                Ok(Next::Whole) if self.line.trim_ascii().is_empty() => {}
+                Ok(Next::Whole) => {
+                    self.found = true;
+                    return Some((self.number, &self.line));
+                }
             }
         }
+    }
+
+    /// Whether the last line was the file's last, as for one whose packing is cut off it is not.
+    ///
+    /// # Errors
+    /// Why it could not be read further, and from which line.
+    pub(crate) fn whole(&self) -> Result<(), Error> {
+        self.broken.as_ref().map_or(Ok(()), |error| {
+            let (name, line) = (&self.name, self.number);
+            Err(Error::Data(format!("{name}: cannot be read from line {line} on: {error}")))
+        })
+    }
+
+    /// That nothing could be made of it, and why.
+    pub(crate) fn nothing(&self, what: &str) -> Error {
+        let unread = self.unread.shown();
+        let reason = match self.found {
+            false => "it is empty",
+            true => unread.trim_end(),
+        };
+        Error::Data(format!("{}: {what}; {reason}", self.name))
     }
 }
 

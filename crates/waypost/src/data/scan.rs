@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
@@ -235,11 +235,19 @@ impl Reading<'_> {
 
 /// The file's own bytes or, if they are gzipped, what they unpack to.
 pub(crate) fn open(file: &Path) -> std::io::Result<BufReader<Box<dyn Read>>> {
-    let mut raw = BufReader::with_capacity(READ_BUFFER_BYTES, File::open(file)?);
-    let unpacked: Box<dyn Read> = if raw.fill_buf()?.starts_with(&GZIP_MAGIC) {
-        Box::new(MultiGzDecoder::new(raw))
-    } else {
-        Box::new(raw)
+    unpacked(File::open(file)?)
+}
+
+/// The bytes of `input` or, if they are gzipped, what they unpack to.
+pub(crate) fn unpacked(mut input: impl Read + 'static) -> std::io::Result<BufReader<Box<dyn Read>>> {
+    let mut start = Vec::new();
+    // A pipe may give less than the two bytes at a time.
+    input.by_ref().take(GZIP_MAGIC.len() as u64).read_to_end(&mut start)?;
+    let gzipped = start == GZIP_MAGIC;
+    let whole = Cursor::new(start).chain(input);
+    let unpacked: Box<dyn Read> = match gzipped {
+        true => Box::new(MultiGzDecoder::new(BufReader::with_capacity(READ_BUFFER_BYTES, whole))),
+        false => Box::new(whole),
     };
     Ok(BufReader::with_capacity(READ_BUFFER_BYTES, unpacked))
 }

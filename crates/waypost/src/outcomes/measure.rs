@@ -274,7 +274,7 @@ mod tests {
     fn judged(in_usd: bool) -> Judged {
         let n = 200;
         let cheap = |at: usize| if at < n / 2 { 1.0 } else { 0.0 };
-        let dear = |at: usize| if at % 10 == 0 { 0.0 } else { 1.0 };
+        let dear = |at: usize| if at.is_multiple_of(10) { 0.0 } else { 1.0 };
         let costs: Vec<f64> = (0..n).flat_map(|_| if in_usd { [0.001, 0.01] } else { [0.0, 1.0] }).collect();
         Judged {
             models: vec!["cheap".into(), "dear".into()],
