@@ -216,18 +216,25 @@ impl Policy {
     /// Every model it may send a request to, each once, in the order in which they are named.
     #[must_use]
     pub fn models(&self) -> Vec<ModelIndex> {
-        let contestants = match &self.classifier {
-            Classifier::Auto(auto) => auto.contestants.iter().map(|c| c.model).collect(),
-            _ => Vec::new(),
-        };
         let routed = self.routes.iter().map(|route| route.model);
         let mut models: Vec<ModelIndex> = Vec::new();
-        for model in routed.chain(contestants).chain(self.default).chain(self.fallbacks.iter().copied()) {
+        for model in
+            routed.chain(self.contestants()).chain(self.default).chain(self.fallbacks.iter().copied())
+        {
             if !models.contains(&model) {
                 models.push(model);
             }
         }
         models
+    }
+
+    /// The models that an auto policy chooses from; none for others.
+    pub fn contestants(&self) -> impl Iterator<Item = ModelIndex> {
+        let contestants = match &self.classifier {
+            Classifier::Auto(auto) => &auto.contestants[..],
+            _ => &[],
+        };
+        contestants.iter().map(|contestant| contestant.model)
     }
 
     /// Holds the routes against labels that became known after the configuration was read.

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::snapshot::{AutoSource, Classifier, Model, ModelIndex, Policy, PolicyIndex, Snapshot};
+use crate::snapshot::{
+    AutoSource, Classifier, EmbeddingKind, Model, ModelIndex, Policy, PolicyIndex, Snapshot,
+};
 
 /// What stands in place of every key, as in v1.
 const REDACTED: &str = "[REDACTED]";
@@ -22,16 +24,22 @@ impl Snapshot {
         self.policies.iter().position(|policy| &*policy.name == name)
     }
 
-    /// The trained folders and files that policies name; one that two policies name comes twice.
+    /// The folders and files that are read beside the configuration: trained ones that policies name, and CLIP models.
+    /// One that two policies name comes twice.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
-        self.policies.iter().filter_map(|policy| match &policy.classifier {
+        let trained = self.policies.iter().filter_map(|policy| match &policy.classifier {
             Classifier::Trained { folder } => Some(&**folder),
             Classifier::Auto(auto) => match &auto.source {
                 AutoSource::Outcomes { folder } => Some(&**folder),
                 AutoSource::Network { file, .. } => Some(&**file),
             },
             _ => None,
-        })
+        });
+        let models = self.embeddings.iter().filter_map(|embedding| match &embedding.kind {
+            EmbeddingKind::Folder(folder) => Some(&**folder),
+            _ => None,
+        });
+        trained.chain(models)
     }
 
     /// The configuration as `GET /config` shows it: v1's `policies`, and `models`; keys redacted.

@@ -29,6 +29,8 @@ pub struct Turn {
     pub tool_loop: bool,
     /// The user is not content with the last answer.
     pub complaint: bool,
+    /// The classifier failed, which is no wish for another model.
+    pub failed: bool,
 }
 
 /// Puts the model first that the conversation is to have. Returns what leaving a warm cache adds, in US dollars.
@@ -44,7 +46,7 @@ pub fn keep(
     let Some((wanted, _)) = plan.models.first().copied() else { return 0.0 };
     let fits = |model: ModelIndex| fit(&snapshot.models[model], demand).is_ok();
     let current = memory.model;
-    let (first, reason) = if turn.tool_loop {
+    let (first, reason) = if turn.tool_loop || turn.failed {
         (current, Reason::Conversation)
     } else if turn.complaint && sticky.complaints {
         match next_up(snapshot, policy, current, wanted, fits) {
@@ -111,7 +113,8 @@ fn may_leave(
     demand: &Demand,
 ) -> bool {
     let model = &snapshot.models[wanted];
-    let Some(extra) = reread_usd(model, memory.cached_tokens) else { return false };
+    let known = snapshot.models[memory.model].price.is_some();
+    let Some(extra) = reread_usd(model, memory.cached_tokens).filter(|_| known) else { return false };
     let this = model.price.map_or(0.0, |price| price.cost_usd(demand.text_bytes / crate::BYTES_PER_TOKEN, 0));
     sticky.spend > 0.0 && memory.extra_usd + extra <= sticky.spend * (memory.spent_usd + this)
 }
@@ -157,9 +160,10 @@ policies:
         Memory { model, cached_tokens: 10_000, spent_usd: 0.02, extra_usd: 0.0, at_ms: 0 }
     }
 
-    const USER: Turn = Turn { tool_loop: false, complaint: false };
-    const TOOLS: Turn = Turn { tool_loop: true, complaint: false };
-    const COMPLAINT: Turn = Turn { tool_loop: false, complaint: true };
+    const USER: Turn = Turn { tool_loop: false, complaint: false, failed: false };
+    const TOOLS: Turn = Turn { tool_loop: true, ..USER };
+    const COMPLAINT: Turn = Turn { complaint: true, ..USER };
+    const FAILED: Turn = Turn { failed: true, ..USER };
 
     #[test]
     fn it_leaves_only_for_little_money() {
@@ -184,6 +188,11 @@ policies:
         for label in ["Open QA", "Code Generation"] {
             assert_eq!(after(cold, TOOLS, label, Demand::default()), (MID, Reason::Conversation, 0.0));
         }
+    }
+
+    #[test]
+    fn a_failure_of_the_classifier_is_no_reason_to_leave() {
+        assert_eq!(after(warm(LARGE), FAILED, "Open QA", Demand::default()).0, LARGE);
     }
 
     #[test]

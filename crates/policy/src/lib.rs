@@ -219,20 +219,16 @@ pub fn plan(
         // What a client names is never replaced by something else.
         (Choice::Named(model), _) => wanted.add(model, Reason::Named),
         (_, None) => return Err(Error::NoDefault),
-        (Choice::Ranked(order), Some(policy)) => {
-            order.iter().for_each(|(model, reason)| wanted.add(*model, *reason));
-            for model in policy.fallbacks.iter().chain(&policy.default) {
-                let reason = if wanted.plan.models.is_empty() { Reason::Capable } else { Reason::Fallback };
-                wanted.add(*model, reason);
-            }
-        }
         (choice, Some(policy)) => {
-            let (first, reason) = first_model(policy, choice)?;
-            wanted.add(first, reason);
-            for model in policy.fallbacks.iter().chain(&policy.default) {
-                let reason = if wanted.plan.models.is_empty() { Reason::Capable } else { Reason::Fallback };
-                wanted.add(*model, reason);
+            if let Choice::Ranked(order) = choice {
+                order.iter().for_each(|(model, reason)| wanted.add(*model, *reason));
+            } else {
+                let (first, reason) = first_model(policy, choice)?;
+                wanted.add(first, reason);
             }
+            policy.fallbacks.iter().chain(&policy.default).for_each(|model| wanted.stand_by(*model));
+            // Without expectations, each contestant is as good as another; without a label, a route's model is not.
+            policy.contestants().for_each(|model| wanted.stand_by(model));
             policy.routes.iter().for_each(|route| wanted.add_first(route.model));
         }
     }
@@ -275,6 +271,12 @@ impl Wanted<'_> {
             Ok(()) => self.plan.models.push((model, reason)),
             Err(unfit) => self.plan.unfit.push((model, unfit)),
         }
+    }
+
+    /// Adds `model` behind those that are there.
+    fn stand_by(&mut self, model: ModelIndex) {
+        let reason = if self.plan.models.is_empty() { Reason::Capable } else { Reason::Fallback };
+        self.add(model, reason);
     }
 
     /// Adds `model` only if nothing capable has been found yet.

@@ -6,7 +6,7 @@
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use waypost_config::Snapshot;
+use waypost_config::{LogFile, Snapshot};
 use waypost_ledger::{DecisionFile, DecisionLog, Metrics};
 use waypost_picker::Endpoint;
 use waypost_router::{Asked, Brain, Classifiers, Decision, Escalation};
@@ -18,6 +18,10 @@ pub struct Gateway {
     pub(crate) metrics: Metrics,
     pub(crate) log: DecisionLog<Decision>,
     file: Option<DecisionFile>,
+    /// As the configuration had it when the file was opened.
+    file_settings: Option<LogFile>,
+    /// Records of requests that have ended, not yet written.
+    pub(crate) records_waiting: AtomicUsize,
     pub(crate) in_flight: AtomicUsize,
     not_ready: AtomicBool,
     closing: AtomicBool,
@@ -47,7 +51,8 @@ impl Gateway {
     /// # Errors
     /// When the metrics cannot be registered, or the decision file not be opened.
     pub fn new(brain: Brain, log_lines_dropped: LogLinesDropped) -> Result<Arc<Self>, String> {
-        let file = brain.snapshot().log.file.as_ref().map(|file| {
+        let brain_file = brain.snapshot().log.file.clone();
+        let file = brain_file.as_ref().map(|file| {
             DecisionFile::open(&file.path).map_err(|e| format!("log.file {}: {e}", file.path.display()))
         });
         let file = file.transpose()?;
@@ -58,6 +63,8 @@ impl Gateway {
             metrics,
             log,
             file,
+            file_settings: brain_file,
+            records_waiting: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             not_ready: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -90,6 +97,17 @@ impl Gateway {
     fn note_applied(&self) {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         self.metrics.config_applied.set(now.map_or(0.0, |d| d.as_secs_f64()));
+    }
+
+    /// The decision file as it was opened; a change takes a restart.
+    #[must_use]
+    pub fn decision_file_settings(&self) -> Option<&LogFile> {
+        self.file_settings.as_ref()
+    }
+
+    /// Whether the decision file is to hold requests.
+    pub(crate) fn keeps_prompts(&self) -> bool {
+        self.file_settings.as_ref().is_some_and(|file| file.prompts)
     }
 
     /// Where whole decisions go, too.
@@ -144,6 +162,11 @@ impl Gateway {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Relaxed)
+    }
+
+    /// Requests that have ended and whose records wait for their shadows.
+    pub(crate) fn records_waiting(&self) -> usize {
+        self.records_waiting.load(Relaxed)
     }
 
     /// Requests in flight now.

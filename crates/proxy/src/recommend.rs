@@ -88,7 +88,7 @@ async fn decide(
     let plan = brain.route(ask, via, &view, &context, &mut ticket.decision).await?;
     let decision = &mut ticket.decision;
     decision.model = decision.plan.first().map(|first| Arc::clone(&first.model));
-    decision.fallback = decision.plan.first().and_then(|first| Brain::fallback_reason(first.reason));
+    decision.fallback = Brain::fallback_at(decision, 0);
     Ok(match advice {
         Advice::Router => completion(&brain, decision),
         Advice::Intent => json!([decision.model, ""]),

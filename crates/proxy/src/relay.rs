@@ -51,6 +51,8 @@ struct Events {
     /// Part of an unfinished event has gone out.
     torn: bool,
     usage: Option<Usage>,
+    /// Events so far.
+    count: u64,
     done: bool,
 }
 
@@ -122,7 +124,11 @@ impl Relay {
                     }
                 }
                 Poll::Ready(Some(Err(_))) => self.ending = Some(Ending::Broken("cut")),
-                Poll::Ready(None) => self.ending = Some(Ending::Clean),
+                Poll::Ready(None) => {
+                    self.ending = Some(Ending::Clean);
+                    let events = self.events.as_ref().map_or(0, |events| events.count);
+                    self.ticket.streamed(events);
+                }
                 Poll::Pending if out.len() > 0 => break,
                 Poll::Pending => ready!(self.poll_stall(cx)),
             }
@@ -160,6 +166,7 @@ impl Relay {
         };
         let whole = events.reader.feed(&data, |event| {
             events.usage = Usage::find(event).or(events.usage);
+            events.count += 1;
             events.done |= event == b"[DONE]";
         });
         if whole > 0 {

@@ -83,7 +83,8 @@ impl Server {
         self.gateway.set_closing();
         stage.send_replace(Stage::Closing);
         let end = Instant::now() + shutdown.grace;
-        while self.gateway.requests_in_flight() > 0 && Instant::now() < end {
+        let under_way = || self.gateway.requests_in_flight() > 0 || self.gateway.records_waiting() > 0;
+        while under_way() && Instant::now() < end {
             sleep(Duration::from_millis(10)).await;
         }
         let flushed = Instant::now() + FLUSH_TIME;

@@ -16,10 +16,13 @@ use waypost_wire::RequestView;
 
 /// Requests whose shadows are being decided at once; more go without.
 const MAX_UNDER_WAY: usize = 256;
+/// Bytes of their bodies; with more, requests go without, too.
+const MAX_BYTES_UNDER_WAY: usize = 64 << 20;
 /// How long the record of a request that has ended waits for its shadows.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+static BYTES_UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 /// The shadows of one request.
 #[derive(Debug)]
@@ -43,16 +46,15 @@ pub(crate) fn start(
         return None;
     }
     let policies = shadows.iter().map(|shadow| Arc::clone(&snapshot.policies[*shadow].name)).collect();
-    if UNDER_WAY.fetch_add(1, Relaxed) >= MAX_UNDER_WAY {
-        UNDER_WAY.fetch_sub(1, Relaxed);
+    let Some(under_way) = UnderWay::begin(body.len()) else {
         return Some(Shadows { policies, done: None });
-    }
+    };
     let (brain, body, headers) = (Arc::clone(brain), body.clone(), headers.clone());
     let (id, at_ms) = (decision.id.clone(), decision.at_unix_ms);
     let taken = decision.plan.first().map(|first| Arc::clone(&first.model));
     let shadows = shadows.clone();
     let done = tokio::spawn(async move {
-        let _under_way = UnderWay;
+        let _under_way = under_way;
         let mut decided = Vec::with_capacity(shadows.len());
         let Ok(view) = RequestView::parse(&body) else { return decided };
         let context = Context { headers: &headers, at_ms, given: None };
@@ -65,11 +67,23 @@ pub(crate) fn start(
 }
 
 /// Gives the place back, also when a policy breaks.
-struct UnderWay;
+struct UnderWay {
+    bytes: usize,
+}
+
+impl UnderWay {
+    fn begin(bytes: usize) -> Option<Self> {
+        let count = UNDER_WAY.fetch_add(1, Relaxed);
+        let all = BYTES_UNDER_WAY.fetch_add(bytes, Relaxed);
+        let place = Self { bytes };
+        (count < MAX_UNDER_WAY && all <= MAX_BYTES_UNDER_WAY).then_some(place)
+    }
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         UNDER_WAY.fetch_sub(1, Relaxed);
+        BYTES_UNDER_WAY.fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -96,6 +110,9 @@ impl Shadows {
                 None if shadowed.agrees => "agrees",
                 None => "differs",
             };
+            if let Some(asked) = &shadowed.intent {
+                gateway.note_intent(&shadowed.policy, asked, shadowed.error);
+            }
             gateway.metrics.shadows.with_label_values(&[policy, &shadowed.policy, outcome]).inc();
         }
         decided

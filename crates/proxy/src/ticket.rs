@@ -12,6 +12,7 @@ use crate::shadow::{self, Shadows};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use waypost_config::{ModelIndex, Price, Snapshot};
@@ -36,6 +37,8 @@ pub(crate) struct Ticket {
     logged: bool,
     /// When the latest attempt began, in milliseconds after arrival.
     sent_ms: f64,
+    /// When the upstream's last byte was here, and the events it had come in, where it streamed.
+    streamed: Option<(f64, u64)>,
     settled: bool,
     // Held for its drop.
     place: Option<Place>,
@@ -62,6 +65,7 @@ impl Ticket {
             kept: None,
             logged: gateway.brain().snapshot().log.decisions,
             sent_ms: 0.0,
+            streamed: None,
             settled: false,
             place: None,
         }
@@ -73,7 +77,7 @@ impl Ticket {
 
     /// Keeps the request for the decision file, where that is to hold requests.
     pub(crate) fn keep(&mut self, snapshot: &Snapshot, headers: &HeaderMap, body: &Bytes) {
-        if snapshot.log.file.as_ref().is_some_and(|file| file.prompts) {
+        if self.gateway.keeps_prompts() {
             self.kept = Some(Kept::new(snapshot, headers, body));
         }
     }
@@ -121,8 +125,7 @@ impl Ticket {
         self.decision.model = Some(Arc::clone(&model.name));
         self.decision.endpoint = Some(Arc::clone(endpoint));
         self.price = model.price;
-        let reason = self.decision.plan.get(position).map(|considered| considered.reason);
-        self.decision.fallback = reason.and_then(Brain::fallback_reason);
+        self.decision.fallback = Brain::fallback_at(&self.decision, position);
     }
 
     /// The answer's head is ready: counts what v1 counts at this point and explains itself.
@@ -172,6 +175,11 @@ impl Ticket {
         }
     }
 
+    /// The last byte of a stream is here; it came in so many events.
+    pub(crate) fn streamed(&mut self, events: u64) {
+        self.streamed = Some((self.elapsed_ms(), events));
+    }
+
     /// The first byte of the answer's body is here.
     pub(crate) fn first_byte(&mut self) {
         self.decision.ttft_ms = Some(self.elapsed_ms());
@@ -210,12 +218,12 @@ impl Ticket {
             logged: self.logged,
         };
         match (self.shadows.take(), Handle::try_current()) {
-            // A shutdown waits for the record: the request keeps its place until then.
+            // The request's place is free: shadows must not keep anybody out. A shutdown waits for the record.
             (Some(shadows), Ok(runtime)) => {
-                let place = self.place.take();
+                let waiting = Waiting::new(&self.gateway);
                 drop(runtime.spawn(async move {
                     record.write_with(shadows).await;
-                    drop(place);
+                    drop(waiting);
                 }));
             }
             _ => record.write(),
@@ -226,11 +234,14 @@ impl Ticket {
     /// Tells how long the model took, for those who choose by it.
     fn observe(&self, outcome: Outcome) {
         let decision = &self.decision;
+        let (end_ms, events) = self.streamed.unwrap_or((decision.total_ms, 0));
+        // A stream that does not tell its tokens has about one in each event.
+        let tokens = decision.completion_tokens.or(Some(events).filter(|events| *events > 0));
         if outcome == Outcome::Completed
             && (200..300).contains(&decision.status)
-            && let (Some(latency), Some(tokens)) = (&self.latency, decision.completion_tokens)
+            && let (Some(latency), Some(tokens)) = (&self.latency, tokens)
         {
-            latency.observe(tokens, (decision.total_ms - self.sent_ms).max(0.0));
+            latency.observe(tokens, (end_ms - self.sent_ms).max(0.0));
         }
     }
 
@@ -289,6 +300,22 @@ impl Ticket {
         if let Some(asked) = &decision.intent {
             self.gateway.note_intent(policy, asked, decision.classifier_error);
         }
+    }
+}
+
+/// A record that waits for its shadows.
+struct Waiting(Arc<Gateway>);
+
+impl Waiting {
+    fn new(gateway: &Arc<Gateway>) -> Self {
+        gateway.records_waiting.fetch_add(1, Relaxed);
+        Self(Arc::clone(gateway))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.records_waiting.fetch_sub(1, Relaxed);
     }
 }
 

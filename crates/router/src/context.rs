@@ -2,6 +2,7 @@
 //!
 //! Doors make it from the head of a request; `waypost replay` from a line of a log. Read by the brain.
 
+use crate::conversations::Recalled;
 use crate::decision::{Asked, Tier};
 use http::HeaderMap;
 use std::collections::HashMap;
@@ -28,6 +29,10 @@ pub struct Given {
     pub policy: Option<Arc<str>>,
     /// Of each model by name: milliseconds before the first token, and per token.
     pub latencies: HashMap<Arc<str>, (f64, f64)>,
+    /// What was remembered of the conversation, if anything; absent where that is not known.
+    pub memory: Option<Option<Recalled>>,
+    /// The policy that a split sent the request to.
+    pub arm: Option<Arc<str>>,
     /// The encoder was wanted, and this came of it.
     pub encoder: Option<Asked>,
     /// What a classifier or an embeddings server outside this process led to.

@@ -6,11 +6,12 @@
 use crate::context::Context;
 use lru::LruCache;
 use parking_lot::Mutex;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use waypost_config::ModelIndex;
 use waypost_policy::{Memory, Turn};
-use waypost_wire::{Message, RequestView, Role};
+use waypost_wire::{Message, Part, RequestView, Role};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Conversations remembered, in all. About 150 bytes each.
@@ -68,15 +69,45 @@ pub struct Conversation {
     pub had: Option<Arc<str>>,
     /// What leaving that model's cache adds to the cost, in US dollars.
     pub extra_usd: f64,
+    /// What was remembered of it, for whoever decides the request again.
+    #[serde(skip)]
+    pub recalled: Option<Recalled>,
+}
+
+/// What is remembered of a conversation. The model goes by its name: a reload may number them anew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recalled {
+    /// The model that answered last, or was last recommended.
+    pub model: Arc<str>,
+    /// Prompt tokens that its cache holds, as far as can be told.
+    pub cached_tokens: u64,
+    /// Expected cost of its prompts so far, in US dollars.
+    pub spent_usd: f64,
+    /// What leaving warm caches has added to it.
+    pub extra_usd: f64,
+    /// When the last request came, Unix time in milliseconds.
+    pub at_ms: u64,
+}
+
+impl Recalled {
+    /// As the policy takes it; `model` is the index of the model.
+    pub(crate) fn memory(&self, model: ModelIndex) -> Memory {
+        let Self { cached_tokens, spent_usd, extra_usd, at_ms, .. } = *self;
+        Memory { model, cached_tokens, spent_usd, extra_usd, at_ms }
+    }
 }
 
 fn hex<S: Serializer>(key: &u128, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{key:032x}"))
 }
 
-/// The conversation's key; `None` where there is neither a session header nor a message.
+/// The conversation's key; `None` where there is neither a session header nor a message. Clients with different keys never
+/// share one.
 pub(crate) fn key(view: &RequestView<'_>, context: &Context<'_>) -> Option<u128> {
     let mut hash = Xxh3::new();
+    if let Some(client) = context.headers.get(http::header::AUTHORIZATION) {
+        hash.update(client.as_bytes());
+    }
     if let Some(session) = context.session() {
         hash.update(b"session\0");
         hash.update(session);
@@ -88,9 +119,22 @@ pub(crate) fn key(view: &RequestView<'_>, context: &Context<'_>) -> Option<u128>
     system.for_each(|text| hash.update(text.decode().as_bytes()));
     for message in &messages[..=first_user] {
         hash.update(&[0, message.role as u8]);
-        message.content.texts().for_each(|text| hash.update(text.decode().as_bytes()));
+        for part in message.content.parts() {
+            match part {
+                Part::Text(text) | Part::Image(Some(text)) => hash.update(text.decode().as_bytes()),
+                _ => hash.update(&[1]),
+            }
+        }
     }
     Some(hash.digest128())
+}
+
+/// Whether a conversation that is known by its beginning has only just begun: many begin with the same words.
+pub(crate) fn begins(view: &RequestView<'_>, context: &Context<'_>) -> bool {
+    let answered = |message: &Message<'_>| matches!(message.role, Role::Assistant | Role::Tool);
+    context.session().is_none()
+        && !view.ends_with_tool
+        && !view.messages.as_deref().unwrap_or_default().iter().any(answered)
 }
 
 /// What the request is to its conversation.
@@ -98,8 +142,9 @@ pub(crate) fn turn(view: &RequestView<'_>) -> Turn {
     let Some([earlier @ .., last]) = view.messages.as_deref() else { return Turn::default() };
     let answered = earlier.iter().any(|message| message.role == Role::Assistant);
     Turn {
-        tool_loop: last.role != Role::User,
-        complaint: answered && last.role == Role::User && complains(last),
+        tool_loop: last.role != Role::User || view.ends_with_tool,
+        complaint: answered && last.role == Role::User && !view.ends_with_tool && complains(last),
+        failed: false,
     }
 }
 
@@ -124,10 +169,9 @@ fn complains(message: &Message<'_>) -> bool {
     })
 }
 
-/// By key: the model's name, and the rest.
-type Shard = Mutex<LruCache<u128, (Arc<str>, Memory)>>;
+type Shard = Mutex<LruCache<u128, Recalled>>;
 
-/// See the module. Models are remembered by name: a reload may number them anew.
+/// See the module.
 #[derive(Debug)]
 pub(crate) struct Conversations {
     shards: Vec<Shard>,
@@ -139,25 +183,25 @@ impl Conversations {
         Self { shards: (0..SHARDS).map(|_| Mutex::new(LruCache::new(capacity))).collect() }
     }
 
-    /// What is remembered of `key` that is no older than `keep_ms`. The model's index in it is the caller's to set.
-    pub(crate) fn recall(&self, key: u128, now_ms: u64, keep_ms: u64) -> Option<(Arc<str>, Memory)> {
+    /// What is remembered of `key` that is no older than `keep_ms`.
+    pub(crate) fn recall(&self, key: u128, now_ms: u64, keep_ms: u64) -> Option<Recalled> {
         let mut shard = self.shard(key).lock();
         let found = shard.get(&key)?;
-        if now_ms.saturating_sub(found.1.at_ms) > keep_ms {
+        if now_ms.saturating_sub(found.at_ms) > keep_ms {
             shard.pop(&key);
             return None;
         }
         Some(found.clone())
     }
 
-    pub(crate) fn remember(&self, key: u128, model: Arc<str>, memory: Memory) {
-        self.shard(key).lock().put(key, (model, memory));
+    pub(crate) fn remember(&self, key: u128, recalled: Recalled) {
+        self.shard(key).lock().put(key, recalled);
     }
 
     /// Another model answered than was to.
     pub(crate) fn correct(&self, key: u128, model: &Arc<str>) {
-        if let Some((known, _)) = self.shard(key).lock().get_mut(&key) {
-            *known = Arc::clone(model);
+        if let Some(known) = self.shard(key).lock().get_mut(&key) {
+            known.model = Arc::clone(model);
         }
     }
 
@@ -255,14 +299,15 @@ mod tests {
 
     #[test]
     fn memory_ends_and_is_bounded() {
-        let memory = Memory { model: 0, cached_tokens: 1, spent_usd: 0.0, extra_usd: 0.0, at_ms: 1000 };
+        let memory =
+            Recalled { model: "m".into(), cached_tokens: 1, spent_usd: 0.0, extra_usd: 0.0, at_ms: 1000 };
         let all = Conversations::new();
-        all.remember(7, "m".into(), memory);
+        all.remember(7, memory.clone());
         assert!(all.recall(7, 2000, 1000).is_some());
         all.correct(7, &"other".into());
-        assert_eq!(&*all.recall(7, 2000, 1000).unwrap().0, "other");
+        assert_eq!(&*all.recall(7, 2000, 1000).unwrap().model, "other");
         assert!(all.recall(7, 2001, 1000).is_none() && all.len() == 0);
-        (0..2 * MAX_CONVERSATIONS as u128).for_each(|key| all.remember(key, "m".into(), memory));
+        (0..2 * MAX_CONVERSATIONS as u128).for_each(|key| all.remember(key, memory.clone()));
         assert_eq!(all.len(), MAX_CONVERSATIONS);
     }
 }

@@ -95,6 +95,9 @@ pub struct Shadowed {
     pub cost_usd: Option<f64>,
     /// Time it took to decide.
     pub ms: f64,
+    /// What asking a model for an intent took.
+    #[serde(skip)]
+    pub intent: Option<Box<IntentRecord>>,
     /// Why it has no model: an error's code, or `late` when the request ended first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
@@ -112,6 +115,7 @@ impl Shadowed {
             agrees: false,
             quality: None,
             cost_usd: None,
+            intent: None,
             ms: 0.0,
             error: Some(why),
         }

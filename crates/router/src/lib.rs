@@ -17,6 +17,7 @@ mod encoding;
 mod error;
 mod hold;
 mod intent;
+mod keeping;
 mod kserve;
 mod latency;
 mod outlook;
@@ -29,7 +30,7 @@ pub use ask::{Ask, Via};
 pub use brain::Brain;
 pub use classifying::{Classified, Classifiers};
 pub use context::{Context, Given, Remote, session_headers};
-pub use conversations::Conversation;
+pub use conversations::{Conversation, Recalled};
 pub use decision::{
     Asked, Attempt, Considered, Decision, Dimensions, Escalation, Outcome, Probabilities, Shadowed, Tier,
     millis, round,

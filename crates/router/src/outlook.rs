@@ -94,6 +94,12 @@ impl Oracle {
                  `names`"
             ));
         }
+        if !network.inputs().is_multiple_of(2) {
+            return Err(format!(
+                "the network takes {} numbers, which are no text's and image's vector in a row",
+                network.inputs()
+            ));
+        }
         if let Some(dims) = embedder.dims().filter(|dims| 2 * dims != network.inputs()) {
             return Err(format!(
                 "the network takes {} numbers, and `{}` makes {dims} for a text and {dims} for an image",
@@ -160,7 +166,7 @@ pub(crate) fn expected(
     let each = auto.contestants.iter().zip(&outlook.learnt).enumerate();
     each.map(|(contestant, (entry, learnt))| {
         let model = &snapshot.models[entry.model];
-        let most = view.max_tokens.map_or(f64::INFINITY, |most| most as f64);
+        let most = view.max_tokens.filter(|most| *most > 0).map_or(f64::INFINITY, |most| most as f64);
         let tokens = learnt.tokens.map_or(ANSWER_TOKENS, f64::from).min(most);
         let took = observed[contestant].map(|(first, per_token)| first + per_token * tokens);
         Expected {
@@ -184,6 +190,14 @@ pub(crate) async fn by_network(
 ) -> Result<Outlook, ApiError> {
     let (text, image) = v2_prompt(view);
     let vectors = embedder.vectors(text, image, timeout).await?;
+    let half = network.inputs() / 2;
+    for vector in std::iter::once(&vectors.text).chain(&vectors.image) {
+        if vector.len() != half {
+            let message =
+                format!("The network takes vectors of {half} numbers; one of {} came.", vector.len());
+            return Err(ApiError::new(Code::ClassifierInvalid, message));
+        }
+    }
     let input = v2_input(&vectors.text, vectors.image.as_deref());
     let invalid =
         |error| ApiError::new(Code::ClassifierInvalid, format!("The embeddings do not fit: {error}."));

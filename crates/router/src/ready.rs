@@ -181,7 +181,7 @@ impl<'a> Preparing<'a> {
             Some(Oracle::Network { embedder, .. }) => Some(embedder),
             _ => None,
         });
-        if let Some(known) = self.embedders.iter().chain(before).find(|known| known.settings == *settings) {
+        if let Some(known) = self.embedders.iter().chain(before).find(|known| known.serves(settings)) {
             return Ok(Arc::clone(known));
         }
         let embedder = Arc::new(Embedder::load(settings)?);

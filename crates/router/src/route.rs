@@ -7,14 +7,22 @@ use crate::ask::{Ask, Via};
 use crate::brain::Brain;
 use crate::classifying::{Answer, Classified, Question, Unanswered};
 use crate::context::Context;
-use crate::conversations::{self, Conversation};
+use crate::conversations;
 use crate::decision::{Considered, Decision, Shadowed, Tier, millis};
 use crate::outlook::{self, Candidate, Outlook};
 use std::sync::Arc;
 use std::time::Instant;
-use waypost_config::{Auto, Classifier, ModelIndex, Policy, PolicyIndex, SplitBy, Sticky};
-use waypost_policy::{Choice, Demand, Error as PlanError, Memory, Ordered, Plan, Reason, Unfit, fit};
+use waypost_config::{Auto, Classifier, ModelIndex, Policy, PolicyIndex, SplitBy};
+use waypost_policy::{Choice, Demand, Error as PlanError, Ordered, Plan, Reason, Unfit, fit};
 use waypost_wire::{ApiError, Code, RequestView};
+
+/// A request, and whether it is decided in earnest.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    pub(crate) view: &'a RequestView<'a>,
+    pub(crate) context: &'a Context<'a>,
+    pub(crate) in_shadow: bool,
+}
 
 impl Brain {
     /// Which models to try, in which order, and why.
@@ -37,19 +45,21 @@ impl Brain {
                 decision.label = label;
                 self.plan(Some(policy), Choice::Named(model), None, view, decision)
             }
-            Ask::Classify(policy) => self.decide(policy, view, context, decision).await,
+            Ask::Classify(policy) => {
+                self.decide(policy, Asking { view, context, in_shadow: false }, decision).await
+            }
         }
     }
 
     /// A policy's way to a plan.
     async fn decide(
         &self,
-        asked: PolicyIndex,
-        view: &RequestView<'_>,
-        context: &Context<'_>,
+        policy: PolicyIndex,
+        asking: Asking<'_>,
         decision: &mut Decision,
     ) -> Result<Plan, ApiError> {
-        let policy = self.arm(asked, view, context, decision);
+        let Asking { view, context, .. } = asking;
+        let policy = self.arm(policy, view, context, decision);
         let question = Question { brain: self, policy, view, context };
         let start = Instant::now();
         let answer = self.classifiers().answer(question).await;
@@ -75,7 +85,7 @@ impl Brain {
             }
         }?;
         if let Some(sticky) = &self.snapshot().policies[policy].sticky {
-            self.keep_together(policy, sticky, view, context, decision, &mut plan);
+            self.keep_together(policy, sticky, &asking, decision, &mut plan);
         }
         Ok(plan)
     }
@@ -91,6 +101,10 @@ impl Brain {
         let policy = &self.snapshot().policies[asked];
         let Classifier::Split(split) = &policy.classifier else { return asked };
         decision.split = Some(Arc::clone(&policy.name));
+        let given = context.given.and_then(|given| self.snapshot().policy(given.arm.as_ref()?));
+        if let Some(arm) = given.filter(|given| split.arms.iter().any(|(arm, _)| arm == given)) {
+            return arm;
+        }
         let header = match &split.by {
             SplitBy::Header(name) => context.headers.get(&**name).map(|value| value.as_bytes().to_vec()),
             SplitBy::Conversation | SplitBy::Request => None,
@@ -155,74 +169,6 @@ impl Brain {
         order
     }
 
-    /// Whether the conversation keeps its model, and what is remembered of it from now on.
-    fn keep_together(
-        &self,
-        index: PolicyIndex,
-        sticky: &Sticky,
-        view: &RequestView<'_>,
-        context: &Context<'_>,
-        decision: &mut Decision,
-        plan: &mut Plan,
-    ) {
-        let (snapshot, policy) = (self.snapshot(), &self.snapshot().policies[index]);
-        let Some(key) = conversations::key(view, context) else { return };
-        // Two policies may want different models for the same conversation.
-        let key = key ^ (xxhash_rust::xxh3::xxh3_128(policy.name.as_bytes()) << 1);
-        let demand = demand(view);
-        let turn = conversations::turn(view);
-        let remembered = self.conversations().recall(key, context.at_ms, sticky.keep.as_millis() as u64);
-        // A model that is no longer in the configuration cannot be kept.
-        let memory = remembered.and_then(|(name, memory)| {
-            snapshot
-                .model(&name)
-                .filter(|model| policy.models().contains(model))
-                .map(|model| Memory { model, ..memory })
-        });
-        let extra_usd = match &memory {
-            Some(memory) => waypost_policy::keep(snapshot, policy, sticky, memory, turn, &demand, plan),
-            None => 0.0,
-        };
-        decision.plan = self.considered(plan);
-        let word = match (memory.is_some(), turn.tool_loop, turn.complaint) {
-            (false, ..) => "first",
-            (_, true, _) => "tool_loop",
-            (.., true) => "complaint",
-            _ => "next",
-        };
-        let had = memory.map(|memory| Arc::clone(&snapshot.models[memory.model].name));
-        decision.conversation = Some(Conversation { key, turn: word, had, extra_usd });
-        if let Some((model, _)) = plan.models.first() {
-            let model = &snapshot.models[*model];
-            let prompt_tokens = view.text_bytes as u64 / waypost_policy::BYTES_PER_TOKEN;
-            let before = memory.unwrap_or(Memory {
-                model: 0,
-                cached_tokens: 0,
-                spent_usd: 0.0,
-                extra_usd: 0.0,
-                at_ms: 0,
-            });
-            let this = model.price.map_or(0.0, |price| price.cost_usd(prompt_tokens, 0));
-            let memory = Memory {
-                cached_tokens: prompt_tokens,
-                spent_usd: before.spent_usd + this,
-                extra_usd: before.extra_usd + extra_usd,
-                at_ms: context.at_ms,
-                ..before
-            };
-            self.conversations().remember(key, Arc::clone(&model.name), memory);
-        }
-    }
-
-    /// Another model answered than the one that was to: its cache is the warm one now.
-    pub fn answered_by(&self, decision: &Decision, model: ModelIndex) {
-        let Some(conversation) = &decision.conversation else { return };
-        let name = &self.snapshot().models[model].name;
-        if decision.plan.first().is_some_and(|first| first.model != *name) {
-            self.conversations().correct(conversation.key, name);
-        }
-    }
-
     /// What `policy` would do with a request that goes to `taken` first.
     pub async fn shadow(
         &self,
@@ -234,7 +180,8 @@ impl Brain {
     ) -> Shadowed {
         let mut decision = Decision { id: id.to_owned(), at_unix_ms: context.at_ms, ..Decision::default() };
         let start = Instant::now();
-        let routed = self.route(Ask::Classify(policy), Via::VirtualModel, view, context, &mut decision).await;
+        decision.tier = Some(Tier::None);
+        let routed = self.decide(policy, Asking { view, context, in_shadow: true }, &mut decision).await;
         let first = decision.plan.first();
         let model = first.map(|first| Arc::clone(&first.model));
         let candidate = decision.candidates.iter().find(|candidate| Some(&candidate.model) == model.as_ref());
@@ -246,6 +193,7 @@ impl Brain {
             quality: candidate.map(|candidate| candidate.quality),
             cost_usd: candidate.and_then(|candidate| candidate.cost_usd),
             model,
+            intent: decision.intent,
             ms: millis(start.elapsed()),
             error: routed.err().map(|error| error.code.as_str()).or(decision.classifier_error),
         }
@@ -273,7 +221,7 @@ impl Brain {
         planned.map_err(|error| self.refusal(error, owner, classifier_failure))
     }
 
-    fn considered(&self, plan: &Plan) -> smallvec::SmallVec<[Considered<Reason>; 2]> {
+    pub(crate) fn considered(&self, plan: &Plan) -> smallvec::SmallVec<[Considered<Reason>; 2]> {
         let name = |m: ModelIndex| Arc::clone(&self.snapshot().models[m].name);
         plan.models.iter().map(|(m, reason)| Considered { model: name(*m), reason: *reason }).collect()
     }
@@ -287,7 +235,10 @@ impl Brain {
                     format!("'{}' {}", self.snapshot().models[*m].name, why.phrase())
                 };
                 let reasons: Vec<_> = unfit.iter().map(told).collect();
-                let message = format!("No model can take this request: {}.", reasons.join(", "));
+                let mut message = format!("No model can take this request: {}.", reasons.join(", "));
+                if let Some(failure) = failure {
+                    message.push_str(&format!(" The classifier failed, too: {}", failure.message));
+                }
                 ApiError::new(Code::NoCapableModel, message).param("model")
             }
             PlanError::LabelWithoutModel(label) => ApiError::new(
@@ -305,9 +256,15 @@ impl Brain {
         }
     }
 
-    /// Why the model that answered is not the one that was to, if it is not.
+    /// Why the model at this position of the plan is not the one that was to answer, if it is not.
     #[must_use]
-    pub fn fallback_reason(reason: Reason) -> Option<&'static str> {
+    pub fn fallback_at(decision: &Decision, position: usize) -> Option<&'static str> {
+        let reason = decision.plan.get(position)?.reason;
+        // A conversation that kept its model may have been spared the default.
+        Self::fallback_reason(reason).or(decision.classifier_error.map(|_| Reason::ClassifierFailed.as_str()))
+    }
+
+    fn fallback_reason(reason: Reason) -> Option<&'static str> {
         match reason {
             Reason::Fallback => Some("upstream_failed"),
             Reason::LowConfidence

@@ -78,11 +78,27 @@ impl Image {
 /// # Errors
 /// What exactly is wrong with the URL or the picture; [`Error::is_image`] holds for all of them.
 pub fn decode(url: &str) -> Result<Image, Error> {
+    let bytes = bytes_of(url)?;
+    let decoder = open(&bytes)?;
+    let (width, height) = decoder.dimensions();
+    let rgb = DynamicImage::from_decoder(decoder).map_err(broken)?.into_rgb8();
+    Image::new(width as usize, height as usize, rgb.into_raw())
+}
+
+/// Whether [`decode`] would take the picture, as far as its header tells: no pixel is unpacked.
+///
+/// # Errors
+/// As [`decode`], but for what is wrong with the pixels.
+pub fn check(url: &str) -> Result<(), Error> {
+    open(&bytes_of(url)?).map(drop)
+}
+
+/// The bytes in a `data:` URL.
+fn bytes_of(url: &str) -> Result<Vec<u8>, Error> {
     if url.len() > MAX_URL_BYTES {
         return Err(Error::TooLarge(format!("{} bytes of URL, at most {MAX_URL_BYTES}", url.len())));
     }
-    let bytes = BASE64.decode(base64_of(url)?).map_err(Error::Base64)?;
-    pixels(&bytes)
+    BASE64.decode(base64_of(url)?).map_err(Error::Base64)
 }
 
 /// The base64 part of a `data:` URL that says it holds a picture.
@@ -110,7 +126,8 @@ fn base64_of(url: &str) -> Result<&str, Error> {
     Ok(body)
 }
 
-fn pixels(bytes: &[u8]) -> Result<Image, Error> {
+/// A picture whose header has been read and judged.
+fn open(bytes: &[u8]) -> Result<impl ImageDecoder + '_, Error> {
     let format = image::guess_format(bytes).map_err(broken)?;
     if !matches!(format, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif) {
         return Err(Error::MediaType(format.to_mime_type().to_owned()));
@@ -126,8 +143,7 @@ fn pixels(bytes: &[u8]) -> Result<Image, Error> {
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(Error::TooLarge(format!("{width} x {height} pixels, at most {MAX_PIXELS} in all")));
     }
-    let rgb = DynamicImage::from_decoder(decoder).map_err(broken)?.into_rgb8();
-    Image::new(width as usize, height as usize, rgb.into_raw())
+    Ok(decoder)
 }
 
 fn broken(error: ImageError) -> Error {

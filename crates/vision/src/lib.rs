@@ -15,7 +15,7 @@ mod v2;
 
 pub use clip::{Clip, MAX_MODEL_BYTES};
 pub use error::Error;
-pub use image::{Image, MAX_PIXELS, MAX_SIDE_PIXELS, MAX_URL_BYTES, decode};
+pub use image::{Image, MAX_PIXELS, MAX_SIDE_PIXELS, MAX_URL_BYTES, check, decode};
 pub use network::{MAX_NETWORK_BYTES, Network};
 pub use v2::{v2_input, v2_text};
 

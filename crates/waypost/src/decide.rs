@@ -176,7 +176,7 @@ async fn decide(
     let context = Context { headers: &request.headers, at_ms, given: None };
     let plan = brain.route(ask, via, &view, &context, &mut decision).await?;
     decision.model = decision.plan.first().map(|first| Arc::clone(&first.model));
-    decision.fallback = decision.plan.first().and_then(|first| Brain::fallback_reason(first.reason));
+    decision.fallback = Brain::fallback_at(&decision, 0);
     Ok(brain.advice(&plan, &decision))
 }
 

@@ -67,6 +67,9 @@ impl Reload {
                 // A folder that cannot be used is followed too: it may be mended.
                 if let Ok(snapshot) = &loaded {
                     watched.follow(snapshot.folders());
+                    if snapshot.log.file.as_ref() != gateway.decision_file_settings() {
+                        tracing::warn!("a change of log.file takes a restart");
+                    }
                     if !listen_override && snapshot.listen != listening {
                         tracing::warn!(wanted = %snapshot.listen, %listening, "a new listen address takes a restart");
                     }

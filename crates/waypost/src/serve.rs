@@ -66,9 +66,9 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
     }
     let listener = listen::listen(snapshot.listen)?;
     let address = listener.local_addr()?;
-    greet(&snapshot, &classifiers, found.as_ref(), address)?;
-
     let gateway = Gateway::new(Brain::new(snapshot, classifiers, None), dropped).map_err(Error::Internal)?;
+    let brain = gateway.brain();
+    greet(brain.snapshot(), brain.classifiers(), found.as_ref(), address)?;
     if let Some(reload) = reload {
         reload.start(address, options.listen.is_some(), Arc::clone(&gateway))?;
     }

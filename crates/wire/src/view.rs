@@ -50,6 +50,8 @@ pub struct RequestView<'a> {
     pub input: Option<Content<'a>>,
     /// `instructions`: the system prompt of the Responses API.
     pub instructions: Option<RawStr<'a>>,
+    /// The last item of a Responses `input` is a tool's output or another item that nobody said.
+    pub ends_with_tool: bool,
     /// v1's body object.
     pub nim: Option<NimRouter<'a>>,
     /// What a model must be able to do.

@@ -113,6 +113,9 @@ fn read(body: &[u8], with_image: bool) -> Result<Vectors, String> {
         return Err(format!("The embeddings server answered {} vectors for {wanted} inputs.", data.len()));
     }
     data.sort_by_key(|row| row.index);
+    if data.iter().enumerate().any(|(place, row)| row.index.is_some_and(|index| index != place)) {
+        return Err("The embeddings server's `index` values are not those of the inputs.".to_owned());
+    }
     let sound = |row: &Row| {
         (1..=MAX_DIMS).contains(&row.embedding.len()) && row.embedding.iter().all(|v| v.is_finite())
     };
@@ -138,6 +141,7 @@ mod tests {
             (&b"[]"[..], false),
             (br#"{"data": []}"#, false),
             (br#"{"data": [{"embedding": [1]}]}"#, true),
+            (br#"{"data": [{"index": 1, "embedding": [1]}, {"index": 1, "embedding": [2]}]}"#, true),
             (br#"{"data": [{"embedding": []}]}"#, false),
             (br#"{"data": [{"embedding": [1e40]}]}"#, false),
             (br#"{"data": [{"embedding": "AAAA"}]}"#, false),

@@ -7,10 +7,10 @@ mod http;
 
 use self::http::Server;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use waypost_config::{Embedding, EmbeddingKind};
-use waypost_vision::{Clip, Error as VisionError, decode};
+use waypost_vision::{Clip, Error as VisionError, check, decode};
 use waypost_wire::{ApiError, Code};
 
 /// A way to vectors, ready for requests.
@@ -19,17 +19,21 @@ pub(crate) struct Embedder {
     /// What it was made of.
     pub(crate) settings: Embedding,
     way: Way,
+    /// What its files were when they were read.
+    stamp: Option<(u64, SystemTime)>,
+    /// Arithmetic on images and texts under way: as much as half the cores can do.
+    room: Arc<Semaphore>,
+    questions: Semaphore,
 }
 
 #[derive(Debug)]
 enum Way {
-    Clip {
-        model: Arc<Clip>,
-        /// Encodings under way: as many as half the cores can do.
-        room: Semaphore,
-    },
+    Clip(Arc<Clip>),
     Server(Server),
 }
+
+/// Requests to a server that are under way at once; more wait, each within its own deadline.
+const MAX_QUESTIONS: usize = 32;
 
 /// The vectors of a prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,20 +49,29 @@ impl Embedder {
     /// When a CLIP folder cannot be used; the error names the file.
     pub(crate) fn load(settings: &Embedding) -> Result<Self, VisionError> {
         let way = match &settings.kind {
-            EmbeddingKind::Folder(folder) => {
-                let half = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
-                Way::Clip { model: Arc::new(Clip::open(folder)?), room: Semaphore::new(half) }
-            }
+            EmbeddingKind::Folder(folder) => Way::Clip(Arc::new(Clip::open(folder)?)),
             EmbeddingKind::OpenAi { url, model, api_key } => Way::Server(Server::openai(url, model, api_key)),
             EmbeddingKind::Jina { base } => Way::Server(Server::jina(base)),
         };
-        Ok(Self { settings: settings.clone(), way })
+        let half = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
+        Ok(Self {
+            settings: settings.clone(),
+            way,
+            stamp: stamp(settings),
+            room: Arc::new(Semaphore::new(half)),
+            questions: Semaphore::new(MAX_QUESTIONS),
+        })
+    }
+
+    /// Whether it is still what `settings` ask for: the same, and the same files.
+    pub(crate) fn serves(&self, settings: &Embedding) -> bool {
+        self.settings == *settings && self.stamp == stamp(settings)
     }
 
     /// Numbers a vector of text has, where that is known before asking.
     pub(crate) fn dims(&self) -> Option<usize> {
         match &self.way {
-            Way::Clip { model, .. } => Some(model.dims()),
+            Way::Clip(model) => Some(model.dims()),
             Way::Server(_) => None,
         }
     }
@@ -82,28 +95,52 @@ impl Embedder {
 
     async fn ask(&self, text: String, image: Option<String>) -> Result<Vectors, ApiError> {
         match &self.way {
-            Way::Clip { model, room } => {
-                let broke = |what: &str| ApiError::new(Code::Internal, format!("The embedding {what}."));
-                let _room = room.acquire().await.map_err(|_| broke("is closed"))?;
+            Way::Clip(model) => {
                 let model = Arc::clone(model);
-                let encode = move || {
+                self.compute(move || {
                     let image = image.map(|url| decode(&url)).transpose()?;
                     let image = image.map(|image| model.image(&image)).transpose()?;
                     Ok(Vectors { text: model.text(&text)?, image })
-                };
-                // Milliseconds of arithmetic: not on the event loop.
-                let encoded = tokio::task::spawn_blocking(encode).await.map_err(|_| broke("broke"))?;
-                encoded.map_err(|error: VisionError| refuse(&error))
+                })
+                .await
             }
             Way::Server(server) => {
                 // A server must not be sent what is no image within limits, nor an address it might fetch.
-                if let Some(url) = &image {
-                    decode(url).map_err(|error| refuse(&error))?;
-                }
+                let image = match image {
+                    Some(url) => Some(self.compute(move || check(&url).map(|()| url)).await?),
+                    None => None,
+                };
+                let _question = self.questions.acquire().await.map_err(|_| broke("is closed"))?;
                 server.vectors(&text, image.as_deref()).await
             }
         }
     }
+
+    /// Does what takes milliseconds away from the event loop. The work keeps its room until it is done, also when
+    /// nobody waits for it any more.
+    async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, VisionError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| broke("is closed"))?;
+        let work = move || {
+            let _room = room;
+            work()
+        };
+        let done = tokio::task::spawn_blocking(work).await.map_err(|_| broke("broke"))?;
+        done.map_err(|error| refuse(&error))
+    }
+}
+
+fn broke(what: &str) -> ApiError {
+    ApiError::new(Code::Internal, format!("The embedding {what}."))
+}
+
+/// Size and time of a CLIP folder's weights; nothing for a server.
+fn stamp(settings: &Embedding) -> Option<(u64, SystemTime)> {
+    let EmbeddingKind::Folder(folder) = &settings.kind else { return None };
+    let file = std::fs::metadata(folder.join("model.safetensors")).ok()?;
+    Some((file.len(), file.modified().ok()?))
 }
 
 fn refuse(error: &VisionError) -> ApiError {

@@ -148,6 +148,9 @@ fn given(line: &Line<'_>, recorded: &Recorded) -> Given {
         latencies: line.observed.clone(),
         encoder: recorded.encoder,
         remote: remote(line, recorded),
+        // Not yet in the log.
+        memory: None,
+        arm: None,
     }
 }
 

@@ -209,10 +209,13 @@ pub(super) fn scan_input<'a>(s: &mut Scanner<'a>, view: &mut RequestView<'a>) ->
         if s.kind()? == Kind::Object {
             let message = scan_fields(s, || format!("input[{}]", items.len()), view)?;
             if let Some(message) = message {
+                view.ends_with_tool = false;
                 push_message(&mut items, message, s)?;
             } else {
                 // A content part, or an item such as a tool's output.
-                match scan_part(&mut probe)? {
+                let part = scan_part(&mut probe)?;
+                view.ends_with_tool = part == Part::Other;
+                match part {
                     Part::Image(_) => view.needs.images = true,
                     Part::Audio => view.needs.audio = true,
                     Part::Text(_) | Part::Other => view.text_bytes += s.pos() - before,
