@@ -93,7 +93,7 @@ async fn decide_and_send(
 
     // 4 classify and 5 plan: which models, in which order, and why.
     let context = Context { headers: &head.headers, at_ms: ticket.decision.at_unix_ms, given: None };
-    ticket.keep(brain.snapshot(), &head.headers, &body);
+    ticket.keep(&head.headers, &body);
     let classified = matches!(ask, Ask::Classify(_));
     let plan = brain.route(ask, via, &view, &context, &mut ticket.decision).await?;
     if classified {

@@ -5,8 +5,6 @@
 
 mod request;
 
-pub(crate) use request::headers;
-
 use crate::cli::Decide;
 use crate::data::unpacked;
 use crate::error::Error;

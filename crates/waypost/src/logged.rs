@@ -6,13 +6,14 @@
 use crate::data::{not_json, open, unpacked};
 use crate::error::Error;
 use crate::lines::{self, Line as Next};
-use serde::Deserialize;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
-use waypost_router::Asked;
+use waypost_router::{Asked, Recalled};
 
 /// Longest line, in bytes: a body of the usual limit and its Decision, with room for a higher limit.
 pub(crate) const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
@@ -30,9 +31,27 @@ pub(crate) struct Line<'a> {
     #[serde(default)]
     pub(crate) exact: Exact,
     #[serde(default)]
-    pub(crate) headers: BTreeMap<String, String>,
+    headers: BTreeMap<String, String>,
+    /// What was remembered of the conversation; absent where that is not known.
+    #[serde(default, deserialize_with = "present")]
+    pub(crate) memory: Option<Option<Recalled>>,
     #[serde(borrow)]
     pub(crate) request: Option<&'a RawValue>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Recalled>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl Line<'_> {
+    /// The headers as they came: each character stands for a byte. `None` where they cannot be headers.
+    pub(crate) fn headers(&self) -> Option<HeaderMap> {
+        let pair = |(name, value): (&String, &String)| {
+            let bytes = value.chars().map(u8::try_from).collect::<Result<Vec<u8>, _>>().ok()?;
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(bytes).ok()?))
+        };
+        self.headers.iter().map(pair).collect()
+    }
 }
 
 /// Numbers to the last digit.
@@ -244,7 +263,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_what_is_new_is_no_matter() {
         let text = br#"{"decision": {"id": "a", "new": 1, "plan": [{"model": "m", "reason": "label"}], "encoder": "late",
-            "status": 502}, "exact": {"confidence": 0.1234567}, "request": {"messages": []}, "more": 1}"#;
+            "status": 502}, "exact": {"confidence": 0.1234567}, "request": {"messages": []}, "more": 1, "memory": null,
+            "headers": {"x-session-id": "caf\u00c3\u00a9"}}"#;
         let (line, recorded) = read(text).unwrap();
         assert_eq!(
             (line.request.map(RawValue::get), line.exact.confidence),
@@ -254,6 +274,12 @@ mod tests {
             (recorded.first().map(|m| &**m), recorded.encoder, recorded.failed()),
             (Some("m"), Some(Asked::Late), true)
         );
+        assert_eq!(
+            (line.memory.clone(), line.headers().unwrap()["x-session-id"].as_bytes()),
+            (Some(None), "café".as_bytes())
+        );
+        let (older, _) = read(br#"{"decision": {}, "headers": {"x-session-id": "\u4e00"}}"#).unwrap();
+        assert_eq!((older.memory.clone(), older.headers()), (None, None));
         for bad in [&b"{}"[..], b"[", b"{\"decision\": 5}", b"{\"decision\": {\"id\": 5}}"] {
             assert!(read(bad).is_err(), "{}", String::from_utf8_lossy(bad));
         }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
@@ -21,7 +21,6 @@ const SHOWN: usize = 20;
 /// Names of fields kept for messages.
 pub(super) const MAX_FIELDS_SHOWN: usize = 40;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A value as far as a row is concerned.
@@ -239,15 +238,13 @@ pub(crate) fn open(file: &Path) -> std::io::Result<BufReader<Box<dyn Read>>> {
 }
 
 /// The bytes of `input` or, if they are gzipped, what they unpack to.
-pub(crate) fn unpacked(mut input: impl Read + 'static) -> std::io::Result<BufReader<Box<dyn Read>>> {
-    let mut start = Vec::new();
-    // A pipe may give less than the two bytes at a time.
-    input.by_ref().take(GZIP_MAGIC.len() as u64).read_to_end(&mut start)?;
-    let gzipped = start == GZIP_MAGIC;
-    let whole = Cursor::new(start).chain(input);
+pub(crate) fn unpacked(input: impl Read + 'static) -> std::io::Result<BufReader<Box<dyn Read>>> {
+    let mut raw = BufReader::with_capacity(READ_BUFFER_BYTES, input);
+    // A pipe may have given one byte so far; no text begins with this one.
+    let gzipped = matches!(raw.fill_buf()?, [0x1f] | [0x1f, 0x8b, ..]);
     let unpacked: Box<dyn Read> = match gzipped {
-        true => Box::new(MultiGzDecoder::new(BufReader::with_capacity(READ_BUFFER_BYTES, whole))),
-        false => Box::new(whole),
+        true => Box::new(MultiGzDecoder::new(raw)),
+        false => Box::new(raw),
     };
     Ok(BufReader::with_capacity(READ_BUFFER_BYTES, unpacked))
 }
