@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from helpers.configs import considered, user
+from helpers.mocks import sse_events
 from helpers.process import run
 from helpers.wait import until
 from auto.kit import EASY, HARD, PRICES, png, with_image
@@ -61,6 +62,14 @@ def test_latency_is_what_was_observed(gateway):
         what="an observed latency",
     )
     assert 0 < d["candidates"][0]["latency_ms"] < 5000
+
+
+def test_streams_that_tell_no_tokens_are_observed_too(waypost, upstream, learned):
+    gateway = waypost(config(upstream, learned))
+    upstream.reply(headers=[("content-type", "text/event-stream")], chunks=list(sse_events("m", None)))
+    assert decide(gateway, user(EASY), stream=True)["candidates"][0]["latency_ms"] is None
+    upstream.default()
+    until(lambda: decide(gateway, user(EASY))["candidates"][0]["latency_ms"] is not None, what="an observed latency")
 
 
 def test_what_a_request_needs_comes_first(gateway):

@@ -148,3 +148,77 @@ def test_memory_survives_a_reload_and_is_counted(waypost, upstream):
     gateway.wait_log("configuration applied")
     assert talk.say("use large")["model"] == "mid"
     assert gateway.metrics().value("waypost_conversations") == 1
+
+
+def test_two_users_with_the_same_opening_have_two_conversations(gateway):
+    """A first turn begins anew: many conversations begin with the same words."""
+    first = Talk(gateway, "same opening")
+    assert first.say("use small")["model"] == "small"
+    assert first.say("try again")["model"] == "mid"
+    second = Talk(gateway, "same opening").say("use small")
+    assert (second["model"], second["conversation"]["turn"]) == ("small", "first")
+
+
+def test_clients_with_different_keys_never_share_a_session(gateway):
+    session = {"x-session-id": "1"}
+    assert Talk(gateway, LONG, {**session, "authorization": "Bearer a"}).say("use mid")["model"] == "mid"
+    d = Talk(gateway, LONG, {**session, "authorization": "Bearer b"}).say("use large")
+    assert (d["model"], d["conversation"]["turn"]) == ("large", "first")
+
+
+def test_a_tool_loop_of_the_responses_api_is_one(gateway):
+    items = [{"role": "user", "content": "use small, h"}]
+
+    def send():
+        answer = gateway.chat({"model": "p", "input": items}, path="/v1/responses")
+        assert answer.status_code == 200, answer.text
+        return gateway.decision(answer)
+
+    assert send()["model"] == "small"
+    items.extend([{"role": "assistant", "content": "so"}, {"role": "user", "content": "try again"}])
+    assert send()["model"] == "mid"
+    for step in range(3):
+        items.append({"type": "function_call", "call_id": str(step), "name": "f", "arguments": "{}"})
+        items.append({"type": "function_call_output", "call_id": str(step), "output": "use large"})
+        d = send()
+        assert (d["model"], d["conversation"]["turn"]) == ("mid", "tool_loop")
+
+
+def test_a_classifier_that_fails_is_no_reason_to_leave_and_is_counted(waypost, upstream, kserve):
+    classifier = kserve([0.0, 1.0])
+    text = config(upstream)
+    text["policies"] = [{
+        "name": "p", "classifier": {"kserve": {"url": classifier.infer_url, "labels": ["a", "b"]}},
+        "routes": {"a": "small", "b": "large"}, "default": "small", "sticky": "conversation",
+    }]  # fmt: skip
+    gateway = waypost(text)
+    talk = Talk(gateway, "i")
+    assert talk.say("hello")["model"] == "large"
+    classifier.reply(500)
+    d = talk.say("go on")
+    assert (d["model"], d["fallback"]) == ("large", "classifier_failed")
+    assert d["plan"][0] == {"model": "large", "reason": "conversation"}
+    assert gateway.metrics().value("waypost_fallbacks_total", policy="p", reason="classifier_failed") == 1
+
+
+def test_a_model_without_a_price_is_neither_left_nor_joined(waypost, upstream):
+    text = config(upstream)
+    del text["models"][0]["price"]
+    gateway = waypost(text)
+    talk = Talk(gateway, "j")
+    assert talk.say("use small")["model"] == "small"
+    assert talk.say("use mid")["model"] == "small"
+
+
+def test_cached_tokens_cost_what_cached_tokens_cost(waypost, upstream):
+    """The share is one of what the conversation has cost, not of what it would have cost without a cache."""
+    text = config(upstream, {"spend": 0.2})
+    text["models"][2]["price"] = {"input": 2, "output": 8, "cached_input": 0.5}
+    text["models"][1]["price"] = {"input": 1, "output": 4, "cached_input": 0.01}
+    gateway = waypost(text)
+    talk = Talk(gateway, LONG * 4)
+    talk.say("use mid")
+    for _ in range(5):
+        assert talk.say("use mid, go on")["model"] == "mid"
+    # Some 9,000 tokens: once at 1, then at 0.01. Leaving costs 1.5 for each of them: more than everything so far.
+    assert talk.say("use large")["model"] == "mid"

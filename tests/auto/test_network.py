@@ -160,3 +160,37 @@ def test_a_file_that_is_no_network_is_named(upstream, server, tmp_path):
             file.write_bytes(content)
         done = check(config(upstream, server, file), tmp_path)
         assert done.returncode == 1 and str(file) in done.stderr, done.stderr
+
+
+def test_a_contestant_that_can_stands_in_where_the_default_cannot(waypost, upstream, server, file):
+    """A text-only default must not turn a bad image, or a server that is down, into a refusal."""
+    text = config(upstream, server, file, default="small")
+    text["models"][0]["accepts"] = ["tools"]
+    gateway = waypost(text)
+    d = decide(gateway, with_image(SEA, BAD_IMAGES["http"][0]))
+    assert d["plan"][0] == {"model": "vision", "reason": "capable"} and d["classifier_error"] == "invalid_image"
+    server.reply(500)
+    d = decide(gateway, user(SEA))
+    assert [c["model"] for c in d["plan"]] == ["small", "vision"], "and the others stand by"
+
+
+def test_a_big_image_holds_nobody_up(waypost, upstream, file):
+    """Pixels are not unpacked for a server, and never on the event loop."""
+    import threading
+    import time
+
+    gateway = waypost(config(upstream, {"name": "e", "jina": Embeddings(jina=True).url}, file))
+    image = png(8000, 4000)
+    threads = [
+        threading.Thread(target=gateway.chat, args=({"model": "p", "messages": with_image("x", image)},)) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    slowest = 0.0
+    for _ in range(20):
+        start = time.monotonic()
+        assert gateway.chat({"model": "small", "messages": user("hi")}).status_code == 200
+        slowest = max(slowest, time.monotonic() - start)
+    for thread in threads:
+        thread.join()
+    assert slowest < 2.0, slowest

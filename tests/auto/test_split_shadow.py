@@ -113,3 +113,50 @@ def test_the_decision_file_holds_whole_decisions(waypost, upstream, classifier, 
             assert row["request"]["messages"] == user("a private matter")
             assert row["headers"] == {"x-session-id": "s1"}
         assert "a private matter" not in gateway.log()
+
+
+def test_a_shadow_neither_remembers_for_others_nor_holds_a_place(waypost, upstream, classifier):
+    """What a sticky policy does in shadow must not be what it remembers when it is asked in earnest."""
+    rules = [{"label": "x", "regex": "."}]
+    policies = [
+        {"name": "live", "rules": rules, "classifier": "task", "routes": {"x": "one"}, "default": "one", "shadow": ["cand", "k"]},
+        {"name": "cand", "rules": rules, "classifier": "task", "routes": {"x": "two"}, "default": "two", "sticky": "conversation"},
+        {"name": "k", "classifier": {"kserve": {"url": classifier.infer_url, "labels": ["a", "b"]}}, "routes": {"a": "one", "b": "two"},
+         "default": "one", "classify_timeout": "5s"},
+    ]  # fmt: skip
+    models = [{"name": name, "endpoint": upstream.url} for name in ("one", "two")]
+    gateway = waypost({"models": models, "policies": policies, "limits": {"requests_in_flight": 2}})
+    plain = type(classifier).answer
+    classifier.answer = lambda request: (time.sleep(1.0), plain(classifier, request))[1]
+    session = {"x-session-id": "s"}
+    for _ in range(4):
+        ask(gateway, "live", session)
+    d = gateway.decision(ask(gateway, "cand", session))
+    assert d["conversation"]["turn"] == "first", "nobody has asked it yet"
+    classifier.default()
+
+
+def test_a_change_of_the_decision_file_is_said_to_take_a_restart(waypost, upstream, tmp_path):
+    text = config(upstream)
+    text["log"] = {"file": {"path": str(tmp_path / "a.jsonl")}}
+    gateway = waypost(text)
+    text["log"]["file"]["prompts"] = True
+    gateway.write_config(text)
+    gateway.wait_log("a change of log.file takes a restart")
+    gateway.wait_log("configuration applied")
+    ask(gateway, "one-p", text="a private matter")
+    gateway.stop()
+    assert "a private matter" not in (tmp_path / "a.jsonl").read_text()
+
+
+def test_a_decision_file_that_cannot_be_opened_is_an_error_before_anything_is_promised(upstream, tmp_path):
+    import yaml
+
+    from helpers.process import run
+
+    text = config(upstream)
+    text["log"] = {"file": {"path": str(tmp_path / "absent" / "a.jsonl")}}
+    path = tmp_path / "waypost.yaml"
+    path.write_text(yaml.safe_dump(text))
+    done = run("serve", "--config", str(path), "--listen", "127.0.0.1:0")
+    assert done.returncode == 1 and "absent" in done.stderr and "Try it" not in done.stdout

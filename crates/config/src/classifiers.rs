@@ -144,6 +144,11 @@ pub(crate) fn floor(reader: &mut Reader<'_>, spec: &PolicySpec) -> Result<f32, F
             "`confidence_floor` sends prompts to `default` that `false_alarms` would flag or let pass",
         );
     }
+    if own.auto.is_some() && matches!(raw, Raw::Text { .. }) {
+        return Err(
+            raw.fault("`confidence_floor` does not go with `auto`, which has no labels to be sure of")
+        );
+    }
     if own.examples.is_none() {
         return Ok(floor);
     }
@@ -218,6 +223,9 @@ fn only_known(routes: &Routes, bound: &[Route], labels: &[&str], ruled: &[String
 
 /// Says that a classifier has no such label, `quoted` as the user wrote it, and which was probably meant.
 pub(crate) fn unknown_label(quoted: &str, label: &str, labels: &[&str]) -> String {
+    if labels.is_empty() {
+        return format!("the classifier has no labels{quoted}: only those of `rules` can be routed");
+    }
     let hint = match hint(label, labels.iter().copied()) {
         empty if empty.is_empty() => format!("; its labels are {}", labels.join(", ")),
         hint => hint,

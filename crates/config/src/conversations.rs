@@ -72,7 +72,14 @@ pub(crate) fn split(
     let by = match by.as_str() {
         "conversation" => SplitBy::Conversation,
         "request" => SplitBy::Request,
-        name if http::HeaderName::from_bytes(name.as_bytes()).is_ok() => SplitBy::Header(name.into()),
+        name if http::HeaderName::from_bytes(name.as_bytes()).is_ok() => {
+            let hint = hint(name, ["conversation", "request"]);
+            if !hint.is_empty() {
+                reader
+                    .warn(spec.by.location(), format!("requests are shared out by a header `{name}`{hint}"));
+            }
+            SplitBy::Header(name.into())
+        }
         _ => return Err(spec.by.wrong("is neither `conversation`, `request` nor the name of a header")),
     };
     let mut arms: Vec<(PolicyIndex, f64)> = Vec::with_capacity(spec.arms.0.len());

@@ -6,6 +6,7 @@
 mod auto;
 mod classifier;
 mod intent;
+mod name_or;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

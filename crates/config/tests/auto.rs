@@ -73,7 +73,7 @@ fn names_and_sources() {
     let known: Vec<_> = auto.contestants.iter().map(|c| (c.model, &*c.known_as)).collect();
     assert_eq!(known, [(0, "small"), (2, "nano")]);
     assert!(matches!(&auto.source, AutoSource::Network { embeddings: 2, .. }));
-    assert_eq!(snapshot.folders().count(), 1);
+    assert_eq!(snapshot.folders().count(), 2, "the network and the CLIP model");
     assert!(
         matches!(&snapshot.embeddings[2].kind, EmbeddingKind::Jina { base } if &**base == "http://h:51000")
     );
@@ -140,7 +140,11 @@ fn what_cannot_be_is_said() {
     let routed = message(
         "policies: [{name: p, classifier: {auto: {models: [small, large], outcomes: o}}, routes: {math: large}}]",
     );
-    assert!(routed.starts_with("the classifier has no label `math`"), "{routed}");
+    assert_eq!(routed, "the classifier has no labels `math`: only those of `rules` can be routed");
+    let floor = message(
+        &auto("models: [small, large], outcomes: o").replace("default", "confidence_floor: 0.3, default"),
+    );
+    assert_eq!(floor, "`confidence_floor` does not go with `auto`, which has no labels to be sure of");
 }
 
 #[test]
@@ -177,6 +181,7 @@ policies:
   - {name: b, classifier: task, routes: {Open QA: small}, default: large, sticky: {spend: 0, keep: 1h, complaints: false}}
   - {name: c, split: {by: X-User-Id, arms: {a: 90, b: 10}}}
   - {name: d, split: {arms: {a: 1, b: 0}}}
+  - {name: e, split: {by: converstion, arms: {a: 1}}}
 ",
     );
     let minute = Duration::from_secs(60);
@@ -189,7 +194,9 @@ policies:
         (&split.by, &split.arms[..]),
         (&SplitBy::Header("x-user-id".into()), &[(0, 90.0), (1, 10.0)][..])
     );
-    assert_eq!(snapshot.warnings.len(), 1, "an arm without weight: {:?}", snapshot.warnings);
+    let warned: Vec<_> = snapshot.warnings.iter().map(|w| &*w.message).collect();
+    let header = "requests are shared out by a header `converstion`; did you mean `conversation`?";
+    assert_eq!(warned, ["the arm `b` gets no traffic", header]);
     assert!(snapshot.log.file.is_some_and(|file| file.prompts));
 }
 

@@ -13,10 +13,12 @@ use crate::kserve;
 use crate::outlook::{self, Oracle, Outlook};
 use crate::personal::{self, Personal};
 use crate::prompt::PromptText;
+use crate::reach;
 use crate::ready::{Judge, Preparing, Ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use waypost_classify::encoder::{Branch, Encoding};
+use waypost_classify::outcomes::stem;
 use waypost_classify::{Builtin, Doubt, Engine, Tier as Answered, Verdict};
 use waypost_config::{Classifier, PolicyIndex, Snapshot};
 use waypost_wire::{ApiError, Code, RequestView, kserve::Scores};
@@ -105,11 +107,14 @@ impl Classifiers {
             .iter()
             .map(|policy| preparing.policy(snapshot, policy))
             .collect::<Result<_, _>>()?;
-        let trained = snapshot.policies.iter().zip(&policies);
-        let warnings = trained
-            .filter(|(policy, _)| matches!(policy.classifier, Classifier::Trained { .. }))
-            .filter_map(|(policy, ready)| {
-                policy.dead_end(&ready.labels.iter().map(|label| &**label).collect::<Vec<_>>())
+        let loaded = snapshot.policies.iter().zip(&policies);
+        let warnings = loaded
+            .filter_map(|(policy, ready)| match (&policy.classifier, &ready.oracle) {
+                (Classifier::Trained { .. }, _) => {
+                    policy.dead_end(&ready.labels.iter().map(|label| &**label).collect::<Vec<_>>())
+                }
+                (Classifier::Auto(auto), Some(oracle)) => reach::warning(snapshot, policy, auto, oracle),
+                _ => None,
             })
             .collect();
         let encoders = match previous.filter(|previous| previous.encoders.settings() == snapshot.encoder) {
@@ -119,7 +124,7 @@ impl Classifiers {
         Ok(Self { engine, encoders, policies, warnings })
     }
 
-    /// What is odd about the trained folders but not wrong.
+    /// What is odd about the trained folders and learned outcomes but not wrong.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -232,7 +237,13 @@ impl Classifiers {
                 let (encoding, escalation) = match model.branch() {
                     Some(branch) => {
                         let (encoding, escalation) = self
-                            .encode(Doubt::Outcome, &text.focus, branch, timeout, question.context.given)
+                            .encode(
+                                Doubt::Outcome,
+                                stem(&text.focus),
+                                branch,
+                                timeout,
+                                question.context.given,
+                            )
                             .await;
                         (encoding, Some(escalation))
                     }

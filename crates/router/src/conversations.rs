@@ -21,7 +21,7 @@ const SHARDS: usize = 16;
 /// Longest user turn that is taken for a complaint, in bytes: who writes more asks for something else.
 const MAX_COMPLAINT_BYTES: usize = 240;
 /// What people say when an answer was no good, in lower case. A phrase counts at the start of a turn or after a mark.
-const COMPLAINTS: [&str; 32] = [
+const COMPLAINTS: [&str; 33] = [
     "try again",
     "please try again",
     "again please",
@@ -31,6 +31,7 @@ const COMPLAINTS: [&str; 32] = [
     "do that again",
     "regenerate",
     "that's wrong",
+    "thats wrong",
     "that is wrong",
     "this is wrong",
     "you're wrong",
@@ -157,14 +158,16 @@ fn complains(message: &Message<'_>) -> bool {
     let text = text.join("\n").replace('\u{2019}', "'");
     let sentences = text.split(['.', '!', '?', ',', ';', ':', '\n']).map(str::trim);
     sentences.into_iter().any(|sentence| {
-        let sentence = ["no ", "sorry ", "hmm ", "but ", "well "]
+        let sentence = ["no ", "sorry ", "hmm ", "but ", "well ", "i think "]
             .iter()
             .find_map(|filler| sentence.strip_prefix(filler))
             .unwrap_or(sentence);
         COMPLAINTS.iter().any(|phrase| {
             let rest = sentence.strip_prefix(phrase);
             // A single word must be all that is said: "wrong" is a complaint, "wrong turns in Rome" is a topic.
-            rest.is_some_and(|rest| rest.is_empty() || (phrase.contains(' ') && rest.starts_with(' ')))
+            let goes_on =
+                |rest: &str| phrase.contains(' ') && rest.starts_with(' ') && !rest.starts_with(" later");
+            rest.is_some_and(|rest| rest.is_empty() || goes_on(rest))
         })
     })
 }
@@ -239,6 +242,7 @@ mod tests {
             "that's wrong!",
             "No, that\u{2019}s not right.",
             "Wrong.",
+            "I think that is wrong",
             "Hmm, that is incorrect. Look at the second line.",
             "sorry that is not what i asked for",
             "It doesn't work when n is 0",
@@ -250,6 +254,7 @@ mod tests {
             "wrong turns in Rome: write a story",
             "Which answers are incorrect?",
             "Explain retry policies",
+            "try again later messages: how do I implement them?",
             "thanks!",
             "",
         ] {

@@ -23,6 +23,7 @@ mod latency;
 mod outlook;
 mod personal;
 mod prompt;
+mod reach;
 mod ready;
 mod route;
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use waypost_classify::outcomes::{Expected as Learnt, OUTCOMES_FILE, OutcomeModel};
 use waypost_config::{Auto, Contestant, Snapshot};
-use waypost_policy::{BYTES_PER_TOKEN, Expected};
+use waypost_policy::{BYTES_PER_TOKEN, Demand, Expected};
 use waypost_vision::{Network, v2_input, v2_text};
 use waypost_wire::{ApiError, Code, Part, RequestView, Role};
 
@@ -159,14 +159,15 @@ pub(crate) fn expected(
     snapshot: &Snapshot,
     auto: &Auto,
     outlook: &Outlook,
-    view: &RequestView<'_>,
+    demand: &Demand,
     observed: &[Option<(f64, f64)>],
 ) -> Vec<Expected> {
-    let prompt_tokens = view.text_bytes as u64 / BYTES_PER_TOKEN;
+    let prompt_tokens = demand.text_bytes / BYTES_PER_TOKEN;
+    // No limit, or one that engines refuse.
+    let most = if demand.max_tokens == 0 { f64::INFINITY } else { demand.max_tokens as f64 };
     let each = auto.contestants.iter().zip(&outlook.learnt).enumerate();
     each.map(|(contestant, (entry, learnt))| {
         let model = &snapshot.models[entry.model];
-        let most = view.max_tokens.filter(|most| *most > 0).map_or(f64::INFINITY, |most| most as f64);
         let tokens = learnt.tokens.map_or(ANSWER_TOKENS, f64::from).min(most);
         let took = observed[contestant].map(|(first, per_token)| first + per_token * tokens);
         Expected {

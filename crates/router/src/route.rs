@@ -106,7 +106,10 @@ impl Brain {
             return arm;
         }
         let header = match &split.by {
-            SplitBy::Header(name) => context.headers.get(&**name).map(|value| value.as_bytes().to_vec()),
+            SplitBy::Header(name) => {
+                let value = context.headers.get(&**name).map(|value| value.as_bytes().to_vec());
+                value.filter(|value| !value.is_empty())
+            }
             SplitBy::Conversation | SplitBy::Request => None,
         };
         let by_request = split.by == SplitBy::Request;
@@ -150,8 +153,8 @@ impl Brain {
         decision.escalation = outlook.escalation;
         decision.classifier = Some(Arc::clone(self.classifiers().name(policy)));
         let observed = outlook::observed(snapshot, auto, self.latencies(), context);
-        let expected = outlook::expected(snapshot, auto, outlook, view, &observed);
         let demand = demand(view);
+        let expected = outlook::expected(snapshot, auto, outlook, &demand, &observed);
         let (fit, unfit): (Vec<_>, Vec<_>) =
             expected.into_iter().partition(|e| fit(&snapshot.models[e.model], &demand).is_ok());
         decision.candidates = fit

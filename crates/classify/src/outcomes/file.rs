@@ -16,6 +16,9 @@ use crate::features::{CUES_FROM, DENSE};
 use crate::model_file::ModelFile;
 use crate::prompt::Builtin;
 
+/// Most prompts whose expectations are kept.
+pub(crate) const MAX_SAMPLE: usize = 256;
+
 impl OutcomeModel {
     /// Opens an outcomes file; `shown` is how errors name it and `encoder` the fingerprint of the encoder it must fit.
     ///
@@ -60,6 +63,7 @@ impl OutcomeModel {
             tokens: amount(&file, ("tokens", "tokens_table"), count)?,
             latency: amount(&file, ("latency_ms", "latency_table"), count)?,
             advice: file.text("advice")?.to_owned(),
+            sample: sample(&file, shown, count)?,
             models,
         })
     }
@@ -85,6 +89,13 @@ fn linear(file: &ModelFile<'_>, names: Names, others: usize, models: usize) -> R
         factors: file.floats(names[1], &[inputs])?,
         weights: file.floats(names[2], &[inputs, models])?,
     })
+}
+
+/// Bounded as training bounds it.
+fn sample(file: &ModelFile<'_>, shown: &str, models: usize) -> Result<Vec<f32>, Error> {
+    let rows = file.text("sample")?.parse().ok().filter(|rows| *rows <= MAX_SAMPLE);
+    let rows = rows.ok_or_else(|| Error::model(shown, "the number of its sample is out of range"))?;
+    file.floats("sample", &[rows, models])
 }
 
 fn edges(file: &ModelFile<'_>) -> Result<[f32; BANDS - 1], Error> {

@@ -74,6 +74,7 @@ pub struct OutcomeModel {
     tokens: Option<Amount>,
     latency: Option<Amount>,
     advice: String,
+    sample: Vec<f32>,
 }
 
 impl OutcomeModel {
@@ -105,6 +106,12 @@ impl OutcomeModel {
     /// Whether prompts are told apart at all; if not, every prompt gets the means.
     pub fn tells_prompts_apart(&self) -> bool {
         self.parts.tier0.moves() || self.parts.tier1.moves()
+    }
+
+    /// What was expected of each model for some of the prompts it was learnt from, by parts that were not taught them; in the
+    /// order of [`OutcomeModel::models`].
+    pub fn sample(&self) -> impl Iterator<Item = &[f32]> {
+        self.sample.chunks_exact(self.models.len())
     }
 
     /// What the training run found, in words.
@@ -176,13 +183,17 @@ impl OutcomeModel {
                 add(Part::Encoder, &|| linear.of(&traits.inputs_with(encoding).0));
             }
         }
-        into_range(&mut quality);
-        if !blend.others_may_lead {
-            let best = self.best_single();
-            let most = quality[best] - HAIR;
-            (0..quality.len()).filter(|&at| at != best).for_each(|at| quality[at] = quality[at].min(most));
-        }
+        keep_in_range(&mut quality, blend, self.best_single());
         quality
+    }
+}
+
+/// Brings expectations into range, and behind the `best` single model where no other may lead.
+pub(crate) fn keep_in_range(quality: &mut [f32], blend: &Blend, best: usize) {
+    into_range(quality);
+    if !blend.others_may_lead {
+        let most = quality[best] - HAIR;
+        (0..quality.len()).filter(|&at| at != best).for_each(|at| quality[at] = quality[at].min(most));
     }
 }
 

@@ -6,12 +6,11 @@
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::classifier::{Numbers, Routes};
+use super::name_or::{Details, NameOr};
 use crate::leaf::{BaseUrl, FullUrl, Objective, Sticky};
 use crate::raw::Raw;
 use crate::snapshot::Secret;
@@ -118,34 +117,16 @@ fn no_prompts() -> Raw<bool> {
 
 impl<'de> Deserialize<'de> for StickyOption {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        enum Read {
-            Word(String),
-            Map(StickySpec),
-        }
-        impl<'de> Deserialize<'de> for Read {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(Either)
-            }
-        }
-        impl<'de> Visitor<'de> for Either {
-            type Value = Read;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("`conversation`, or a map such as `{spend: 0.2}`,")
-            }
-            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Read, E> {
-                Ok(Read::Word(word.to_owned()))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Read, A::Error> {
-                StickySpec::deserialize(MapAccessDeserializer::new(map)).map(Read::Map)
-            }
-        }
-        let Spanned { value, referenced, .. } = Spanned::<Read>::deserialize(deserializer)?;
+        let Spanned { value, referenced, .. } = Spanned::<NameOr<StickySpec>>::deserialize(deserializer)?;
         Ok(match value {
-            Read::Word(word) => Self::Named(Raw::read(&word, referenced)),
-            Read::Map(spec) => Self::Own(spec),
+            NameOr::Name(word) => Self::Named(Raw::read(&word, referenced)),
+            NameOr::Map(spec) => Self::Own(*spec),
         })
     }
+}
+
+impl Details for StickySpec {
+    const EXPECTED: &str = "`conversation`, or a map such as `{spend: 0.2}`,";
 }
 
 impl JsonSchema for StickyOption {

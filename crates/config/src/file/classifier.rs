@@ -6,13 +6,13 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
 use super::auto::AutoSpec;
 use super::intent::IntentSpec;
+use super::name_or::{Details, NameOr};
 use crate::leaf::{Builtin, FullUrl, Leaf, Text};
 use crate::raw::Raw;
 
@@ -78,37 +78,16 @@ pub(crate) struct RuleSpec {
 
 impl<'de> Deserialize<'de> for ClassifierSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Spanned { value, referenced, .. } = Spanned::<NameOrMap>::deserialize(deserializer)?;
+        let Spanned { value, referenced, .. } = Spanned::<NameOr<OwnSpec>>::deserialize(deserializer)?;
         Ok(match value {
-            NameOrMap::Name(name) => Self::Named(Raw::read(&name, referenced)),
-            NameOrMap::Map(spec) => Self::Own(spec, referenced),
+            NameOr::Name(name) => Self::Named(Raw::read(&name, referenced)),
+            NameOr::Map(spec) => Self::Own(spec, referenced),
         })
     }
 }
 
-enum NameOrMap {
-    Name(String),
-    Map(Box<OwnSpec>),
-}
-
-impl<'de> Deserialize<'de> for NameOrMap {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = NameOrMap;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("the name of a classifier, or a map such as `{path: DIR}`,")
-            }
-            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<NameOrMap, E> {
-                Ok(NameOrMap::Name(name.to_owned()))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<NameOrMap, A::Error> {
-                let spec = OwnSpec::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(NameOrMap::Map(Box::new(spec)))
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
+impl Details for OwnSpec {
+    const EXPECTED: &str = "the name of a classifier, or a map such as `{path: DIR}`,";
 }
 
 impl JsonSchema for ClassifierSpec {

@@ -15,6 +15,7 @@ mod write;
 
 pub use stack::{Gain, Step};
 
+use crate::calibrate::argmax;
 use crate::encoder::Encoding;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -150,7 +151,7 @@ pub fn fit(
     }
     let folds = folds::Folds::new(data, read, chosen, seed)?;
     let found = stack::choose(data, &folds.predict(progress));
-    let advice = found.words(data);
+    let advice = found.words(&data.models[argmax(&means)]);
     let fitted = folds.whole(&found.wanted());
     let file = write::file(engine, data, &fitted, (read, chosen), &found, &advice);
     Ok(Fitted { file, parts: found.parts, steps: found.steps, gain: found.gain, advice })

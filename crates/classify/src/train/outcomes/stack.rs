@@ -10,10 +10,11 @@ use super::Outcomes;
 use super::folds::{FOLDS, Folded};
 use crate::calibrate::argmax;
 use crate::outcomes::blend::MAX_WEIGHT;
-use crate::outcomes::{Blend, Part, Parts};
+use crate::outcomes::file::MAX_SAMPLE;
+use crate::outcomes::{Blend, Part, Parts, keep_in_range};
 
-/// A part stays if it lowers the error by so many standard errors: little, since an average forgives a part that adds nothing,
-/// and all together must pass a harder test.
+/// A part stays if it lowers the error by so many standard errors: little, since an average forgives a part that adds
+/// nothing, and all together must pass a harder test.
 const PART_ERRORS: f64 = 0.5;
 /// The parts that ask the encoder must lower it by so many more, for they take milliseconds.
 const ENCODER_ERRORS: f64 = 1.0;
@@ -69,9 +70,11 @@ pub(super) struct Found {
     pub(super) parts: Parts,
     pub(super) steps: Vec<Step>,
     pub(super) gain: Gain,
+    /// What is expected of each model for some prompts, by parts that were not taught them: for telling what a rule will do.
+    pub(super) sample: Vec<f32>,
 }
 
-/// Chooses parts, weights and factor.
+/// Chooses parts, their scale, and who may lead.
 pub(super) fn choose(data: &Outcomes, folded: &Folded) -> Found {
     let judged = Judged::of(data, folded);
     let mut steps = Vec::new();
@@ -92,8 +95,10 @@ pub(super) fn choose(data: &Outcomes, folded: &Folded) -> Found {
     };
     let (tier0, first_gain) = settle(&first, &first_losses);
     let (tier1, second_gain) = settle(&second, &losses);
-    let gain = if tier1.moves() { second_gain } else { first_gain };
-    Found { parts: Parts { tier0, tier1 }, steps, gain }
+    let (gain, blend, parts) =
+        if tier1.moves() { (second_gain, &tier1, &second) } else { (first_gain, &tier0, &first) };
+    let sample = judged.sample(parts, blend);
+    Found { parts: Parts { tier0, tier1 }, steps, gain, sample }
 }
 
 impl Found {
@@ -104,10 +109,8 @@ impl Found {
         Part::ALL.into_iter().filter(counts).collect()
     }
 
-    /// What to make of it, for a person.
-    pub(super) fn words(&self, data: &Outcomes) -> String {
-        let all: Vec<usize> = (0..data.len()).collect();
-        let best = &data.models[argmax(&data.means(&all))];
+    /// What to make of it, for a person; `best` is the best single model.
+    pub(super) fn words(&self, best: &str) -> String {
         let Gain { n, single, routed, low, high, others_may_lead, .. } = self.gain;
         if !(self.parts.tier0.moves() || self.parts.tier1.moves()) {
             return format!(
@@ -249,6 +252,22 @@ impl<'a> Judged<'a> {
         }
         (gain.scale, gain.others_may_lead) = (scale, lead);
         (Blend { others_may_lead: lead, ..blend }, gain)
+    }
+
+    /// What is expected for prompts from all over the data, a row of models each.
+    fn sample(&self, parts: &[Part], blend: &Blend) -> Vec<f32> {
+        let models = self.data.models.len();
+        let step = self.folded.rows.len().div_ceil(MAX_SAMPLE).max(1);
+        let scales = if blend.moves() { self.crossed(parts) } else { vec![0.0; FOLDS] };
+        let mut sample = Vec::new();
+        for at in (0..self.folded.rows.len()).step_by(step) {
+            let told = |model| (scales[self.folded.fold[at]] * self.average(at, parts, model)) as f32;
+            let mut row: Vec<f32> =
+                (0..models).map(|model| self.folded.means[at * models + model] + told(model)).collect();
+            keep_in_range(&mut row, blend, argmax(&self.folded.means[at * models..][..models]));
+            sample.append(&mut row);
+        }
+        sample
     }
 
     /// What taking the model expected to be best gains over the best single one.

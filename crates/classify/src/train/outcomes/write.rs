@@ -32,11 +32,13 @@ pub(super) fn file(
         ("encoder".into(), engine.encoder().fingerprint().into()),
         ("advice".into(), advice.into()),
         ("prompts".into(), chosen.len().to_string()),
+        ("sample".into(), (found.sample.len() / models).to_string()),
     ]);
     let mut tensors = vec![
         Tensor::floats("means", &[models], &fit.means),
         Tensor::floats("edges", &[BANDS - 1], &fit.table.edges),
         Tensor::floats("table", &[cells(), models], &fit.table.cells),
+        Tensor::floats("sample", &[found.sample.len() / models, models], &found.sample),
     ];
     for (key, value, names, linear) in
         [("cues", "", CUES, &fit.cues), ("branch", BRANCH.name(), ENCODER, &fit.encoder)]
