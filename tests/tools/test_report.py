@@ -2,13 +2,16 @@
 
 import gzip
 import json
+import pathlib
 import random
 import subprocess
+import time
 
 import pytest
 
 from helpers.configs import TASK_LABELS, user
 from helpers.process import binary, clean_env, run
+from helpers.wait import until
 from tools.kit import failed, lines, read, report
 
 CODE = "Write a python function that sorts a list of numbers."
@@ -145,6 +148,17 @@ def test_a_gateway_s_own_log(waypost, recorder, tmp_path):
         assert shadow["agreement"] == pytest.approx(4 / decided)
     text = run("report", str(log), "--by", "shadow").stdout
     assert "b beside a" in text
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="a full disk is Linux's /dev/full")
+def test_a_full_disk_is_counted_and_told_of_once(waypost, recorder):
+    models = [{"name": "m", "endpoint": recorder().url}]
+    gateway = waypost({"models": models, "log": {"file": {"path": "/dev/full"}}})
+    for _ in range(5):
+        assert gateway.chat({"model": "m", "messages": user("hi")}).status_code == 200
+        time.sleep(0.25)
+    until(lambda: gateway.metrics().value("waypost_decision_file_lines_dropped") == 5, 5, "five lines lost")
+    assert gateway.log().count("lines are lost") == 1 and "No space left" in gateway.log()
 
 
 def test_no_policy_ran_in_shadow(two_arms):

@@ -50,7 +50,7 @@ pub(crate) struct Replay {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The log is the file that `log: {file: {path: ...}}` has the gateway write, plain or gzipped; prompts are not needed.\n\nErrors are answers with a status from 500 and answers that broke off. Percentiles are those of up to 100,000 requests a row, drawn at random beyond that. Differences between the arms of a split come with an interval that holds the true one 95 times of 100, taking requests as independent.\n\nExamples:\n  waypost report decisions.jsonl\n  waypost report decisions.jsonl --by split\n  zcat old/*.gz | waypost report - --json"
+    after_help = "The log is the file that `log: {file: {path: ...}}` has the gateway write, plain or gzipped; prompts are not needed.\n\nErrors are answers with a status from 500 and answers that broke off. Percentiles are those of up to 100,000 requests a row, drawn at random beyond that. Differences between the arms of a split come with an interval that holds the true one 95 times of 100, taking requests as independent.\n\nExamples:\n  waypost report decisions.jsonl\n  waypost report decisions.jsonl --by split\n  cat old/*.gz | waypost report - --json"
 )]
 pub(crate) struct Report {
     /// The decision file; - reads standard input
