@@ -78,6 +78,7 @@ def test_answers_are_scored_and_written(place):
     row = place.rows()["good", PROMPTS[0]["question"]]
     assert (row["prompt_tokens"], row["completion_tokens"], row["source"]) == (20, 10, "sums") and row["latency_ms"] > 0
     assert "source" not in place.rows()["good", PROMPTS[3]["question"]]
+    assert [place.rows()["good", prompt["question"]]["scored_by"] for prompt in PROMPTS] == [*["answer"] * 3, "regex"]
     request = place.good.requests[0]
     assert request.path == "/v1/chat/completions" and request.header("authorization") == "Bearer sk-good"
     messages = request.json()["messages"]
@@ -163,12 +164,47 @@ def test_a_judge_says_yes_or_no_or_nothing(place):
     done = place.collect("--judge", "judge")
     scores = {key: row["score"] for key, row in place.rows().items()}
     sums, places, books = (prompt["question"] for prompt in PROMPTS[:3])
+    assert {row["scored_by"] for row in place.rows().values()} == {"judge:judge"}
     assert scores == {("good", sums): 1.0, ("good", places): 1.0, ("poor", sums): 0.0}, "no verdict is no row"
     table = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line}
     assert table["good"][-1] == "1" and table["poor"][-1] == "2"
     asked = [request.json()["messages"][0]["content"] for request in place.judge.requests]
     assert all("---- right answer\n" in text for text in asked) and not any("<think>" in text for text in asked)
     assert any("Schiller" in text and "Goethe" in text for text in asked)
+
+
+def test_scores_of_two_kinds_do_not_mix(place):
+    place.collect(models="good")
+    before = place.out.read_text()
+    for option in (["--judge", "judge"], ["--regex", "x"]):
+        done = place.collect(*option, models="good,poor", status=1)
+        assert "out.jsonl:1: scored with neither --judge nor --regex" in done.stderr and " ".join(option) in done.stderr
+    assert place.out.read_text() == before and not place.poor.requests
+    # What was collected before rows said it is gone on with, and told of.
+    place.out.write_text(before.replace('"scored_by":"answer",', ""))
+    assert "3 of them do not say how they were scored" in place.collect().stderr
+
+
+def test_two_at_once(place):
+    hold, good = threading.Event(), saying(GOOD)
+
+    def slow(request):
+        hold.wait(20)
+        return good(request)
+
+    place.good.answer = slow
+    args = ["collect", "--prompts", str(place.prompts), "--config", str(place.config), "--models", "good"]
+    first = subprocess.Popen([binary(), *args, "--out", str(place.out)], env=clean_env(), stdout=subprocess.DEVNULL)
+    until(lambda: place.good.requests, 20, "a request")
+    assert "another `waypost collect` is writing this file" in place.collect(models="good", status=1).stderr
+    hold.set()
+    assert first.wait(20) == 0 and len(read(place.out)) == 4
+
+
+@pytest.mark.parametrize("temperature", ["NaN", "-5", "2.1", "inf", "warm"])
+def test_temperatures_are_from_0_to_2(place, temperature):
+    done = place.collect("--temperature", temperature, status=2)
+    assert "not a number from 0 to 2" in done.stderr
 
 
 def test_a_contestant_is_no_judge(place):

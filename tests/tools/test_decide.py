@@ -1,6 +1,8 @@
 """`waypost decide`: a request a line in, a Decision a line out, nothing sent to a model."""
 
+import gzip
 import json
+import subprocess
 import threading
 import time
 
@@ -9,7 +11,7 @@ import pytest
 from auto.kit import EASY, HARD, png, train, with_image
 from helpers.configs import TASK_LABELS, considered, user
 from helpers.mocks import Reply
-from helpers.process import run
+from helpers.process import binary, clean_env, run
 from tools.kit import failed, lines, written
 
 CODE = "Write a python function that sorts a list of numbers."
@@ -92,6 +94,23 @@ def test_bad_lines_are_answered_in_their_place(config):
     wanted = ["invalid_json", "invalid_type", "missing_required_parameter", "model_not_found", "invalid_value"]
     assert codes == [*wanted, "invalid_json"]
     assert all({"message", "type", "param", "code", "status"} == set(d["error"]) for d in found if "error" in d)
+
+
+def test_a_chat_without_messages_is_refused_as_the_gateway_does(config):
+    found = decide(config, [{"messages": []}, {"request": {"messages": []}}, {"request": {}}, {"input": []}], status=1)
+    errors = [d["error"] for d in found if "error" in d]
+    assert [error["message"] for error in errors[:3]] == ["'messages' must not be empty."] * 2 + ["'messages' is required."]
+    assert {(error["code"], error["param"], error["status"]) for error in errors[:3]} == {
+        ("missing_required_parameter", "messages", 400)
+    }
+
+
+def test_gzipped_lines(config):
+    text = gzip.compress(lines([{"text": CODE}, {"text": CODE}]).encode())
+    done = subprocess.run([binary(), "decide", "--config", str(config), "--jsonl"], input=text, capture_output=True,
+                          env=clean_env(), timeout=60)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["model"] for line in done.stdout.splitlines()] == ["large", "large"]
 
 
 def test_a_line_that_is_too_long(config):

@@ -129,6 +129,9 @@ def test_the_two_places_of_the_objective_may_disagree(source):
     assert "default_policy: nn_objective_fn" in text and "the former serves v2's path" in notes
 
 
+ONE = "{functions: {nn_objective_fn: {model_thresholds: {m: 1}}}, workflow: {objective_fn: nn_objective_fn}}"
+
+
 @pytest.mark.parametrize(
     "text, why",
     [
@@ -136,13 +139,19 @@ def test_the_two_places_of_the_objective_may_disagree(source):
         ("workflow: {objective_fn: my_own}", "`objective_fn: my_own`"),
         ("functions: {nn_objective_fn: {model_costs: {m: dear}}}", "model_costs.m"),
         ("a: [", "line 1"),
+        ("functions: []", "`functions` is not a mapping"),
+        ("functions: {nn_objective_fn: {model_thresholds: [1, 2]}}", "model_thresholds` is not a mapping"),
+        (ONE, "does not give a configuration that loads"),
+        (ONE.replace("m: 1", '"a\\u001b[2Jb": 1, c: 1'), "does not give a configuration that loads"),
     ],
 )
 def test_what_is_not_v2_s_is_refused(tmp_path, text, why):
     path = tmp_path / "config.yml"
     path.write_text(text)
-    said = failed("import", "nvidia-v2", str(path))
-    assert why in said and "config.yml" in said
+    made = tmp_path / "made.yaml"
+    said = failed("import", "nvidia-v2", str(path), "--out", str(made))
+    assert why in said and "config.yml" in said and "\x1b" not in said
+    assert not made.exists()
 
 
 def test_the_imported_gateway_answers_as_v2_does(source, tmp_path, waypost, sim):

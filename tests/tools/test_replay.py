@@ -59,10 +59,11 @@ class World:
             {"name": "smart", "classifier": {"auto": {**auto, "outcomes": str(learned), "maximize": MAXIMIZE}}, "default": "large"},
             {"name": "nn", "classifier": {"auto": network_auto}, "default": "small"},
             {"name": "kept", "classifier": {"auto": {**auto, "outcomes": str(learned)}}, "default": "large",
-             "sticky": {"spend": 0.2}},
+             "sticky": {"spend": 0.2}, "shadow": ["shaky"]},
             {"name": "shaky", "classifier": "task", "routes": dict.fromkeys(TASK_LABELS, "dead"), "default": "dead",
              "fallbacks": ["small", "large"], "sticky": "conversation"},
             {"name": "trial", "split": {"by": "x-user-id", "arms": {"by-task": 1, "smart": 1}}},
+            {"name": "keyed", "split": {"by": "x-goog-api-key", "arms": {"by-task": 1, "kept": 1}}},
             {"name": "dice", "split": {"by": "request", "arms": {"by-task": 1, "hard": 1}}},
             {"name": "ruled", "rules": [{"label": "Rewrite", "keywords": ["please rewrite"]}], "classifier": "task",
              "routes": task, "default": "small"},
@@ -119,7 +120,15 @@ class World:
         next(self.counter)
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda i: self.talk(gateway, f"user {i}"), range(16)))
+            # One conversation with several requests under way, as agents have it.
+            list(pool.map(lambda i: self.turn(gateway, i), range(40)))
         gateway.stop()
+
+    def turn(self, gateway, i):
+        """A request of one of two clients, under the same odd session; a shadow decides beside it."""
+        headers = {"x-session-id": "sé".encode(), "authorization": f"Bearer sk-{i % 2}", "x-goog-api-key": f"secret-{i}"}
+        talk = [*user([EASY, HARD][i % 2]), {"role": "assistant", "content": "well"}, *user(["thanks", "that's wrong"][i // 2 % 2])]
+        self.chat(gateway, ["kept", "keyed"][i // 4 % 2], talk, headers=headers)
 
     def talk(self, gateway, who):
         """A conversation among others, under policies that remember and that observe."""
@@ -153,6 +162,12 @@ def test_everything_is_in_the_log(world):
     turns = {row["decision"]["conversation"]["turn"] for row in rows if "conversation" in row["decision"]}
     assert turns == {"first", "next", "complaint", "tool_loop"}
     assert any(row["decision"]["fallback"] == "upstream_failed" for row in rows)
+    text = world.log.read_text()
+    assert "secret-" not in text and "sk-0" not in text and "user 1" in text, "what a split goes by is not written"
+    assert {row["headers"].get("x-session-id", "").encode("latin-1") for row in rows if "headers" in row} > {"sé".encode()}
+    kept = [row for row in rows if "conversation" in row["decision"]]
+    assert all("memory" in row for row in kept) and any(row["memory"] for row in kept)
+    assert not any("memory" in row for row in rows if "conversation" not in row["decision"])
     assert world.log.stat().st_mode & 0o077 == 0, "prompts are private"
 
 
@@ -176,8 +191,10 @@ def test_a_log_decides_again_bit_for_bit_and_asks_nobody(world):
     for row in read(world.log):
         if "request" in row:
             old, new = row["decision"], again[row["decision"]["id"]]
-            for field in ("policy", "label", "confidence", "candidates", "plan", "unfit", "conversation", "split"):
+            for field in ("policy", "label", "confidence", "candidates", "plan", "unfit", "split"):
                 assert old.get(field) == new.get(field), (old["id"], field)
+            for field in ("turn", "had", "extra_usd"):
+                assert old.get("conversation", {}).get(field) == new.get("conversation", {}).get(field), (old["id"], field)
 
 
 def test_a_difference_is_named_and_fails(world, tmp_path):
@@ -264,7 +281,14 @@ def test_a_conversation_that_began_before_the_log_is_not_compared(world, tmp_pat
     log = tmp_path / "later.jsonl"
     log.write_text(lines(rows[1:4]))
     found, _ = replay(log, world.path, "--verify")
+    assert found["same"]["compared"] == 3, "the log says what was remembered"
+    older = [{key: value for key, value in row.items() if key != "memory"} for row in rows]
+    log.write_text(lines(older[1:4]))
+    found, _ = replay(log, world.path, "--verify")
     assert found["same"]["conversations_begun_before_the_log"] == 3 and found["same"]["compared"] == 0
+    log.write_text(lines(older[:4]))
+    found, _ = replay(log, world.path, "--verify")
+    assert found["same"]["conversations_begun_before_the_log"] == 0 and found["same"]["compared"] == 4
 
 
 def test_an_encoder_that_was_late_is_late_again(waypost, recorder, tmp_path):
@@ -286,6 +310,10 @@ def test_an_encoder_that_was_late_is_late_again(waypost, recorder, tmp_path):
 def test_what_is_wrong_with_a_command_is_told(world, tmp_path):
     assert "no policy 'nope'" in failed("replay", str(world.log), "--config", str(world.path), "--policy", "nope")
     assert "none.jsonl" in failed("replay", str(tmp_path / "none.jsonl"), "--config", str(world.path))
+    (tmp_path / "empty").write_text("\n")
+    assert "it is empty" in failed("replay", str(tmp_path / "empty"), "--config", str(world.path))
+    (tmp_path / "odd").write_text("nonsense\n")
+    assert "no decision to replay; 1 line could" in failed("replay", str(tmp_path / "odd"), "--config", str(world.path))
     before = world.log.read_bytes()
     assert "is the log itself" in failed("replay", str(world.log), "--config", str(world.path), "--out", str(world.log))
     assert world.log.read_bytes() == before

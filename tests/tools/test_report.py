@@ -1,11 +1,17 @@
 """`waypost report`: policies, arms, models and shadows of a decision file side by side."""
 
+import gzip
+import json
+import pathlib
 import random
+import subprocess
+import time
 
 import pytest
 
 from helpers.configs import TASK_LABELS, user
-from helpers.process import run
+from helpers.process import binary, clean_env, run
+from helpers.wait import until
 from tools.kit import failed, lines, read, report
 
 CODE = "Write a python function that sorts a list of numbers."
@@ -95,6 +101,20 @@ def test_what_cannot_be_read_is_counted(two_arms, tmp_path):
     assert run("report", "-", "--json", stdin=two_arms[0].read_text()).returncode == 0
 
 
+def test_gzipped_from_a_pipe_and_cut_off(two_arms, tmp_path):
+    packed = gzip.compress(two_arms[0].read_bytes())
+    piped = subprocess.run([binary(), "report", "-", "--json"], input=packed, capture_output=True, env=clean_env(), timeout=60)
+    assert piped.returncode == 0 and json.loads(piped.stdout) == report(two_arms[0])
+    path = tmp_path / "cut.jsonl.gz"
+    path.write_bytes(packed[: len(packed) // 2])
+    done = run("report", str(path), "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 1 and 100 < found["requests"] < 900 and found["unread"] == 0
+    assert f"cut.jsonl.gz: cannot be read from line {found['requests'] + 1} on" in done.stderr
+    path.write_bytes(packed[:9])
+    assert "cannot be read from line 1 on" in failed("report", str(path))
+
+
 def test_a_gateway_s_own_log(waypost, recorder, tmp_path):
     upstream, log = recorder(), tmp_path / "decisions.jsonl"
     models = [{"name": name, "endpoint": upstream.url, "price": {"input": price, "output": price}}
@@ -128,6 +148,17 @@ def test_a_gateway_s_own_log(waypost, recorder, tmp_path):
         assert shadow["agreement"] == pytest.approx(4 / decided)
     text = run("report", str(log), "--by", "shadow").stdout
     assert "b beside a" in text
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="a full disk is Linux's /dev/full")
+def test_a_full_disk_is_counted_and_told_of_once(waypost, recorder):
+    models = [{"name": "m", "endpoint": recorder().url}]
+    gateway = waypost({"models": models, "log": {"file": {"path": "/dev/full"}}})
+    for _ in range(5):
+        assert gateway.chat({"model": "m", "messages": user("hi")}).status_code == 200
+        time.sleep(0.25)
+    until(lambda: gateway.metrics().value("waypost_decision_file_lines_dropped") == 5, 5, "five lines lost")
+    assert gateway.log().count("lines are lost") == 1 and "No space left" in gateway.log()
 
 
 def test_no_policy_ran_in_shadow(two_arms):

@@ -1,14 +1,15 @@
 //! The decision file: whole records, one JSON object a line, appended by a thread of its own.
 //!
-//! A request never waits for the disk: what the thread cannot take in time is dropped and counted. Called at settle;
-//! read by `waypost report` and `waypost replay`.
+//! A request never waits for the disk: what the thread cannot take in time, or the disk not at all, is lost and counted,
+//! and the log says so now and then. Called at settle; read by `waypost report` and `waypost replay`.
 
+use crate::batch::{Batch, Lost};
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Lines that may wait for the disk.
@@ -17,7 +18,10 @@ const QUEUE_LINES: usize = 8 * 1024;
 const QUEUE_BYTES: usize = 64 << 20;
 /// What is written is on its way to the disk after this at the latest.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
-
+/// Written at once when it is more than that.
+const BATCH_BYTES: usize = 64 * 1024;
+/// Lost lines are told of in the log no oftener.
+const WARN_EVERY: Duration = Duration::from_secs(600);
 /// The disk is waited for no longer than this when the process ends.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
 
@@ -53,13 +57,13 @@ impl DecisionFile {
         options.append(true).create(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path)?;
+        let batch = Batch::new(options.open(path)?, is_torn(path));
         let (queue, lines) = sync_channel(QUEUE_LINES);
         let counts = Arc::new(Counts::default());
         let of_thread = Arc::clone(&counts);
         let thread = std::thread::Builder::new()
             .name("waypost-decisions".to_owned())
-            .spawn(move || write(file, &lines, &of_thread))?;
+            .spawn(move || write(batch, &lines, &of_thread))?;
         Ok(Self { queue: Some(queue), counts, thread: Some(thread) })
     }
 
@@ -108,32 +112,64 @@ impl Drop for DecisionFile {
     }
 }
 
-fn write(file: File, jobs: &Receiver<Job>, counts: &Counts) {
-    let mut out = BufWriter::new(file);
-    let put = |out: &mut BufWriter<File>, line: Vec<u8>| {
-        counts.waiting_bytes.fetch_sub(line.len(), Relaxed);
-        if out.write_all(&line).is_err() {
-            counts.dropped.fetch_add(1, Relaxed);
-        }
-    };
+/// Takes jobs until there can be no more.
+fn write(mut batch: Batch<File>, jobs: &Receiver<Job>, counts: &Counts) {
+    let mut warned = None;
     loop {
-        match jobs.recv_timeout(FLUSH_EVERY) {
-            Ok(Job::Append(line)) => put(&mut out, line),
-            Ok(Job::Flush(done)) => {
-                let _ = out.flush();
-                // Whoever asked may have lost patience.
-                let _ = done.try_send(());
+        let job = jobs.recv_timeout(batch.due_in(FLUSH_EVERY));
+        let ended = matches!(job, Err(RecvTimeoutError::Disconnected));
+        let mut asked = None;
+        let mut due = true;
+        match job {
+            Ok(Job::Append(line)) => {
+                counts.waiting_bytes.fetch_sub(line.len(), Relaxed);
+                batch.put(&line);
+                // Also when lines come without a pause.
+                due = batch.bytes() >= BATCH_BYTES || batch.due_in(FLUSH_EVERY).is_zero();
             }
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
-                // A disk that is full now may have room later; what is buffered is tried again then.
-                let _ = out.flush();
-            }
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
-                let _ = out.flush();
-                return;
-            }
+            Ok(Job::Flush(done)) => asked = Some(done),
+            Err(_) => {}
+        }
+        let failed = if due { batch.write().err() } else { None };
+        if let Some(Lost { lines, .. }) = &failed {
+            counts.dropped.fetch_add(*lines, Relaxed);
+        }
+        warn(counts, failed.map(|lost| lost.error), &mut warned);
+        if let Some(done) = asked {
+            // Whoever asked may have lost patience.
+            let _ = done.try_send(());
+        }
+        if ended {
+            return;
         }
     }
+}
+
+/// Says that lines were lost since it was said last, and why if it is known; not oftener than is of use.
+fn warn(counts: &Counts, error: Option<io::Error>, last: &mut Option<(Instant, u64)>) {
+    let dropped = counts.dropped.load(Relaxed);
+    let news = last.is_none_or(|(at, told)| dropped > told && at.elapsed() >= WARN_EVERY);
+    if dropped > 0 && news {
+        let error = error.as_ref().map(tracing::field::display);
+        tracing::warn!(
+            lines = dropped,
+            error,
+            "the decision file's disk is full or too slow: lines are lost"
+        );
+        *last = Some((Instant::now(), dropped));
+    }
+}
+
+/// Whether the file's last line is not whole, as a process leaves it that was killed.
+fn is_torn(path: &Path) -> bool {
+    let last = || -> io::Result<[u8; 1]> {
+        let (mut file, mut last) = (File::open(path)?, [0]);
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        Ok(last)
+    };
+    // What is no plain file, is empty or cannot be read has no last line that is known of.
+    path.is_file() && last().is_ok_and(|last| last != *b"\n")
 }
 
 #[cfg(test)]
@@ -164,6 +200,39 @@ mod tests {
             file.append(b"x".to_vec());
             file.flush();
             assert_eq!(std::fs::read(&path).unwrap().len(), 2 * i);
+        }
+    }
+
+    #[test]
+    fn a_busy_file_is_written_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d");
+        let file = DecisionFile::open(&path).unwrap();
+        let begun = Instant::now();
+        while std::fs::metadata(&path).unwrap().len() == 0 {
+            file.append(b"x".to_vec());
+            std::thread::sleep(Duration::from_millis(5));
+            assert!(begun.elapsed() < 20 * FLUSH_EVERY);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_full_disk_does_not_take_is_counted() {
+        let file = DecisionFile::open(Path::new("/dev/full")).unwrap();
+        (0..5).for_each(|_| file.append(b"line".to_vec()));
+        file.flush();
+        assert_eq!(file.dropped(), 5);
+    }
+
+    #[test]
+    fn a_line_that_a_killed_process_left_torn_swallows_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d");
+        for (before, after) in [("a\ntorn", "a\ntorn\nb\n"), ("a\n", "a\nb\n"), ("", "b\n")] {
+            std::fs::write(&path, before).unwrap();
+            DecisionFile::open(&path).unwrap().append(b"b".to_vec());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
         }
     }
 

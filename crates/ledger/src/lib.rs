@@ -3,6 +3,7 @@
 //! It never decides anything; prompts pass through it only where the decision file is told to hold them. Keys and budgets will live here too. Called by
 //! the doors when a request settles, and by `/metrics` and `/v1/decisions`.
 
+mod batch;
 mod file;
 mod log;
 mod metrics;

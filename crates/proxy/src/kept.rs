@@ -1,45 +1,37 @@
 //! What is kept of a request for the decision file: enough to decide it again, bit for bit.
 //!
-//! Bodies only where the configuration asks for them; of headers only those that decisions go by, and never a key.
+//! Bodies only where the configuration asks for them; of headers only those that name a policy
+//! or a conversation, and never a key.
 //! Written by the ticket when a request settles; read by `waypost replay`.
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
-use waypost_config::{Classifier, Snapshot, SplitBy};
-use waypost_router::{Decision, session_headers};
+use waypost_router::{Decision, Recalled, session_headers};
 
 /// A request, as far as it is kept.
 #[derive(Debug)]
 pub(crate) struct Kept {
     body: Bytes,
-    headers: Vec<(String, String)>,
+    headers: Vec<(&'static str, String)>,
 }
 
 impl Kept {
-    /// Keeps `body` and the headers that a policy of `snapshot` may go by.
-    pub(crate) fn new(snapshot: &Snapshot, headers: &HeaderMap, body: &Bytes) -> Self {
-        let mut names: Vec<&str> = session_headers().to_vec();
-        names.push(crate::way::POLICY_HEADER);
-        for policy in &snapshot.policies {
-            if let Classifier::Split(split) = &policy.classifier
-                && let SplitBy::Header(name) = &split.by
-                && !SECRET_HEADERS.contains(&&**name)
-            {
-                names.push(name);
-            }
-        }
-        let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let headers =
-            names.into_iter().filter_map(|name| value(name).map(|value| (name.to_owned(), value))).collect();
-        Self { body: body.clone(), headers }
+    /// Keeps `body` and the headers that say what is wanted and in which conversation. What a split goes by may be a
+    /// secret and is not kept: the Decision names the arm.
+    pub(crate) fn new(headers: &HeaderMap, body: &Bytes) -> Self {
+        let names = session_headers().iter().copied().chain([crate::way::POLICY_HEADER]);
+        let kept = names.filter_map(|name| Some((name, chars(headers.get(name)?))));
+        Self { body: body.clone(), headers: kept.collect() }
     }
 }
 
-/// Traffic may be split by a key, but a key is never written down.
-const SECRET_HEADERS: [&str; 5] = ["authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"];
+/// The bytes of a header as characters of the same number, which gives them back whatever they are.
+fn chars(value: &HeaderValue) -> String {
+    value.as_bytes().iter().copied().map(char::from).collect()
+}
 
 /// A line of the decision file.
 pub(crate) fn line(decision: &Decision, kept: Option<&Kept>) -> serde_json::Result<Vec<u8>> {
@@ -52,6 +44,9 @@ pub(crate) fn line(decision: &Decision, kept: Option<&Kept>) -> serde_json::Resu
         exact: Option<Exact<'a>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         headers: Option<Headers<'a>>,
+        /// Of a conversation: null where nothing was remembered.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        memory: Option<Option<&'a Recalled>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         request: Option<&'a RawValue>,
     }
@@ -63,6 +58,7 @@ pub(crate) fn line(decision: &Decision, kept: Option<&Kept>) -> serde_json::Resu
         observed,
         exact: kept.and_then(|_| Exact::of(decision)),
         headers: kept.map(|kept| Headers(&kept.headers)),
+        memory: kept.and(decision.conversation.as_ref()).map(|conversation| conversation.recalled.as_ref()),
         request,
     })?;
     // Line breaks in JSON are blanks between its tokens: those of a body written over several lines.
@@ -95,7 +91,7 @@ impl Serialize for Qualities<'_> {
     }
 }
 
-struct Headers<'a>(&'a [(String, String)]);
+struct Headers<'a>(&'a [(&'static str, String)]);
 
 impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -121,9 +117,44 @@ impl Serialize for Observed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use waypost_router::Conversation;
 
     fn kept(body: &'static str) -> Kept {
-        Kept { body: Bytes::from(body), headers: vec![("x-session-id".to_owned(), "s".to_owned())] }
+        Kept { body: Bytes::from(body), headers: vec![("x-session-id", "s".to_owned())] }
+    }
+
+    #[test]
+    fn headers_are_kept_byte_for_byte_and_only_those_that_are_no_secret() {
+        let mut headers = HeaderMap::new();
+        let bytes: Vec<u8> = (32..127).chain(128..=255).collect();
+        headers.insert("x-session-id", HeaderValue::from_bytes(&bytes).unwrap());
+        headers.insert("x-goog-api-key", HeaderValue::from_static("secret"));
+        let kept = Kept::new(&headers, &Bytes::from("{}"));
+        let line = line(&Decision::default(), Some(&kept)).unwrap();
+        let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        let names: Vec<_> = line["headers"].as_object().unwrap().keys().collect();
+        assert_eq!(names, ["x-session-id"]);
+        let value = line["headers"]["x-session-id"].as_str().unwrap();
+        assert_eq!(value.chars().map(|c| u8::try_from(c).unwrap()).collect::<Vec<_>>(), bytes);
+    }
+
+    #[test]
+    fn what_was_remembered_is_kept_of_conversations_also_where_it_was_nothing() {
+        let memory = |recalled, kept: Option<&Kept>| {
+            let conversation = Conversation { key: 1, turn: "next", had: None, extra_usd: 0.0, recalled };
+            let line =
+                line(&Decision { conversation: Some(conversation), ..Decision::default() }, kept).unwrap();
+            let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
+            line.get("memory").cloned()
+        };
+        let recalled =
+            Recalled { model: "m".into(), cached_tokens: 7, spent_usd: 0.1, extra_usd: 1e-7, at_ms: 5 };
+        let written = memory(Some(recalled.clone()), Some(&kept("{}"))).unwrap();
+        assert_eq!(serde_json::from_value::<Recalled>(written).unwrap(), recalled);
+        assert_eq!(memory(None, Some(&kept("{}"))), Some(serde_json::Value::Null));
+        assert_eq!(memory(None, None), None, "no use without the request");
+        let plain = line(&Decision::default(), Some(&kept("{}"))).unwrap();
+        assert!(!String::from_utf8(plain).unwrap().contains("memory"), "no conversation");
     }
 
     #[test]

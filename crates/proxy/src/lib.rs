@@ -25,3 +25,4 @@ mod way;
 
 pub use gateway::{Gateway, LogLinesDropped};
 pub use server::Server;
+pub use way::need_messages;

@@ -84,7 +84,7 @@ async fn decide(
     let header = way::policy_header(&head.headers)?;
     let (ask, via) = asked(&brain, advice, &view, header)?;
     let context = Context { headers: &head.headers, at_ms: ticket.decision.at_unix_ms, given: None };
-    ticket.keep(brain.snapshot(), &head.headers, &body);
+    ticket.keep(&head.headers, &body);
     let plan = brain.route(ask, via, &view, &context, &mut ticket.decision).await?;
     let decision = &mut ticket.decision;
     decision.model = decision.plan.first().map(|first| Arc::clone(&first.model));

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
-use waypost_config::{ModelIndex, Price, Snapshot};
+use waypost_config::{ModelIndex, Price};
 use waypost_router::{Brain, Decision, Latency, Outcome, Tier, Via, millis, round};
 use waypost_wire::{ApiError, Usage};
 
@@ -76,9 +76,9 @@ impl Ticket {
     }
 
     /// Keeps the request for the decision file, where that is to hold requests.
-    pub(crate) fn keep(&mut self, snapshot: &Snapshot, headers: &HeaderMap, body: &Bytes) {
+    pub(crate) fn keep(&mut self, headers: &HeaderMap, body: &Bytes) {
         if self.gateway.keeps_prompts() {
-            self.kept = Some(Kept::new(snapshot, headers, body));
+            self.kept = Some(Kept::new(headers, body));
         }
     }
 

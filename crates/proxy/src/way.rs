@@ -93,7 +93,7 @@ async fn decide_and_send(
 
     // 4 classify and 5 plan: which models, in which order, and why.
     let context = Context { headers: &head.headers, at_ms: ticket.decision.at_unix_ms, given: None };
-    ticket.keep(brain.snapshot(), &head.headers, &body);
+    ticket.keep(&head.headers, &body);
     let classified = matches!(ask, Ask::Classify(_));
     let plan = brain.route(ask, via, &view, &context, &mut ticket.decision).await?;
     if classified {
@@ -116,11 +116,22 @@ pub(crate) fn policy_header(headers: &http::HeaderMap) -> Result<Option<&str>, A
     })
 }
 
+/// What a chat requires: a message at least.
+///
+/// # Errors
+/// 400, naming `messages`.
+pub fn need_messages(view: &RequestView<'_>) -> Result<(), ApiError> {
+    if !view.messages.as_ref().is_none_or(Vec::is_empty) {
+        return Ok(());
+    }
+    let what = if view.messages.is_some() { "must not be empty" } else { "is required" };
+    Err(ApiError::new(Code::MissingParameter, format!("'messages' {what}.")).param("messages"))
+}
+
 /// What the endpoint itself requires.
 fn check(api: Api, view: &RequestView<'_>, ask: &Ask) -> Result<(), ApiError> {
-    if api == Api::Chat && view.messages.as_ref().is_none_or(Vec::is_empty) {
-        let what = if view.messages.is_some() { "must not be empty" } else { "is required" };
-        return Err(ApiError::new(Code::MissingParameter, format!("'messages' {what}.")).param("messages"));
+    if api == Api::Chat {
+        need_messages(view)?;
     }
     if api == Api::Fixed && matches!(ask, Ask::Classify(_)) {
         let message =

@@ -9,7 +9,7 @@ mod scan;
 use std::path::Path;
 
 use crate::error::Error;
-pub(crate) use scan::{Cell, LeftOut, Refused, Sink, Wanted, open, scan};
+pub(crate) use scan::{Cell, LeftOut, Refused, Sink, Wanted, open, scan, unpacked};
 
 /// Most rows read from all files of one command.
 pub(crate) const MAX_ROWS: usize = 1_000_000;

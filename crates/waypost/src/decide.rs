@@ -5,9 +5,8 @@
 
 mod request;
 
-pub(crate) use request::headers;
-
 use crate::cli::Decide;
+use crate::data::unpacked;
 use crate::error::Error;
 use crate::lines::{self, Line};
 use crate::offline::Offline;
@@ -15,7 +14,7 @@ use crate::print;
 use request::Request;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -119,7 +118,7 @@ fn read_lines() -> Result<Receiver<io::Result<Numbered>>, Error> {
 }
 
 fn send_lines(to: &Sender<io::Result<Numbered>>) -> io::Result<()> {
-    let mut input = BufReader::with_capacity(BUFFER_BYTES, io::stdin().lock());
+    let mut input = unpacked(io::stdin().lock())?;
     let mut line = Vec::new();
     for number in 1.. {
         let text = match lines::next(&mut input, MAX_LINE_BYTES, &mut line)? {
@@ -166,6 +165,9 @@ async fn decide(
     id: &str,
 ) -> Result<Value, ApiError> {
     let view = RequestView::parse(&request.body)?;
+    if view.input.is_none() {
+        waypost_proxy::need_messages(&view)?;
+    }
     let (ask, via) = asked(brain, policy, &view, request)?;
     let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
     let mut decision = Decision { id: id.to_owned(), at_unix_ms: at_ms, ..Decision::default() };

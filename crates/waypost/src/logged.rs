@@ -3,16 +3,17 @@
 //! Reads plain and gzipped files and standard input, holds one line at a time, and counts what it cannot read. Fields it
 //! does not know are no matter. Called by `replay` and `report`.
 
-use crate::data::{not_json, open};
+use crate::data::{not_json, open, unpacked};
 use crate::error::Error;
 use crate::lines::{self, Line as Next};
-use serde::Deserialize;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
-use waypost_router::Asked;
+use waypost_router::{Asked, Recalled};
 
 /// Longest line, in bytes: a body of the usual limit and its Decision, with room for a higher limit.
 pub(crate) const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
@@ -30,9 +31,27 @@ pub(crate) struct Line<'a> {
     #[serde(default)]
     pub(crate) exact: Exact,
     #[serde(default)]
-    pub(crate) headers: BTreeMap<String, String>,
+    headers: BTreeMap<String, String>,
+    /// What was remembered of the conversation; absent where that is not known.
+    #[serde(default, deserialize_with = "present")]
+    pub(crate) memory: Option<Option<Recalled>>,
     #[serde(borrow)]
     pub(crate) request: Option<&'a RawValue>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Recalled>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl Line<'_> {
+    /// The headers as they came: each character stands for a byte. `None` where they cannot be headers.
+    pub(crate) fn headers(&self) -> Option<HeaderMap> {
+        let pair = |(name, value): (&String, &String)| {
+            let bytes = value.chars().map(u8::try_from).collect::<Result<Vec<u8>, _>>().ok()?;
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(bytes).ok()?))
+        };
+        self.headers.iter().map(pair).collect()
+    }
 }
 
 /// Numbers to the last digit.
@@ -142,10 +161,12 @@ impl Unread {
 
 /// A decision file that is open.
 pub(crate) struct Log {
-    input: Box<dyn BufRead>,
+    input: BufReader<Box<dyn Read>>,
     name: String,
     line: Vec<u8>,
     number: usize,
+    found: bool,
+    broken: Option<io::Error>,
     pub(crate) unread: Unread,
 }
 
@@ -153,32 +174,69 @@ impl Log {
     /// Opens the file; `-` is standard input.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::File { path: path.to_owned(), source };
-        let input: Box<dyn BufRead> = match path.to_str() {
-            Some("-") => Box::new(BufReader::new(io::stdin())),
-            _ => Box::new(open(path).map_err(failed)?),
+        let input = match path.to_str() {
+            Some("-") => unpacked(io::stdin()),
+            _ => open(path),
         };
+        let input = input.map_err(failed)?;
         let name = path.display().to_string();
-        Ok(Self { input, name, line: Vec::new(), number: 0, unread: Unread::default() })
+        Ok(Self {
+            input,
+            name,
+            line: Vec::new(),
+            number: 0,
+            found: false,
+            broken: None,
+            unread: Unread::default(),
+        })
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The next line that is not empty, with its number; `None` at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<(usize, &[u8])>, Error> {
+    /// The next line that is not empty, with its number; `None` at the end, or where it cannot be read further.
+    pub(crate) fn next(&mut self) -> Option<(usize, &[u8])> {
         loop {
             self.number += 1;
-            let next = lines::next(&mut self.input, MAX_LINE_BYTES, &mut self.line);
-            match next.map_err(|source| Error::File { path: self.name.clone().into(), source })? {
-                Next::End => return Ok(None),
-                Next::TooLong => {
+            match lines::next(&mut self.input, MAX_LINE_BYTES, &mut self.line) {
+                Err(error) => {
+                    self.broken = Some(error);
+                    return None;
+                }
+                Ok(Next::End) => return None,
+                Ok(Next::TooLong) => {
+                    self.found = true;
                     self.unread.note(self.number, &format!("longer than {MAX_LINE_BYTES} bytes"));
                 }
-                Next::Whole if self.line.trim_ascii().is_empty() => {}
-                Next::Whole => return Ok(Some((self.number, &self.line))),
+                Ok(Next::Whole) if self.line.trim_ascii().is_empty() => {}
+                Ok(Next::Whole) => {
+                    self.found = true;
+                    return Some((self.number, &self.line));
+                }
             }
         }
+    }
+
+    /// Whether the last line was the file's last, as for one whose packing is cut off it is not.
+    ///
+    /// # Errors
+    /// Why it could not be read further, and from which line.
+    pub(crate) fn whole(&self) -> Result<(), Error> {
+        self.broken.as_ref().map_or(Ok(()), |error| {
+            let (name, line) = (&self.name, self.number);
+            Err(Error::Data(format!("{name}: cannot be read from line {line} on: {error}")))
+        })
+    }
+
+    /// That nothing could be made of it, and why.
+    pub(crate) fn nothing(&self, what: &str) -> Error {
+        let unread = self.unread.shown();
+        let reason = match self.found {
+            false => "it is empty",
+            true => unread.trim_end(),
+        };
+        Error::Data(format!("{}: {what}; {reason}", self.name))
     }
 }
 
@@ -205,7 +263,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_what_is_new_is_no_matter() {
         let text = br#"{"decision": {"id": "a", "new": 1, "plan": [{"model": "m", "reason": "label"}], "encoder": "late",
-            "status": 502}, "exact": {"confidence": 0.1234567}, "request": {"messages": []}, "more": 1}"#;
+            "status": 502}, "exact": {"confidence": 0.1234567}, "request": {"messages": []}, "more": 1, "memory": null,
+            "headers": {"x-session-id": "caf\u00c3\u00a9"}}"#;
         let (line, recorded) = read(text).unwrap();
         assert_eq!(
             (line.request.map(RawValue::get), line.exact.confidence),
@@ -215,6 +274,12 @@ mod tests {
             (recorded.first().map(|m| &**m), recorded.encoder, recorded.failed()),
             (Some("m"), Some(Asked::Late), true)
         );
+        assert_eq!(
+            (line.memory.clone(), line.headers().unwrap()["x-session-id"].as_bytes()),
+            (Some(None), "café".as_bytes())
+        );
+        let (older, _) = read(br#"{"decision": {}, "headers": {"x-session-id": "\u4e00"}}"#).unwrap();
+        assert_eq!((older.memory.clone(), older.headers()), (None, None));
         for bad in [&b"{}"[..], b"[", b"{\"decision\": 5}", b"{\"decision\": {\"id\": 5}}"] {
             assert!(read(bad).is_err(), "{}", String::from_utf8_lossy(bad));
         }

@@ -50,7 +50,7 @@ pub(crate) struct Replay {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The log is the file that `log: {file: {path: ...}}` has the gateway write, plain or gzipped; prompts are not needed.\n\nErrors are answers with a status from 500 and answers that broke off. Percentiles are those of up to 100,000 requests a row, drawn at random beyond that. Differences between the arms of a split come with an interval that holds the true one 95 times of 100, taking requests as independent.\n\nExamples:\n  waypost report decisions.jsonl\n  waypost report decisions.jsonl --by split\n  zcat old/*.gz | waypost report - --json"
+    after_help = "The log is the file that `log: {file: {path: ...}}` has the gateway write, plain or gzipped; prompts are not needed.\n\nErrors are answers with a status from 500 and answers that broke off. Percentiles are those of up to 100,000 requests a row, drawn at random beyond that. Differences between the arms of a split come with an interval that holds the true one 95 times of 100, taking requests as independent.\n\nExamples:\n  waypost report decisions.jsonl\n  waypost report decisions.jsonl --by split\n  cat old/*.gz | waypost report - --json"
 )]
 pub(crate) struct Report {
     /// The decision file; - reads standard input
@@ -78,7 +78,7 @@ pub(crate) enum ReportBy {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The prompts: JSON Lines or CSV, also gzipped, with a field prompt (or text, or question) and, unless answers are scored by a regular expression, the right answer; a field source is handed on. Answers are scored\n  by the right answer: as a choice where that is a letter, as a number where it is one, else as text without case, blanks and punctuation, the whole answer or what stands last;\n  with --regex: 1 where it is found in the answer; a row's own field regex goes first;\n  with --judge: by a model that is told the right answer and says yes or no, and is no contestant itself. What it says is never guessed at: a verdict that cannot be read leaves the row out.\n\nA model that fails is not wrong: such rows are left out and counted. The file grows by a row an answer; run the command again to go on where it was stopped or where models failed.\n\nExamples:\n  waypost collect --prompts questions.jsonl --config waypost.yaml --models small,large --out outcomes.jsonl\n  waypost collect --prompts questions.csv --config waypost.yaml --models small,large --judge referee --out outcomes.jsonl\n  waypost train --outcomes outcomes.jsonl --out outcomes"
+    after_help = "The prompts: JSON Lines or CSV, also gzipped, with a field prompt (or text, or question) and, unless answers are scored by a regular expression, the right answer; a field source is handed on. Answers are scored\n  by the right answer: as a choice where that is a letter, as a number where it is one, else as text without case, blanks and punctuation, the whole answer or what stands last;\n  with --regex: 1 where it is found in the answer; a row's own field regex goes first;\n  with --judge: by a model that is told the right answer and says yes or no, and is no contestant itself. What it says is never guessed at: a verdict that cannot be read leaves the row out.\n\nA model that fails is not wrong: such rows are left out and counted. The file grows by a row an answer; run the command again to go on where it was stopped or where models failed. Each row says how it was scored; scores of different kinds do not mix in one file.\n\nExamples:\n  waypost collect --prompts questions.jsonl --config waypost.yaml --models small,large --out outcomes.jsonl\n  waypost collect --prompts questions.csv --config waypost.yaml --models small,large --judge referee --out outcomes.jsonl\n  waypost train --outcomes outcomes.jsonl --out outcomes"
 )]
 pub(crate) struct Collect {
     /// Prompts: JSON Lines or CSV, also gzipped
@@ -112,8 +112,13 @@ pub(crate) struct Collect {
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_tokens: u32,
     /// Of the models that are asked; a model that does not take it is asked without
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true, value_parser = temperature)]
     pub(crate) temperature: f64,
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=2.0).contains(number));
+    number.ok_or_else(|| "not a number from 0 to 2".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

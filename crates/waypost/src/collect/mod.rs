@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::print;
 use ask::{Answer, Asked, Terms};
 use prompts::{Prompt, Prompts, Scoring};
-use rows::{Row, Rows};
+use rows::{BY_ANSWER, BY_OWN_REGEX, Row, Rows};
 use std::hash::{Hash, Hasher};
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -53,6 +53,8 @@ struct Panel {
     models: Vec<Asked>,
     judge: Option<Asked>,
     terms: Terms,
+    /// How answers are scored, where a prompt does not say it itself: in the words of a row.
+    scored_by: String,
 }
 
 pub(crate) fn run(options: &Collect) -> Result<(), Error> {
@@ -65,13 +67,16 @@ pub(crate) fn run(options: &Collect) -> Result<(), Error> {
         options.regex.as_deref(),
     )?;
     let mut tally = Tally::new(&panel.models);
-    let mut rows = Rows::open(&options.out, |row| tally.row(row))?;
+    let mut rows = Rows::open(&options.out, &panel.scored_by, |row| tally.row(row))?;
     let mut err = std::io::stderr();
     write!(err, "{}", prompts.left_out.shown())?;
     let tasks = tasks(prompts.rows, &panel, &rows);
     let known = tally.rows();
     if known > 0 {
         writeln!(err, "{known} rows are in {} already", options.out.display())?;
+    }
+    if rows.unsaid() > 0 {
+        writeln!(err, "{} of them do not say how they were scored", rows.unsaid())?;
     }
     let finished = crate::serve::runtime()?.block_on(ask_all(
         &panel,
@@ -120,7 +125,12 @@ fn panel(snapshot: &Snapshot, options: &Collect) -> Result<Panel, Error> {
         )));
     }
     let terms = Terms { max_tokens: options.max_tokens, temperature: options.temperature };
-    Ok(Panel { models, judge: judge.map(Asked::new), terms })
+    let scored_by = match (&options.judge, &options.regex) {
+        (Some(judge), _) => rows::by_judge(judge),
+        (None, Some(regex)) => rows::by_regex(regex),
+        (None, None) => BY_ANSWER.to_owned(),
+    };
+    Ok(Panel { models, judge: judge.map(Asked::new), terms, scored_by })
 }
 
 /// What is not in the file yet: prompt by prompt, so that a file that is not complete holds whole comparisons.
@@ -172,7 +182,7 @@ async fn ask_all(
             ended = under_way.join_next() => {
                 let Some(ended) = ended else { break };
                 let (task, outcome) = ended.map_err(|error| Error::Internal(format!("asking broke: {error}")))?;
-                note(&panel.models, &task, &outcome, rows, tally)?;
+                note(panel, &task, &outcome, rows, tally)?;
                 progress.step(tally.failed())?;
             }
         }
@@ -188,7 +198,9 @@ async fn one(panel: &Panel, task: &Task) -> Outcome {
         Err(reason) => return Outcome::Failed(reason),
     };
     let right = match (&task.prompt.scoring, &panel.judge) {
-        (Scoring::Regex(regex), _) => Some(regex.is_match(score::said(&answer.text))),
+        (Scoring::Regex(regex) | Scoring::OwnRegex(regex), _) => {
+            Some(regex.is_match(score::said(&answer.text)))
+        }
         (Scoring::Answer(reference), None) => Some(score::is_right(reference, &answer.text)),
         (Scoring::Answer(reference), Some(judge)) => {
             let question = judge::question(&task.prompt.text, reference, &answer.text);
@@ -201,7 +213,7 @@ async fn one(panel: &Panel, task: &Task) -> Outcome {
 }
 
 fn note(
-    models: &[Asked],
+    panel: &Panel,
     task: &Task,
     outcome: &Outcome,
     rows: &mut Rows,
@@ -211,10 +223,15 @@ fn note(
         Outcome::Failed(reason) => tally.failure(task.model, reason),
         Outcome::Unjudged => tally.unjudged(task.model),
         Outcome::Scored(score, answer) => {
+            let scored_by = match &task.prompt.scoring {
+                Scoring::OwnRegex(_) => BY_OWN_REGEX,
+                Scoring::Regex(_) | Scoring::Answer(_) => &panel.scored_by,
+            };
             let row = Row {
                 prompt: task.prompt.text.as_str().into(),
-                model: (*models[task.model].model.name).into(),
+                model: (*panel.models[task.model].model.name).into(),
                 score: *score,
+                scored_by: Some(scored_by.into()),
                 prompt_tokens: answer.prompt_tokens,
                 completion_tokens: answer.completion_tokens,
                 latency_ms: Some((answer.latency_ms * 1e3).round() / 1e3),

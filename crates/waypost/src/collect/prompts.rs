@@ -32,8 +32,10 @@ pub(super) struct Prompt {
 pub(super) enum Scoring {
     /// The right answer.
     Answer(String),
-    /// It is to be found in the answer.
+    /// It is to be found in the answer: that of the command.
     Regex(Arc<Regex>),
+    /// The same: the row's own.
+    OwnRegex(Arc<Regex>),
 }
 
 /// The prompts of a file.
@@ -81,7 +83,8 @@ impl<'a> Prompts<'a> {
     fn scoring<'v>(&self, get: &dyn Fn(&str) -> Cell<'v>) -> Result<Scoring, String> {
         match (get(REGEX_FIELD), &self.regex) {
             (Cell::Text(regex), _) if !regex.is_empty() => {
-                compile(&regex).map(Scoring::Regex).map_err(|problem| format!("'{REGEX_FIELD}': {problem}"))
+                let own = compile(&regex).map(Scoring::OwnRegex);
+                own.map_err(|problem| format!("'{REGEX_FIELD}': {problem}"))
             }
             (_, Some(regex)) => Ok(Scoring::Regex(Arc::clone(regex))),
             (_, None) => answer(self.answer_field, get(self.answer_field)).map(Scoring::Answer),

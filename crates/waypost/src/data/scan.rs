@@ -21,7 +21,6 @@ const SHOWN: usize = 20;
 /// Names of fields kept for messages.
 pub(super) const MAX_FIELDS_SHOWN: usize = 40;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A value as far as a row is concerned.
@@ -235,11 +234,17 @@ impl Reading<'_> {
 
 /// The file's own bytes or, if they are gzipped, what they unpack to.
 pub(crate) fn open(file: &Path) -> std::io::Result<BufReader<Box<dyn Read>>> {
-    let mut raw = BufReader::with_capacity(READ_BUFFER_BYTES, File::open(file)?);
-    let unpacked: Box<dyn Read> = if raw.fill_buf()?.starts_with(&GZIP_MAGIC) {
-        Box::new(MultiGzDecoder::new(raw))
-    } else {
-        Box::new(raw)
+    unpacked(File::open(file)?)
+}
+
+/// The bytes of `input` or, if they are gzipped, what they unpack to.
+pub(crate) fn unpacked(input: impl Read + 'static) -> std::io::Result<BufReader<Box<dyn Read>>> {
+    let mut raw = BufReader::with_capacity(READ_BUFFER_BYTES, input);
+    // A pipe may have given one byte so far; no text begins with this one.
+    let gzipped = matches!(raw.fill_buf()?, [0x1f] | [0x1f, 0x8b, ..]);
+    let unpacked: Box<dyn Read> = match gzipped {
+        true => Box::new(MultiGzDecoder::new(raw)),
+        false => Box::new(raw),
     };
     Ok(BufReader::with_capacity(READ_BUFFER_BYTES, unpacked))
 }

@@ -1,6 +1,6 @@
 //! A request as a line of input has it: a body, a text, or a body with headers.
 //!
-//! Part of `decide`; `replay` makes headers the same way.
+//! Part of `decide`.
 
 use crate::data::not_json;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -98,9 +98,7 @@ impl Request {
 ///
 /// # Errors
 /// Names the one that cannot be a header.
-pub(crate) fn headers<'a>(
-    pairs: impl Iterator<Item = (&'a String, &'a String)>,
-) -> Result<HeaderMap, ApiError> {
+fn headers<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> Result<HeaderMap, ApiError> {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {

@@ -1,6 +1,6 @@
 //! `waypost import`: another router's configuration as one of Waypost's.
 //!
-//! Never replaces a file unasked, and never drops a setting in silence. Called by `main`.
+//! Never replaces a file unasked, never drops a setting in silence, and never writes what does not load. Called by `main`.
 
 mod node;
 mod v2;
@@ -16,16 +16,29 @@ use std::path::Path;
 pub(crate) fn run(from: &ImportFrom) -> Result<(), Error> {
     let ImportFrom::NvidiaV2(options) = from;
     let text = waypost_config::read_file(&options.file)?;
-    let read =
-        v2::read(&text).map_err(|problem| Error::Data(format!("{}: {problem}", options.file.display())))?;
+    let refused =
+        |problem: String| Error::Data(format!("{}: {}", options.file.display(), printable(&problem)));
+    let read = v2::read(&text).map_err(refused)?;
     for note in &read.notes {
-        writeln!(std::io::stderr(), "note: {note}")?;
+        writeln!(std::io::stderr(), "note: {}", printable(note))?;
     }
     let config = write::config(&read, options.network.as_deref());
+    // Whether the network's file is there is a matter of the place where it is served.
+    waypost_config::load_str(&config, "the configuration made of it", &|_| None)
+        .map_err(|error| refused(format!("does not give a configuration that loads: {error}")))?;
     match &options.out {
         None => print(&config),
         Some(path) => save(path, &config, options),
     }
+}
+
+/// Without what would move the cursor of a terminal.
+fn printable(text: &str) -> String {
+    let shown = |c: char| match c.is_control() && c != '\n' {
+        true => c.escape_default().collect(),
+        false => String::from(c),
+    };
+    text.chars().map(shown).collect()
 }
 
 fn save(path: &Path, config: &str, options: &NvidiaV2) -> Result<(), Error> {

@@ -18,23 +18,33 @@ pub(super) enum Node {
 }
 
 impl Node {
-    /// The entries of a mapping; none of anything else.
-    pub(super) fn entries(&self) -> &[(String, Self)] {
+    /// The entries of a mapping; a key without a value has none.
+    ///
+    /// # Errors
+    /// When it is something else, which stands at `place`.
+    pub(super) fn entries(&self, place: &str) -> Result<&[(String, Self)], String> {
         match self {
-            Self::Map(entries) => entries,
-            _ => &[],
+            Self::Map(entries) => Ok(entries),
+            Self::Null => Ok(&[]),
+            _ => Err(format!("{place} is not a mapping")),
         }
     }
 
-    /// The value under `key`.
+    /// The value under `key`; a mapping alone has one.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
-        self.entries().iter().find(|(name, _)| name == key).map(|(_, value)| value)
+        let Self::Map(entries) = self else { return None };
+        entries.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    pub(super) fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            _ => None,
+    /// The text under `key`, if there is a value.
+    ///
+    /// # Errors
+    /// When it is something else; this mapping stands at `place`.
+    pub(super) fn text(&self, place: &str, key: &str) -> Result<Option<&str>, String> {
+        match self.get(key) {
+            None | Some(Self::Null) => Ok(None),
+            Some(Self::Text(text)) => Ok(Some(text)),
+            Some(_) => Err(format!("`{place}.{key}` is not text")),
         }
     }
 

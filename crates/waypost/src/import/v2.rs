@@ -10,6 +10,8 @@ pub(super) const INTENT: &str = "hf_intent_objective_fn";
 pub(super) const NETWORK: &str = "nn_objective_fn";
 /// v2's function that serves the path, and chooses between the two.
 const ROUTER: &str = "sfc_router_fn";
+/// Its type.
+const ROUTER_TYPE: &str = "sfc_router";
 
 /// What the file says.
 #[derive(Debug, Default, PartialEq)]
@@ -22,6 +24,10 @@ pub(super) struct V2 {
     pub(super) costs: Vec<(String, f64)>,
     /// What a person should know.
     pub(super) notes: Vec<String>,
+    /// What the path's function chooses.
+    pub(super) by_path: Option<String>,
+    /// The name of the network's function.
+    pub(super) network: Option<String>,
 }
 
 /// Reads the file.
@@ -35,17 +41,17 @@ pub(super) fn read(text: &str) -> Result<V2, String> {
         return Err("is not LLM Router v2's: neither `functions` nor `workflow` stands in it".to_owned());
     }
     let mut v2 = V2::default();
-    for (key, value) in root.entries() {
+    for (key, value) in root.entries("the file")? {
         match key.as_str() {
             "functions" | "workflow" => {}
-            "general" => v2.general(value),
+            "general" => v2.general(value)?,
             _ => v2.note(format!("`{key}` has no counterpart in Waypost and is left out")),
         }
     }
-    for (name, function) in functions.map(Node::entries).unwrap_or_default() {
+    for (name, function) in functions.unwrap_or(&Node::Null).entries("`functions`")? {
         v2.function(name, function)?;
     }
-    v2.choose(functions.and_then(|functions| functions.get(ROUTER)), workflow)?;
+    v2.choose(workflow.unwrap_or(&Node::Null))?;
     Ok(v2)
 }
 
@@ -54,8 +60,8 @@ impl V2 {
         self.notes.push(note);
     }
 
-    fn general(&mut self, general: &Node) {
-        for (key, _) in general.entries() {
+    fn general(&mut self, general: &Node) -> Result<(), String> {
+        for (key, _) in general.entries("`general`")? {
             self.note(match key.as_str() {
                 "front_end" => {
                     "`general.front_end` is left out: Waypost has v2's paths by itself, and one `listen`"
@@ -64,14 +70,21 @@ impl V2 {
                 _ => format!("`general.{key}` has no counterpart in Waypost and is left out"),
             });
         }
+        Ok(())
     }
 
     fn function(&mut self, name: &str, function: &Node) -> Result<(), String> {
         // v2 goes by the type; the name is what paths and `objective_fn` call it.
-        let kind = function.get("_type").and_then(Node::text).unwrap_or(name);
+        let place = format!("functions.{name}");
+        let entries = function.entries(&format!("`{place}`"))?;
+        let kind = match (function.text(&place, "_type")?, name) {
+            (Some(kind), _) => kind,
+            (None, ROUTER) => ROUTER_TYPE,
+            (None, name) => name,
+        };
         let known: &[&str] = match kind {
             NETWORK => &["model_thresholds", "model_costs"],
-            "sfc_router" => &["objective_fn"],
+            ROUTER_TYPE if name == ROUTER => &["objective_fn"],
             INTENT | "healthcheck" => &[],
             _ => {
                 self.note(format!(
@@ -80,12 +93,20 @@ impl V2 {
                 return Ok(());
             }
         };
-        for (key, _) in function.entries() {
+        for (key, _) in entries {
             if key != "_type" && !known.contains(&key.as_str()) {
                 self.note(format!("`functions.{name}.{key}` has no counterpart in Waypost and is left out"));
             }
         }
+        if kind == ROUTER_TYPE {
+            self.by_path = function.text(&place, "objective_fn")?.map(str::to_owned);
+        }
         if kind == NETWORK {
+            if let Some(other) = self.network.replace(name.to_owned()) {
+                return Err(format!(
+                    "`functions.{other}` and `{place}` are both of the type `{NETWORK}`: keep one"
+                ));
+            }
             self.thresholds = numbers(name, "model_thresholds", function)?;
             self.costs = numbers(name, "model_costs", function)?;
             if let Some((model, threshold)) = self.thresholds.iter().find(|(_, t)| *t > 1.0) {
@@ -97,16 +118,14 @@ impl V2 {
     }
 
     /// The path's function decides; the workflow is what the command line runs.
-    fn choose(&mut self, router: Option<&Node>, workflow: Option<&Node>) -> Result<(), String> {
-        for (key, _) in workflow.map(Node::entries).unwrap_or_default() {
+    fn choose(&mut self, workflow: &Node) -> Result<(), String> {
+        for (key, _) in workflow.entries("`workflow`")? {
             if key != "_type" && key != "objective_fn" {
                 self.note(format!("`workflow.{key}` has no counterpart in Waypost and is left out"));
             }
         }
-        let of = |node: Option<&Node>| {
-            node.and_then(|node| node.get("objective_fn")).and_then(Node::text).map(str::to_owned)
-        };
-        let (by_path, by_workflow) = (of(router), of(workflow));
+        let by_workflow = workflow.text("workflow", "objective_fn")?.map(str::to_owned);
+        let by_path = self.by_path.take();
         if let (Some(path), Some(workflow)) = (&by_path, &by_workflow)
             && path != workflow
         {
@@ -129,7 +148,7 @@ impl V2 {
 }
 
 fn numbers(function: &str, key: &str, node: &Node) -> Result<Vec<(String, f64)>, String> {
-    let entries = node.get(key).map(Node::entries).unwrap_or_default();
+    let entries = node.get(key).unwrap_or(&Node::Null).entries(&format!("`functions.{function}.{key}`"))?;
     let number = |(model, value): &(String, Node)| match value.number() {
         Some(number) if number.is_finite() && number >= 0.0 => Ok((model.clone(), number)),
         _ => Err(format!("`functions.{function}.{key}.{model}` is not a number from 0")),
@@ -182,9 +201,34 @@ workflow: {_type: sfc_router, objective_fn: nn_objective_fn}
             ("functions: {nn_objective_fn: {model_costs: {m: cheap}}}", "model_costs.m` is not a number"),
             ("functions: {nn_objective_fn: {model_thresholds: {m: -1}}}", "not a number from 0"),
             ("functions: [", ""),
+            ("functions: []", "`functions` is not a mapping"),
+            ("workflow: x", "`workflow` is not a mapping"),
+            ("functions: {f: {_type: [x]}}", "`functions.f._type` is not text"),
+            ("functions: {nn_objective_fn: 5}", "`functions.nn_objective_fn` is not a mapping"),
+            (
+                "functions: {nn_objective_fn: {model_thresholds: [1, 2]}}",
+                "model_thresholds` is not a mapping",
+            ),
+            (
+                "functions: {sfc_router_fn: {objective_fn: 7}}",
+                "`functions.sfc_router_fn.objective_fn` is not text",
+            ),
+            ("workflow: {objective_fn: {}}", "`workflow.objective_fn` is not text"),
+            ("{general: on, workflow: {}}", "`general` is not a mapping"),
+            ("functions: {a: {_type: nn_objective_fn}, b: {_type: nn_objective_fn}}", "keep one"),
+            ("[1]", "neither `functions`"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(wanted), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_function_without_a_type_is_what_its_name_says() {
+        let v2 =
+            read("functions: {sfc_router_fn: {objective_fn: nn_objective_fn}, nn_objective_fn: }").unwrap();
+        assert_eq!((&*v2.objective, &v2.notes[..]), (NETWORK, &[][..]));
+        let v2 = read("functions: {mine: {_type: sfc_router, objective_fn: nn_objective_fn}}").unwrap();
+        assert!(v2.objective == INTENT && v2.notes[0].contains("`functions.mine`"), "{:?}", v2.notes);
     }
 }

@@ -200,7 +200,7 @@ mod tests {
             objective: objective.to_owned(),
             thresholds: vec![pair(GPT, 0.5), pair(VL, 0.65), pair(NANO, 0.6)],
             costs: vec![pair(GPT, 1.0), pair(VL, 0.5), pair("my model", 0.25)],
-            notes: Vec::new(),
+            ..V2::default()
         }
     }
 

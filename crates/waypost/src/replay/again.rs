@@ -1,9 +1,8 @@
 //! One logged request, decided again.
 //!
-//! Under the policy that decided it, everything that came from outside is taken from the log: time, latencies, what
-//! servers said, what became of the encoder. Under another one it is found out anew. Called by `replay`.
+//! Under the policy that decided it, everything that came from outside is taken from the log: time, latencies, memory,
+//! what servers said, what became of the encoder. Under another one it is found out anew. Called by `replay`.
 
-use crate::decide::headers;
 use crate::error::Error;
 use crate::logged::{Line, Recorded};
 use crate::offline::Offline;
@@ -59,11 +58,11 @@ impl<'a> Again<'a> {
         let Ok(view) = RequestView::parse(body.get().as_bytes()) else {
             return Ok(New::Left("its request cannot be read"));
         };
-        let Ok(headers) = headers(line.headers.iter()) else {
+        let Some(headers) = line.headers() else {
             return Ok(New::Left("its headers cannot be read"));
         };
         let wanted = self.policy;
-        let midway = self.midway(recorded);
+        let midway = line.memory.is_none() && self.midway(recorded);
         let brain = self.brain(recorded)?;
         let (ask, via) = match asked(brain, wanted, &view, &headers, recorded) {
             Ok(asked) => asked,
@@ -71,7 +70,11 @@ impl<'a> Again<'a> {
         };
         let policies = &brain.snapshot().policies;
         let as_then = wanted.is_none_or(|wanted| recorded.policy.as_ref() == Some(&policies[wanted].name));
-        let given = as_then.then(|| given(line, recorded));
+        let mut given = as_then.then(|| given(line, recorded));
+        if let (Some(given), Some(_)) = (&mut given, wanted) {
+            // The policy is to have all chats: it remembers and shares out what it has.
+            (given.memory, given.arm) = (None, None);
+        }
         let context = Context { headers: &headers, at_ms: recorded.at_unix_ms, given: given.as_ref() };
         let mut decision =
             Decision { id: recorded.id.clone(), at_unix_ms: recorded.at_unix_ms, ..Decision::default() };
@@ -148,9 +151,8 @@ fn given(line: &Line<'_>, recorded: &Recorded) -> Given {
         latencies: line.observed.clone(),
         encoder: recorded.encoder,
         remote: remote(line, recorded),
-        // Not yet in the log.
-        memory: None,
-        arm: None,
+        memory: line.memory.clone(),
+        arm: recorded.split.as_ref().and(recorded.policy.clone()),
     }
 }
 

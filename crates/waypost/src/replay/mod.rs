@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Replay) -> Result<(), Error> {
         let mut again = Again::new(&offline, policy)?;
         let mut order = Order::default();
         loop {
-            let ended = match log.next()? {
+            let ended = match log.next() {
                 Some((number, line)) => {
                     let (line, number) = (line.to_vec(), number);
                     match logged::read(&line) {
@@ -53,6 +53,10 @@ pub(crate) fn run(options: &Replay) -> Result<(), Error> {
     if let Some(mut out) = out {
         out.flush()?;
     }
+    if !summary.any_line() {
+        log.whole()?;
+        return Err(log.nothing("no decision to replay"));
+    }
     if !summary.any_request() {
         return Err(Error::Data(format!(
             "{}: no line holds a request, so nothing can be decided again; `log: {{file: {{path: ..., prompts: true}}}}` has the gateway write them",
@@ -65,7 +69,7 @@ pub(crate) fn run(options: &Replay) -> Result<(), Error> {
     }
     match summary.unlike() {
         Some(difference) if options.verify => Err(Error::Data(difference)),
-        _ => Ok(()),
+        _ => log.whole(),
     }
 }
 

@@ -24,12 +24,24 @@ const FIELDS: [&str; 15] = [
 ];
 /// Probabilities of a server that was not asked again.
 const OF_SERVERS: &str = "probabilities";
+/// Its key goes by the client's, too, which is not written down.
+const OF_MEMORY: &str = "conversation";
+
+fn without_key(conversation: &Value) -> Value {
+    let mut rest = conversation.clone();
+    rest.as_object_mut().map(|rest| rest.remove("key"));
+    rest
+}
 
 /// The first field in which they differ.
 pub(super) fn difference(old: &Value, new: &Value) -> Option<&'static str> {
     let asked_again = new.get(OF_SERVERS).is_some();
     let compared = |field: &&&str| **field != OF_SERVERS || asked_again || old["tier"] != new["tier"];
-    FIELDS.iter().filter(compared).find(|field| old.get(**field) != new.get(**field)).copied()
+    let unlike = |field: &&&str| match (old.get(**field), new.get(**field)) {
+        (Some(old), Some(new)) if **field == OF_MEMORY => without_key(old) != without_key(new),
+        (old, new) => old != new,
+    };
+    FIELDS.iter().filter(compared).find(unlike).copied()
 }
 
 #[cfg(test)]
@@ -56,6 +68,10 @@ mod tests {
         );
         repeated["tier"] = json!("rule");
         assert_eq!(difference(&old, &repeated), Some("probabilities"));
+        let of = |key: &str, turn: &str| json!({"conversation": {"key": key, "turn": turn}});
+        assert_eq!(difference(&of("a", "next"), &of("b", "next")), None, "a client's key is not known again");
+        assert_eq!(difference(&of("a", "next"), &of("a", "first")), Some("conversation"));
+        assert_eq!(difference(&of("a", "next"), &json!({})), Some("conversation"));
         assert_eq!(difference(&json!({"split": "s"}), &json!({})), Some("split"));
     }
 }

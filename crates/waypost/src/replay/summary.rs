@@ -93,6 +93,10 @@ impl Summary {
         self.with_request |= with_request;
     }
 
+    pub(super) fn any_line(&self) -> bool {
+        self.with_request || self.without_request > 0
+    }
+
     pub(super) fn any_request(&self) -> bool {
         self.with_request
     }

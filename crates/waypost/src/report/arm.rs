@@ -102,6 +102,7 @@ pub(super) struct Shadow {
     pub(super) requests: u64,
     /// It did not decide.
     pub(super) absent: u64,
+    /// Of those that it decided.
     pub(super) agrees: u64,
     pub(super) labels: Counter,
     pub(super) models: Counter,
@@ -112,9 +113,12 @@ pub(super) struct Shadow {
 
 impl Shadow {
     pub(super) fn add(&mut self, recorded: &Recorded, shadowed: &Shadowed) {
+        let decided = shadowed.model.is_some() && shadowed.error.is_none();
+        // Two that both came to nothing agree about nothing.
+        let agrees = decided && shadowed.agrees;
         self.requests += 1;
-        self.agrees += u64::from(shadowed.agrees);
-        self.absent += u64::from(shadowed.model.is_none() || shadowed.error.is_some());
+        self.agrees += u64::from(agrees);
+        self.absent += u64::from(!decided);
         if let Some(label) = &shadowed.label {
             self.labels.add(label, 1.0);
         }
@@ -122,7 +126,7 @@ impl Shadow {
             self.models.add(model, 1.0);
         }
         // Where it agrees, its cost is the one that came about.
-        let cost = if shadowed.agrees { recorded.cost_usd } else { shadowed.cost_usd };
+        let cost = if agrees { recorded.cost_usd } else { shadowed.cost_usd };
         if let Some((cost, taken)) = cost.zip(recorded.cost_usd) {
             self.cost.add(cost);
             self.cost_taken.add(taken);
@@ -160,4 +164,28 @@ pub(super) fn shown(counter: &Counter) -> String {
     let named: Vec<String> = all.iter().take(TOP).map(|(name, n)| format!("{name} {n}")).collect();
     let more = if all.len() > TOP { format!(", {} more", all.len() - TOP) } else { String::new() };
     format!("{}{more}", named.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shadowed(model: Option<&str>, error: Option<&str>) -> Shadowed {
+        let agreeing = json!({"policy": "p", "model": model, "error": error, "agrees": true, "label": null, "cost_usd": null});
+        serde_json::from_value(agreeing).unwrap()
+    }
+
+    #[test]
+    fn only_what_was_decided_can_agree() {
+        let (mut shadow, recorded) =
+            (Shadow::default(), Recorded { cost_usd: Some(1.0), ..Recorded::default() });
+        for _ in 0..5 {
+            shadow.add(&recorded, &shadowed(Some("m"), Some("timeout")));
+        }
+        shadow.add(&recorded, &shadowed(None, None));
+        assert_eq!(shadow.agreement(), None);
+        (0..2).for_each(|_| shadow.add(&recorded, &shadowed(Some("m"), None)));
+        assert_eq!((shadow.requests, shadow.absent, shadow.agrees), (8, 6, 2));
+        assert_eq!((shadow.agreement(), shadow.cost.sum()), (Some(1.0), 2.0));
+    }
 }

@@ -51,24 +51,24 @@ impl<T: Default> Groups<T> {
 pub(crate) fn run(options: &Report) -> Result<(), Error> {
     let mut log = Log::open(&options.log)?;
     let mut counted = Counted::default();
-    while let Some((number, line)) = log.next()? {
+    while let Some((number, line)) = log.next() {
         match logged::read(line) {
             Ok((_, recorded)) => counted.add(&recorded),
             Err(reason) => log.unread.note(number, &reason),
         }
     }
     if counted.requests == 0 {
-        let unread = log.unread.shown();
-        let reason = if unread.is_empty() { "it is empty" } else { unread.trim_end() };
-        return Err(Error::Data(format!("{}: no decision to report on; {reason}", log.name())));
+        log.whole()?;
+        return Err(log.nothing("no decision to report on"));
     }
     let wants = |view: ReportBy| options.by.is_none_or(|by| by == view);
     match options.json {
-        true => print(&format!("{}\n", show::json(&counted, wants, log.unread.lines))),
+        true => print(&format!("{}\n", show::json(&counted, wants, log.unread.lines)))?,
         false => {
-            print(&format!("{}{}", log.unread.shown(), show::text(&counted, wants, options.by.is_some())))
+            print(&format!("{}{}", log.unread.shown(), show::text(&counted, wants, options.by.is_some())))?;
         }
     }
+    log.whole()
 }
 
 impl Counted {
