@@ -1,8 +1,7 @@
 //! What is kept of a request for the decision file: enough to decide it again, bit for bit.
 //!
-//! Bodies only where the configuration asks for them; of headers only those that name a policy
-//! or a conversation, and never a key.
-//! Written by the ticket when a request settles; read by `waypost replay`.
+//! Bodies only where the configuration asks for them; of headers only those that name a policy or a conversation, and
+//! never a key. Written by the ticket when a request settles; read by `waypost replay`.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
