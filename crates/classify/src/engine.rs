@@ -124,6 +124,7 @@ impl Base {
 pub struct Engine {
     base: Base,
     builtin: [Arc<Model>; 4],
+    fingerprint: String,
 }
 
 impl Deref for Engine {
@@ -155,7 +156,15 @@ impl Engine {
             open(Builtin::Domain, DOMAIN)?,
             open(Builtin::Safety, SAFETY)?,
         ];
-        Ok(Self { base, builtin })
+        let checksums = builtin.iter().map(|model| model.checksum());
+        let parts: Vec<&str> = std::iter::once(base.encoder.fingerprint()).chain(checksums).collect();
+        let fingerprint = parts.join("-");
+        Ok(Self { base, builtin, fingerprint })
+    }
+
+    /// Tells encoder and built-in classifiers from those of another version: learned outcomes rest on both.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// A classifier that came with the binary.

@@ -34,6 +34,7 @@ pub struct Model {
     ngram: LinearHead,
     encoder: Option<EncoderHead>,
     gates: Gates,
+    checksum: String,
 }
 
 impl Model {
@@ -65,12 +66,18 @@ impl Model {
             ngram,
             encoder: head.transpose()?,
             gates,
+            checksum: file.checksum().to_owned(),
         })
     }
 
     /// The name it was trained under.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Tells it from any other.
+    pub(crate) fn checksum(&self) -> &str {
+        &self.checksum
     }
 
     /// The labels, in the order of probabilities.

@@ -131,13 +131,14 @@ fn columns(names: &[Arc<str>], auto: &Auto, what: &str) -> Result<Vec<usize>, St
 /// The model in a folder that `waypost train --outcomes` wrote; the file itself may be named too.
 ///
 /// # Errors
-/// When it cannot be read, is larger than 256 MiB, damaged, foreign, or made for another encoder; the error names it.
+/// When it cannot be read, is larger than 256 MiB, damaged, foreign, or learned with another encoder or
+/// other built-in classifiers; the error names it.
 pub fn read_outcomes(
-    base: &waypost_classify::Base,
+    engine: &waypost_classify::Engine,
     folder: &Path,
 ) -> Result<OutcomeModel, waypost_classify::Error> {
     let (shown, bytes) = crate::ready::read_bounded(folder, OUTCOMES_FILE)?;
-    OutcomeModel::open(&shown, &bytes, base.encoder().fingerprint())
+    OutcomeModel::open(&shown, &bytes, engine.fingerprint())
 }
 
 /// What was observed of each contestant: milliseconds before the first token, and per token.

@@ -1,6 +1,6 @@
 //! An outcome model from the bytes of its file.
 //!
-//! Large tensors are used where they lie. A file that is damaged, of another format, or made for another encoder is
+//! Large tensors are used where they lie. A file that is damaged, of another format, or learned with other classifiers is
 //! refused by name. Called through [`OutcomeModel::open`].
 
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::prompt::Builtin;
 pub(crate) const MAX_SAMPLE: usize = 256;
 
 impl OutcomeModel {
-    /// Opens an outcomes file; `shown` is how errors name it and `encoder` the fingerprint of the encoder it must fit.
+    /// Opens an outcomes file; `shown` is how errors name it and `engine` the fingerprint of the engine it must fit.
     ///
     /// # Errors
-    /// If the file is damaged, foreign, or made for another encoder.
-    pub fn open(shown: &str, bytes: &Bytes, encoder: &str) -> Result<Self, Error> {
+    /// If the file is damaged, foreign, or learned with another encoder or other built-in classifiers.
+    pub fn open(shown: &str, bytes: &Bytes, engine: &str) -> Result<Self, Error> {
         let file = ModelFile::open(shown, bytes, FORMAT)?;
         let fail = |what: &str| Error::model(shown, format!("{what} cannot be read"));
         let models: Vec<Arc<str>> = serde_json::from_str(file.text("models")?).map_err(|_| fail("models"))?;
@@ -32,10 +32,10 @@ impl OutcomeModel {
         if models.is_empty() || models.len() > MAX_MODELS || !parts.sound() {
             return Err(Error::model(shown, "names no models or too many, or has weights out of range"));
         }
-        if file.text("encoder")? != encoder {
+        if file.text("engine")? != engine {
             return Err(Error::model(
                 shown,
-                "was trained on another encoder; train it again with this version",
+                "was learned with another encoder or other classifiers; train it again with this version",
             ));
         }
         let count = models.len();

@@ -5,11 +5,10 @@
 use std::path::Path;
 use std::time::Instant;
 
-use bytes::Bytes;
 use serde_json::json;
 use waypost_classify::encoder::Session;
-use waypost_classify::outcomes::{Expected, stem};
-use waypost_classify::{Engine, OUTCOMES_FILE, OutcomeModel, Prompt};
+use waypost_classify::outcomes::{Expected, OutcomeModel, stem};
+use waypost_classify::{Engine, Prompt};
 
 use super::note;
 use crate::cli::Eval;
@@ -30,7 +29,7 @@ struct Tier {
 
 pub(super) fn run(options: &Eval, folder: &Path) -> Result<(), Error> {
     let engine = Engine::embedded()?;
-    let model = open(folder, &engine)?;
+    let model = waypost_router::read_outcomes(&engine, folder)?;
     let [file] = &options.data[..] else {
         return Err(Error::Usage("--outcomes is judged on one file".to_owned()));
     };
@@ -93,15 +92,6 @@ pub(super) fn run(options: &Eval, folder: &Path) -> Result<(), Error> {
     }
     crate::print(&out)
 }
-
-/// The outcome model of a folder.
-fn open(folder: &Path, engine: &Engine) -> Result<OutcomeModel, Error> {
-    let path = if folder.is_file() { folder.to_owned() } else { folder.join(OUTCOMES_FILE) };
-    let bytes = std::fs::read(&path).map_err(|source| Error::File { path: path.clone(), source })?;
-    let shown = path.display().to_string();
-    Ok(OutcomeModel::open(&shown, &Bytes::from(bytes), engine.encoder().fingerprint())?)
-}
-
 fn decide(
     engine: &Engine,
     model: &OutcomeModel,

@@ -148,7 +148,7 @@ impl Learning<'_> {
         let fitted = self.fit(&taught, &format!("what is not held out {how}"))?;
         // Judged as it will be loaded.
         let bytes = Bytes::from(fitted.file.clone());
-        let model = OutcomeModel::open(OUTCOMES_FILE, &bytes, self.engine.encoder().fingerprint())?;
+        let model = OutcomeModel::open(OUTCOMES_FILE, &bytes, self.engine.fingerprint())?;
         let judge = |encoder: bool| -> Result<Judged, Error> {
             self.asked.judge(&model, &tested, |row| {
                 let prompt = Prompt { focus: self.asked.text(row), context: "" };

@@ -56,7 +56,7 @@ fn learn(data: &Outcomes, encoder: bool) -> Learnt {
     let chosen: Vec<usize> = (0..data.len()).collect();
     let fitted = fit(&engine, data, &read, &chosen, 1, &mut |_| {}).unwrap();
     let bytes = Bytes::from(fitted.file.clone());
-    let model = OutcomeModel::open("o.safetensors", &bytes, engine.encoder().fingerprint()).unwrap();
+    let model = OutcomeModel::open("o.safetensors", &bytes, engine.fingerprint()).unwrap();
     Learnt { engine, fitted, model }
 }
 
@@ -140,7 +140,7 @@ fn the_same_data_and_seed_give_the_same_bytes_and_damage_is_noticed() {
     let data = outcomes(60, [[0.9, 0.3], [0.3, 0.9]]);
     let (one, two) = (learn(&data, true), learn(&data, true));
     assert!(one.fitted.file == two.fitted.file);
-    let fingerprint = one.engine.encoder().fingerprint();
+    let fingerprint = one.engine.fingerprint();
     let open =
         |bytes: Vec<u8>, fingerprint: &str| OutcomeModel::open("o.safetensors", &bytes.into(), fingerprint);
     let mut damaged = one.fitted.file.clone();

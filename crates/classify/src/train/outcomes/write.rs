@@ -29,7 +29,7 @@ pub(super) fn file(
         ("format".into(), FORMAT.into()),
         ("models".into(), serde_json::json!(data.models).to_string()),
         ("parts".into(), serde_json::json!(found.parts).to_string()),
-        ("encoder".into(), engine.encoder().fingerprint().into()),
+        ("engine".into(), engine.fingerprint().into()),
         ("advice".into(), advice.into()),
         ("prompts".into(), chosen.len().to_string()),
         ("sample".into(), (found.sample.len() / models).to_string()),
