@@ -1,5 +1,5 @@
 # Two commands matter: `make run` and `make test`. The others are what they are made of.
-.PHONY: run test bench bench-classify bench-quality models
+.PHONY: run test bench bench-classify bench-intent bench-quality models
 
 run: ## build, start Waypost, say what it found
 	cargo build --release --locked -p waypost
@@ -17,6 +17,10 @@ bench-classify: ## measure the classifiers against encoders run the usual ways
 
 bench-quality: ## learn outcomes, and measure routing by them on rows held out
 	./bench/quality.sh
+
+bench-intent: ## measure what asking a small model for the intent costs beside it
+	cargo build --release --locked -p waypost
+	python3 bench/intent.py
 
 models: ## train the embedded classifiers again from ../shared/datasets
 	./training/make.sh

@@ -68,6 +68,13 @@ def test_a_warm_conversation_leaves_only_for_little_money(gateway):
     assert 0 < left["conversation"]["extra_usd"] < 0.001
 
 
+def test_little_spent_pays_for_little(gateway):
+    """The share is one of what was spent, however dear the model that is wanted."""
+    talk = Talk(gateway, "k")
+    assert talk.say("hi, use small")["model"] == "small"
+    assert talk.say("use large")["model"] == "small"
+
+
 def test_a_tool_loop_never_flips(gateway):
     talk = Talk(gateway, "b")
     assert talk.say("use mid and look it up")["model"] == "mid"

@@ -169,6 +169,10 @@ def test_a_contestant_that_can_stands_in_where_the_default_cannot(waypost, upstr
     gateway = waypost(text)
     d = decide(gateway, with_image(SEA, BAD_IMAGES["http"][0]))
     assert d["plan"][0] == {"model": "vision", "reason": "capable"} and d["classifier_error"] == "invalid_image"
+    assert d["fallback"] == "classifier_failed", "whoever stands in, this is why"
+    assert gateway.metrics().value("waypost_fallbacks_total", policy="p", reason="classifier_failed") == 1
+    line = gateway.wait_log(rf'^.*"{d["id"]}".*$')[0]
+    assert '"classifier_error":"invalid_image"' in line
     server.reply(500)
     d = decide(gateway, user(SEA))
     assert [c["model"] for c in d["plan"]] == ["small", "vision"], "and the others stand by"

@@ -91,6 +91,12 @@ def test_the_whole_decision(gateway, upstream):
     assert gateway.metrics().value("waypost_requests_total", model="large", policy="nn", outcome="recommended") >= 1
 
 
+def test_a_decision_without_a_model_is_the_default_policys(gateway):
+    for body in ({}, {"model": ""}, {"model": None}):
+        d = post(gateway, "/v1/decision", {"messages": user("the tax law"), **body}).json()
+        assert (d["policy"], d["model"]) == ("nn", "large")
+
+
 def test_switchyards_form_and_other_apis(gateway):
     chat = {"model": "tasks", "messages": user("Write a python function that sorts a list.")}
     wrapped = post(gateway, "/v1/decision", {"input_format": "openai_chat", "request": chat}).json()

@@ -8,6 +8,8 @@ use serde_saphyr::Location;
 use crate::nearest::hint;
 use crate::substitute::unmask;
 
+/// Keys at the top of LLM Router v2's file, which is not read as it is.
+const V2_KEYS: [&str; 3] = ["general", "functions", "workflow"];
 /// Longest excerpt shown, in characters.
 const MAX_EXCERPT_CHARS: usize = 160;
 
@@ -100,7 +102,14 @@ impl From<serde_saphyr::Error> for Fault {
         let error = error.without_snippet();
         let message = match error {
             Yaml::SerdeUnknownField { field, expected, .. } => {
-                format!("unknown key `{}`{}", unmask(field), either(field, expected))
+                let key = unmask(field);
+                match V2_KEYS.contains(&&*key) {
+                    true => format!(
+                        "`{key}` belongs to NVIDIA LLM Router v2's config.yml; `waypost import nvidia-v2 FILE` makes a \
+                         configuration of it"
+                    ),
+                    false => format!("unknown key `{key}`{}", either(field, expected)),
+                }
             }
             Yaml::SerdeUnknownVariant { variant, expected, .. } => {
                 format!("unknown value `{}`{}", unmask(variant), either(variant, expected))

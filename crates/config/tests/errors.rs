@@ -44,6 +44,16 @@ log: {colour: red}
 }
 
 #[test]
+fn a_file_of_v2_is_pointed_to_its_import() {
+    assert_snapshot!(error("functions: {healthcheck_fn: {_type: healthcheck}}\n"), @r#"
+    waypost.yaml:1:1: `functions` belongs to NVIDIA LLM Router v2's config.yml; `waypost import nvidia-v2 FILE` makes a configuration of it
+      |
+    1 | functions: {healthcheck_fn: {_type: healthcheck}}
+      | ^
+    "#);
+}
+
+#[test]
 fn missing_key() {
     assert_snapshot!(error(r#"
 models:

@@ -53,7 +53,7 @@ pub fn keep(
             Some(up) => (up, Reason::MovedUp),
             None => (current, Reason::Conversation),
         }
-    } else if may_leave(snapshot, sticky, memory, wanted, demand) {
+    } else if may_leave(snapshot, sticky, memory, wanted) {
         (wanted, Reason::Conversation)
     } else {
         (current, Reason::Conversation)
@@ -105,18 +105,11 @@ pub fn ladder(snapshot: &Snapshot, policy: &Policy) -> Vec<ModelIndex> {
 }
 
 /// Whether the extra spend stays within its share. Without prices nobody can tell, and the conversation stays.
-fn may_leave(
-    snapshot: &Snapshot,
-    sticky: &Sticky,
-    memory: &Memory,
-    wanted: ModelIndex,
-    demand: &Demand,
-) -> bool {
+fn may_leave(snapshot: &Snapshot, sticky: &Sticky, memory: &Memory, wanted: ModelIndex) -> bool {
     let model = &snapshot.models[wanted];
     let known = snapshot.models[memory.model].price.is_some();
     let Some(extra) = reread_usd(model, memory.cached_tokens).filter(|_| known) else { return false };
-    let this = model.price.map_or(0.0, |price| price.cost_usd(demand.text_bytes / crate::BYTES_PER_TOKEN, 0));
-    sticky.spend > 0.0 && memory.extra_usd + extra <= sticky.spend * (memory.spent_usd + this)
+    sticky.spend > 0.0 && memory.extra_usd + extra <= sticky.spend * memory.spent_usd
 }
 
 /// What reading these tokens anew costs more than reading them from a warm cache.

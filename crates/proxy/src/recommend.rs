@@ -134,12 +134,14 @@ fn asked(
                 .param("policy")
         })
     };
+    let unnamed = view.nim.is_none() && view.model.is_none_or(|model| model.is(""));
     let policy = match advice {
-        Advice::Decision => return brain.ask(view, header),
+        Advice::Decision if !unnamed => return brain.ask(view, header),
         _ if header.is_some() => return brain.ask(view, header),
         Advice::Intent => first("intent", &|classifier| matches!(classifier, Classifier::Intent(_)))?,
         Advice::Network => first("auto", &|classifier| matches!(classifier, Classifier::Auto(_)))?,
-        Advice::Router => {
+        // Whoever only asks for advice need not say `auto`.
+        Advice::Router | Advice::Decision => {
             let named = view.model.and_then(|model| snapshot.policy(&model.decode()));
             named.or(snapshot.default_policy).ok_or_else(|| {
                 ApiError::new(Code::PolicyNotFound, "This configuration has no policy.").param("policy")

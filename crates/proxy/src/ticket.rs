@@ -370,6 +370,7 @@ fn write_log(d: &Decision) {
         encoder = d.escalation.map(|e| e.asked.as_str()),
         model = d.model.as_deref(),
         endpoint = d.endpoint.as_deref(),
+        classifier_error = d.classifier_error,
         fallback = d.fallback,
         attempts = d.attempts.len(),
         status = d.status,

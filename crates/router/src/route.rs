@@ -263,8 +263,11 @@ impl Brain {
     #[must_use]
     pub fn fallback_at(decision: &Decision, position: usize) -> Option<&'static str> {
         let reason = decision.plan.get(position)?.reason;
-        // A conversation that kept its model may have been spared the default.
-        Self::fallback_reason(reason).or(decision.classifier_error.map(|_| Reason::ClassifierFailed.as_str()))
+        match decision.classifier_error {
+            // Whoever stands in: the default, a model that can take the request, or the one the conversation has.
+            Some(_) if reason != Reason::Fallback => Some(Reason::ClassifierFailed.as_str()),
+            _ => Self::fallback_reason(reason),
+        }
     }
 
     fn fallback_reason(reason: Reason) -> Option<&'static str> {
