@@ -114,17 +114,17 @@ impl Found {
         let Gain { n, single, routed, low, high, others_may_lead, .. } = self.gain;
         if !(self.parts.tier0.moves() || self.parts.tier1.moves()) {
             return format!(
-                "No gain was found: on {n} prompts not taught, which model does better could not be told from the prompt. Every prompt gets the models' means, so the best single model, {best}, is taken wherever quality decides."
+                "No gain was found: in turns over {n} prompts, each held out once, which model does better could not be told from the prompt. Every prompt gets the models' means, so the best single model, {best}, is taken wherever quality decides."
             );
         }
         if !others_may_lead {
             return format!(
-                "No gain in quality over always taking {best} is certain on {n} prompts not taught, so no other model is ever expected to be better. Prompts are told apart well enough to save cost where a little quality may be given up."
+                "No gain in quality over always taking {best} is certain in turns over {n} prompts, each held out once, so no other model is ever expected to be better. Prompts are told apart well enough to save cost where a little quality may be given up."
             );
         }
         let points = |share: f64| share * 100.0;
         format!(
-            "Worth routing for quality: on {n} prompts not taught, taking the model expected to be best gave {:.1} %, always taking the best single model, {best}, {:.1} % (difference {:+.1} points, 95 % interval {:+.1} to {:+.1}).",
+            "Worth routing for quality: in turns over {n} prompts, each held out once, taking the model expected to be best gave {:.1} %, always taking the best single model, {best}, {:.1} % (difference {:+.1} points, 95 % interval {:+.1} to {:+.1}).",
             points(routed),
             points(single),
             points(routed - single),
