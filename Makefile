@@ -1,5 +1,5 @@
 # Two commands matter: `make run` and `make test`. The others are what they are made of.
-.PHONY: run test bench bench-classify bench-intent bench-quality models
+.PHONY: run test test-real-intent bench bench-classify bench-intent bench-quality models
 
 run: ## build, start Waypost, say what it found
 	cargo build --release --locked -p waypost
@@ -7,6 +7,9 @@ run: ## build, start Waypost, say what it found
 
 test: ## set up and pass every test
 	./scripts/test.sh
+
+test-real-intent: ## ask a real model server for intents; installs PyTorch
+	./scripts/real-intent-server.sh
 
 bench: ## measure against peers, in one interleaved run
 	cargo build --profile dist --locked -p waypost

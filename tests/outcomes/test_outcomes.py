@@ -206,12 +206,28 @@ def test_csv_gzip_and_other_field_names_are_the_same_data(tmp_path):
 # Odd sizes and bad rows.
 
 
-@pytest.mark.parametrize("count", (1, 2, 9, 23))
-def test_few_rows_are_no_failure(count, tmp_path):
-    done = train(write(tmp_path / "rows.jsonl", outcomes(count, SPLIT)), tmp_path / "out", "--no-encoder")
+def distinct(count):
+    """Rows of two models on so many prompts, none of them twice."""
+    for at in range(count):
+        for model in ("a", "b"):
+            yield {"prompt": f"{MATHS[at % 3].format(at, at + 1, at + 2)}", "model": model, "correct": int(model == "ab"[at % 2])}
+
+
+@pytest.mark.parametrize("count", (20, 23))
+def test_few_prompts_are_no_failure(count, tmp_path):
+    done = train(write(tmp_path / "rows.jsonl", distinct(count)), tmp_path / "out", "--no-encoder")
     assert "models" in done.stderr
     found = judged(tmp_path / "out", tmp_path / "rows.jsonl")
     assert found["n"] >= 1
+
+
+@pytest.mark.parametrize("count", (1, 2, 19))
+def test_too_few_prompts_are_refused_with_their_number(count, tmp_path):
+    alone = [{"prompt": f"only a was asked {i}", "model": "a", "correct": 1} for i in range(30)]
+    data = write(tmp_path / "rows.jsonl", [*distinct(count), *alone])
+    said = refused("train", "--outcomes", str(data), "--out", str(tmp_path / "out"), "--no-encoder")
+    assert f"rows.jsonl: {count} of {count + 30} prompts have outcomes of two models or more; 20 are needed" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_prompts_that_not_every_model_was_asked_are_learnt_from(tmp_path):
@@ -271,7 +287,8 @@ def test_the_two_ways_to_train_exclude_each_other(learnt, tmp_path):
     assert "--price is for --outcomes" in refused(
         "eval", "--classifier", "task", "--data", str(data), "--price", "a=1/2"
     )
-    assert run("train", *out).returncode == 2
+    neither = run("train", *out)
+    assert neither.returncode == 2 and "--data" in neither.stderr and "--outcomes" in neither.stderr
 
 
 def test_a_folder_of_another_kind_is_not_replaced(learnt, tmp_path):

@@ -71,6 +71,21 @@ def test_all_forms_of_a_line(config):
     }
 
 
+def test_without_a_text_standard_input_is_one_prompt(config):
+    spoken = f"{CODE}\nAnd one that reverses it.\n"
+    done = run("decide", "--config", str(config), stdin=spoken, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said = run("decide", "--config", str(config), spoken, timeout=60)
+    volatile = ("id", "at_unix_ms", "classify_ms", "encoder_ms")
+    one, other = ({k: v for k, v in json.loads(d.stdout).items() if k not in volatile} for d in (done, said))
+    assert one == other and one["label"] == "Code Generation"
+
+
+def test_without_anything_it_says_what_to_give(config):
+    said = failed("decide", "--config", str(config), stdin="\n")
+    assert "--jsonl" in said and "standard input" in said
+
+
 def test_candidates_tell_quality_cost_and_latency(config):
     easy, hard, image = decide(
         config, [{"text": EASY}, {"text": HARD}, {"messages": with_image("what is this", png())}], "--policy", "smart"
@@ -165,7 +180,6 @@ def test_one_prompt(config):
 def test_what_is_wrong_with_a_command_is_told(config, tmp_path):
     assert "no policy 'nope'" in failed("decide", "--config", str(config), "--policy", "nope", "--jsonl", stdin="")
     assert "by-task, smart" in failed("decide", "--config", str(config), "--policy", "nope", "--jsonl", stdin="")
-    assert run("decide", "--config", str(config)).returncode == 2, "a prompt or --jsonl"
     bare = written(tmp_path / "c.yaml", {"models": [{"name": "m", "endpoint": "http://127.0.0.1:1"}]})
     [found] = decide(bare, [{"text": "x"}], status=1)
     assert found["error"]["code"] == "missing_required_parameter"

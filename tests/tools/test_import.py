@@ -85,6 +85,23 @@ def test_the_intent_policy_loads(source, tmp_path):
     assert "# v2's network was not in force" in text and not any("price" in model for model in config["models"])
 
 
+def test_a_user_of_v2_s_default_is_told_of_azure(source, waypost, recorder):
+    """v2's demo called gpt-5-chat on Azure unless told otherwise; its key is of no use at api.openai.com."""
+    text, notes = imported(source())
+    assert "called it on Azure" in notes and "OPENAI_API_KEY" in notes
+    [endpoint] = re.findall(r"# endpoint: (https://RESOURCE\S+)\n", text)
+    # What the comment says, with a mock for Azure: its base path is kept, and the key goes as a bearer token.
+    azure = recorder()
+    there = endpoint.replace("https://RESOURCE.openai.azure.com", azure.url)
+    text = text.replace("https://api.openai.com/v1", there).replace("# model: DEPLOYMENT #", "model: my-deployment #")
+    gateway = waypost(text, env={"OPENAI_API_KEY": "azure-key", "NVIDIA_API_KEY": "n"})
+    answer = gateway.chat({"model": GPT, "messages": [{"role": "user", "content": "hi"}]})
+    assert answer.status_code == 200, answer.text
+    sent = azure.last()
+    assert sent.path == "/openai/v1/chat/completions" and sent.header("authorization") == "Bearer azure-key"
+    assert sent.json()["model"] == "my-deployment"
+
+
 def test_the_network_policy_has_thresholds_and_costs_and_needs_its_file(source, tmp_path):
     made = tmp_path / "waypost.yaml"
     said, _ = imported(source("nn_objective_fn"), "--out", str(made))

@@ -243,8 +243,49 @@ def test_all_by_one_policy(world):
     small, large = found["models"]["small"], found["models"]["large"]
     assert cost["after"] == pytest.approx(small["cost_usd_after"] + large["cost_usd_after"])
     answered = [row["decision"] for row in rows if row["decision"]["cost_usd"] is not None]
-    assert cost["requests"] >= len(answered)
-    assert sum(d["cost_usd"] for d in answered) <= cost["before"] + 1e-9
+    known = [d for d in answered if d["model"] in COST]
+    assert cost["requests"] <= len(known) < len(rows)
+    assert cost["after"] <= cost["requests"] * COST["large"] and cost["before"] <= sum(d["cost_usd"] for d in answered) + 1e-9
+
+
+def test_the_cost_before_is_what_was_logged_whatever_is_replayed(world):
+    """Requests without a recorded cost were filled with what the policy replayed expects."""
+    logged = {row["decision"]["id"]: row["decision"] for row in read(world.log) if "request" in row}
+    for policy in ("hard", "smart", "by-task", "kept"):
+        out = world.folder / f"by-{policy}.jsonl"
+        found, _ = replay(world.log, world.path, "--policy", policy, "--out", str(out))
+        before = after = count = 0
+        for new in read(out):
+            old = logged[new["id"]]
+            model = old["model"] if old["plan"][:1] and new["plan"][:1] and old["plan"][0]["model"] == new["plan"][0]["model"] else new["model"]
+            if old["cost_usd"] is not None and model in PRICES:
+                price = PRICES[model]
+                count += 1
+                before += old["cost_usd"]
+                after += (old["prompt_tokens"] * price["input"] + old["completion_tokens"] * price["output"]) / 1e6
+        cost = found["cost_usd"]
+        assert (cost["requests"], cost["before"], cost["after"]) == (count, pytest.approx(before), pytest.approx(after)), policy
+        assert 0 < count < found["decided"], policy
+        by_model = found["models"].values()
+        assert sum(of["cost_usd_before"] or 0 for of in by_model) == pytest.approx(before)
+        assert sum(of["cost_usd_after"] or 0 for of in by_model) == pytest.approx(after)
+        said = run("replay", str(world.log), "--config", str(world.path), "--policy", policy, timeout=120).stdout
+        assert f"known of {count} of {found['decided']} requests" in said
+
+
+def test_what_was_expected_is_told_apart_from_what_was_paid(world, tmp_path):
+    rows = [row for row in read(world.log) if "request" in row and row["decision"]["policy"] == "smart"]
+    for row in rows:
+        row["decision"].update(cost_usd=None, prompt_tokens=None, completion_tokens=None)
+    log = tmp_path / "log.jsonl"
+    log.write_text(lines(rows))
+    found, _ = replay(log, world.path, "--policy", "kept")
+    cost = found["cost_usd"]
+    assert cost["requests"] == 0 and cost["before"] == 0
+    assert cost["expected_of_others"]["requests"] > 0 and cost["expected_of_others"]["before"] > 0
+    said = run("replay", str(log), "--config", str(world.path), "--policy", "kept", timeout=120).stdout
+    assert "\ncost " not in said and "expected, for " in said
+    assert replay(log, world.path, "--policy", "hard")[0]["cost_usd"]["expected_of_others"]["requests"] == 0
 
 
 def test_expected_quality_is_told_by_an_auto_policy(world):

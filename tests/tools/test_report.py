@@ -85,6 +85,23 @@ def test_tables_line_up(two_arms):
     assert "dear less cheap" in done.stdout and "25.0 %" in done.stdout
 
 
+def test_a_cost_says_of_how_many_requests_it_is_known(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text(lines(row(i, "ab"[i % 2], None if i % 4 == 1 else 0.5 + i / 1000, 100) for i in range(40)))
+    done = run("report", str(path)).stdout
+    for view in ("policy ", "split trial", "model "):
+        table = done[done.index(f"\n{view}") :].split("\n")[1:4]
+        assert "known of" in table[0], view
+        assert [line.split()[4] for line in table[1:]] == ["20", "10"], view
+    assert ", known of 10 of 20 and 20 of 20\n" in done
+    [versus] = report(path)["splits"]["trial"]["differences"]
+    a, b = (report(path)["splits"]["trial"]["arms"][arm]["cost_usd"] for arm in "ab")
+    assert (a["requests"], b["requests"]) == (20, 10)
+    assert versus["cost_usd"]["difference"] == pytest.approx(b["mean"] - a["mean"]), "a request of which it is known"
+    path.write_text(lines(row(i, "ab"[i % 2], 0.5, 100) for i in range(40)))
+    assert "known of" not in run("report", str(path)).stdout
+
+
 @pytest.mark.parametrize("by, view", [("policy", "policies"), ("split", "splits"), ("model", "models"), ("shadow", "shadows")])
 def test_one_view(two_arms, by, view):
     assert set(report(two_arms[0], "--by", by)) & {"policies", "splits", "models", "shadows"} == {view}

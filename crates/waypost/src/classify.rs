@@ -7,7 +7,6 @@ mod personal;
 mod stream;
 
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
@@ -15,6 +14,7 @@ use waypost_classify::{Builtin, Cascade, Engine, Model, Prompt, Tier, Verdict};
 
 use crate::cli::Classify;
 use crate::error::Error;
+use crate::lines;
 use crate::opened::Opened;
 use crate::print;
 use answer::Answer;
@@ -36,7 +36,7 @@ pub(crate) fn run(options: &Classify) -> Result<(), Error> {
     }
     let text = match &options.text {
         Some(text) => text.clone(),
-        None => read_stdin()?,
+        None => lines::all(MAX_INPUT_BYTES)?,
     };
     let prompt = Prompt { focus: &text, context: "" };
     let mut object = Map::new();
@@ -74,15 +74,6 @@ fn micros(begun: Instant) -> f64 {
 /// The built-in classifiers, in their order.
 fn builtins(engine: &Engine) -> [&Model; 4] {
     Builtin::ALL.map(|builtin| &**engine.builtin(builtin))
-}
-
-fn read_stdin() -> Result<String, Error> {
-    let mut bytes = Vec::new();
-    std::io::stdin().take(MAX_INPUT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_INPUT_BYTES {
-        return Err(Error::Usage(format!("standard input holds more than {MAX_INPUT_BYTES} bytes")));
-    }
-    String::from_utf8(bytes).map_err(|_| Error::Usage("standard input is not UTF-8".to_owned()))
 }
 
 /// Writing to a string cannot fail.

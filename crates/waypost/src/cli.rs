@@ -126,14 +126,16 @@ pub(crate) struct Classify {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The data: JSON Lines, or CSV with a header line; either may be gzipped. From 20 rows to a million, any set of 2 to 2,000 labels.\n\nA part of the rows is held out to measure and to calibrate: whole sources where the rows have a source field with three values or more, because random splits flatter; at random otherwise. The folder is trained on all rows. The same data and seed give the same bytes.\n\nThe folder: model.safetensors (what Waypost loads), labels.json (thresholds), metrics.json, README.md (the model card), reliability.svg, confusion.svg. It replaces an earlier trained folder of the name, and nothing else.\n\nWith --outcomes: rows of prompt, model and correct (or score, 0 to 1), and where known prompt_tokens, completion_tokens, latency_ms, source. Learns which model does well on what, for policies with `classifier: {auto: …}`, and says what that gains over always taking one model. The folder: outcomes.safetensors, metrics.json, README.md, curve.svg, curve.json.\n\nExamples:\n  waypost train --data tickets.csv --text-field message --label-field queue --out tickets\n  waypost train --data intents.jsonl.gz --out intents --no-encoder\n  waypost train --outcomes outcomes.jsonl --price small=0.1/0.4 --price large=2/8 --out outcomes\n  waypost classify --classifier ./intents \"where is my card\""
+    after_help = "The data: JSON Lines, or CSV with a header line; either may be gzipped. From 20 rows to a million, any set of 2 to 2,000 labels.\n\nA part of the rows is held out to measure and to calibrate: whole sources where the rows have a source field with three values or more, because random splits flatter; at random otherwise. The folder is trained on all rows. The same data and seed give the same bytes.\n\nThe folder: model.safetensors (what Waypost loads), labels.json (thresholds), metrics.json, README.md (the model card), reliability.svg, confusion.svg. It replaces an earlier trained folder of the name, and nothing else.\n\nWith --outcomes: rows of prompt, model and correct (or score, 0 to 1), and where known prompt_tokens, completion_tokens, latency_ms, source; from 20 prompts that two models or more have answered. Learns which model does well on what, for policies with `classifier: {auto: …}`, and says what that gains over always taking one model. The folder: outcomes.safetensors, metrics.json, README.md, curve.svg, curve.json.\n\nExamples:\n  waypost train --data tickets.csv --text-field message --label-field queue --out tickets\n  waypost train --data intents.jsonl.gz --out intents --no-encoder\n  waypost train --outcomes outcomes.jsonl --price small=0.1/0.4 --price large=2/8 --out outcomes\n  waypost classify --classifier ./intents \"where is my card\""
+,
+    group = clap::ArgGroup::new("rows").required(true)
 )]
 pub(crate) struct Train {
     /// Labelled rows, for a classifier: JSON Lines or CSV, also gzipped
-    #[arg(long, value_name = "FILE", required_unless_present = "outcomes", conflicts_with = "outcomes")]
+    #[arg(long, value_name = "FILE", group = "rows")]
     pub(crate) data: Option<PathBuf>,
     /// Outcomes, to learn which model does well on what: a row a prompt and model, in the same forms
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "rows")]
     pub(crate) outcomes: Option<PathBuf>,
     /// The field that holds the label
     #[arg(long, value_name = "FIELD", default_value = "label", conflicts_with = "outcomes")]

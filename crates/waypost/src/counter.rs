@@ -27,7 +27,12 @@ impl Counter {
 
     /// A name's sum; 0 where it was never met.
     pub(crate) fn of(&self, name: &str) -> f64 {
-        self.0.get(name).copied().unwrap_or(0.0)
+        self.get(name).unwrap_or(0.0)
+    }
+
+    /// A name's sum, if it was ever met.
+    pub(crate) fn get(&self, name: &str) -> Option<f64> {
+        self.0.get(name).copied()
     }
 
     /// All names, in order.

@@ -43,12 +43,27 @@ pub(crate) fn run(options: &Decide) -> Result<(), Error> {
     let policy = options.policy.as_deref().map(|name| offline.policy(name)).transpose()?;
     crate::serve::runtime()?.block_on(async {
         let brain = Arc::new(offline.brain(None)?);
-        let Some(text) = &options.text else { return stream(&brain, policy).await };
-        match decide(&brain, policy, &Request::of_text(text, None), "1").await {
+        if options.jsonl {
+            return stream(&brain, policy).await;
+        }
+        let text = options.text.clone().map_or_else(prompt, Ok)?;
+        match decide(&brain, policy, &Request::of_text(&text, None), "1").await {
             Ok(advice) => print(&format!("{advice:#}\n")),
             Err(error) => Err(Error::Data(error.message)),
         }
     })
+}
+
+/// The one prompt, from standard input.
+fn prompt() -> Result<String, Error> {
+    let text = lines::all(MAX_LINE_BYTES)?;
+    match text.trim().is_empty() {
+        true => Err(Error::Usage(
+            "no text to decide: give it as an argument or on standard input, or a request a line with --jsonl"
+                .to_owned(),
+        )),
+        false => Ok(text),
+    }
 }
 
 /// Decides every line of standard input.

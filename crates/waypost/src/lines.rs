@@ -1,7 +1,8 @@
-//! Lines of bounded length from a stream of any length.
+//! Bounded text from a stream of any length: a line at a time, or all of standard input.
 //!
-//! A longer line is skipped whole and told of, never held. Called by `data` and by `classify --jsonl`.
+//! A longer line is skipped whole and told of, never held. Called by commands that read what they are fed.
 
+use crate::error::Error;
 use std::io::{self, BufRead, Read as _};
 
 /// What came next.
@@ -32,6 +33,19 @@ pub(crate) fn next(input: &mut impl BufRead, max: usize, line: &mut Vec<u8>) -> 
         line.pop();
     }
     Ok(Line::Whole)
+}
+
+/// All of standard input, at most `max` bytes.
+///
+/// # Errors
+/// If it is longer, or not UTF-8.
+pub(crate) fn all(max: usize) -> Result<String, Error> {
+    let mut bytes = Vec::new();
+    io::stdin().take(max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max {
+        return Err(Error::Usage(format!("standard input holds more than {max} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| Error::Usage("standard input is not UTF-8".to_owned()))
 }
 
 /// Moves past the next line break.

@@ -96,6 +96,7 @@ pub(crate) struct Recorded {
 pub(crate) struct Candidate {
     pub(crate) model: Arc<str>,
     pub(crate) quality: f32,
+    pub(crate) cost_usd: Option<f64>,
 }
 
 /// The conversation of a request.

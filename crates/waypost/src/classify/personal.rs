@@ -11,9 +11,10 @@ use serde_json::json;
 use waypost_classify::pii::{Detector, FAINTEST, Kind, MIN_CONFIDENCE, Span, strongest};
 
 use super::stream::{stream, write};
-use super::{micros, read_stdin};
+use super::{MAX_INPUT_BYTES, micros};
 use crate::cli::Classify;
 use crate::error::Error;
+use crate::lines;
 use crate::print;
 
 /// The name after `--classifier`.
@@ -93,7 +94,7 @@ pub(super) fn run(options: &Classify) -> Result<(), Error> {
     }
     let text = match &options.text {
         Some(text) => text.clone(),
-        None => read_stdin()?,
+        None => lines::all(MAX_INPUT_BYTES)?,
     };
     let begun = Instant::now();
     let parts = [(None, find(&text))];

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "With --jsonl every line of standard input is a request: the body of a chat, responses or completions request; an object with \"text\"; or {\"request\": BODY, \"headers\": {\"x-session-id\": ...}}. Every line of the answer is a Decision as POST /v1/decision gives it, in the order of the input; its id is the number of the line. For an auto policy `candidates` tells each model's expected quality, cost and latency. A line that cannot be decided is answered with {\"error\": ..., \"line\": n}; the others are answered all the same and the exit status is 1.\n\nThe encoder is waited for, whatever its deadline; servers that classify are asked.\n\nExamples:\n  waypost decide --config waypost.yaml \"Prove that there are infinitely many primes\"\n  waypost decide --config waypost.yaml --policy smart --jsonl < requests.jsonl"
+    after_help = "With --jsonl every line of standard input is a request: the body of a chat, responses or completions request; an object with \"text\"; or {\"request\": BODY, \"headers\": {\"x-session-id\": ...}}. Every line of the answer is a Decision as POST /v1/decision gives it, in the order of the input; its id is the number of the line. For an auto policy `candidates` tells each model's expected quality, cost and latency. A line that cannot be decided is answered with {\"error\": ..., \"line\": n}; the others are answered all the same and the exit status is 1.\n\nThe encoder is waited for, whatever its deadline; servers that classify are asked.\n\nExamples:\n  waypost decide --config waypost.yaml \"Prove that there are infinitely many primes\"\n  waypost decide --config waypost.yaml < prompt.txt\n  waypost decide --config waypost.yaml --policy smart --jsonl < requests.jsonl"
 )]
 pub(crate) struct Decide {
-    /// One prompt
-    #[arg(conflicts_with = "jsonl", required_unless_present = "jsonl")]
+    /// One prompt; read from standard input when absent
+    #[arg(conflicts_with = "jsonl")]
     pub(crate) text: Option<String>,
     /// Configuration file
     #[arg(short, long, value_name = "FILE", env = "WAYPOST_CONFIG")]

@@ -19,7 +19,7 @@ pub(crate) fn run(from: &ImportFrom) -> Result<(), Error> {
     let refused =
         |problem: String| Error::Data(format!("{}: {}", options.file.display(), printable(&problem)));
     let read = v2::read(&text).map_err(refused)?;
-    for note in &read.notes {
+    for note in read.notes.iter().map(String::as_str).chain([write::AZURE_NOTE]) {
         writeln!(std::io::stderr(), "note: {}", printable(note))?;
     }
     let config = write::config(&read, options.network.as_deref());

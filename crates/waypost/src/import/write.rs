@@ -12,6 +12,8 @@ const NANO: &str = "nvidia/nvidia-nemotron-nano-9b-v2";
 const VL: &str = "nvidia/nemotron-nano-12b-v2-vl";
 /// What v2's shipped network calls the model that its configuration calls [`VL`].
 const VL_IN_NETWORK: &str = "Qwen/Qwen3-VL-8B-Instruct";
+/// What a user of v2's defaults would otherwise find out by a refused key.
+pub(super) const AZURE_NOTE: &str = "`gpt-5-chat` is written with OpenAI's endpoint; v2's demo application called it on Azure unless it was told otherwise. If your OPENAI_API_KEY is Azure's, take the Azure lines that stand at the model instead";
 /// The file that `scripts/nn_router_to_safetensors.py` is told to write.
 const NETWORK_FILE: &str = "nn_router.safetensors";
 const BUILD: &str = "https://integrate.api.nvidia.com/v1";
@@ -95,7 +97,7 @@ fn model(name: &str, out: &mut String) {
         GPT => (
             "https://api.openai.com/v1",
             "OPENAI_API_KEY",
-            "    # model: ... where the provider has another id for it, as a deployment of Azure's\n",
+            "    # v2's demo called it on Azure by default (AZURE_OPENAI_ENDPOINT), and OPENAI_API_KEY was Azure's key then.\n    # With such a key, write these two lines instead of the endpoint above; the key is sent as a bearer token:\n    # endpoint: https://RESOURCE.openai.azure.com/openai/v1\n    # model: DEPLOYMENT # the deployment's name, where it is another\n",
         ),
         NANO => (BUILD, "NVIDIA_API_KEY", "    accepts: [tools, json_schema] # it takes no images\n"),
         VL => (BUILD, "NVIDIA_API_KEY", "    accepts: [images, tools, json_schema]\n"),

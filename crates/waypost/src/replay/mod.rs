@@ -4,6 +4,7 @@
 //! Called by `main`.
 
 mod again;
+mod costs;
 mod order;
 mod same;
 mod summary;

@@ -1,16 +1,15 @@
 //! What would change: models, cost, expected quality, and how many decisions.
 //!
-//! Holds sums only. A request's cost afterwards is that of the tokens it used, at the price of the model it would have
-//! gone to; where no tokens are known, what the policy expects. Called by `replay`.
+//! Holds sums only; `costs` knows what they are in dollars. Called by `replay`.
 
+use super::costs::Costs;
 use crate::counter::Counter;
 use crate::logged::Recorded;
-use crate::table::{Table, percent, usd};
+use crate::table::{Table, or_dash, percent, usd};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::Arc;
-use waypost_config::{Price, Snapshot};
+use waypost_config::Snapshot;
 use waypost_router::Decision;
 
 /// Changes that a person is shown.
@@ -22,7 +21,6 @@ const NOBODY: &str = "(none)";
 #[derive(Debug)]
 pub(super) struct Summary {
     policy: Option<String>,
-    prices: BTreeMap<Arc<str>, Price>,
     decided: u64,
     moved: u64,
     without_request: u64,
@@ -34,23 +32,21 @@ pub(super) struct Summary {
     first_unlike: Option<(String, &'static str)>,
     before: Counter,
     after: Counter,
-    cost_before: Counter,
-    cost_after: Counter,
     changes: Counter,
-    cost: Pair,
+    costs: Costs,
     quality: Pair,
 }
 
 /// A number before and after, over the requests for which both are known.
-#[derive(Debug, Default)]
-struct Pair {
-    known: u64,
-    before: f64,
-    after: f64,
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Pair {
+    pub(super) known: u64,
+    pub(super) before: f64,
+    pub(super) after: f64,
 }
 
 impl Pair {
-    fn add(&mut self, both: Option<(f64, f64)>) {
+    pub(super) fn add(&mut self, both: Option<(f64, f64)>) {
         if let Some((before, after)) = both {
             self.known += 1;
             self.before += before;
@@ -61,10 +57,8 @@ impl Pair {
 
 impl Summary {
     pub(super) fn new(snapshot: &Snapshot, policy: Option<&str>) -> Self {
-        let priced = snapshot.models.iter().filter_map(|m| Some((Arc::clone(&m.name), m.price?)));
         Self {
             policy: policy.map(str::to_owned),
-            prices: priced.collect(),
             decided: 0,
             moved: 0,
             without_request: 0,
@@ -76,10 +70,8 @@ impl Summary {
             first_unlike: None,
             before: Counter::default(),
             after: Counter::default(),
-            cost_before: Counter::default(),
-            cost_after: Counter::default(),
             changes: Counter::default(),
-            cost: Pair::default(),
+            costs: Costs::new(snapshot),
             quality: Pair::default(),
         }
     }
@@ -127,29 +119,12 @@ impl Summary {
             self.moved += 1;
             self.changes.add(&format!("{from} -> {to}"), 1.0);
         }
-        let costs = self.costs(recorded, decision, from == to);
-        if let Some((before, after)) = costs {
-            self.cost_before.add(from, before);
-            self.cost_after.add(to, after);
-        }
-        self.cost.add(costs);
+        self.costs.add(recorded, decision, from, to);
         let of =
             |name: &str| decision.candidates.iter().find(|c| *c.model == *name).map(|c| f64::from(c.quality));
         let then = recorded.candidates.iter().find(|c| *c.model == *from).map(|c| f64::from(c.quality));
         // One judge for both, where it knows the model of then.
         self.quality.add(of(from).or(then).zip(of(to)));
-    }
-
-    /// US dollars before and after, if both are known.
-    fn costs(&self, recorded: &Recorded, decision: &Decision, unmoved: bool) -> Option<(f64, f64)> {
-        let tokens = recorded.prompt_tokens.zip(recorded.completion_tokens);
-        let priced = |name: &str| Some(self.prices.get(name)?.cost_usd(tokens?.0, tokens?.1));
-        let expected = |name: &str| decision.candidates.iter().find(|c| *c.model == *name)?.cost_usd;
-        let of = |name: &str| priced(name).or_else(|| expected(name));
-        let answered = recorded.model.as_ref().or(recorded.first())?;
-        let before = recorded.cost_usd.or_else(|| of(answered))?;
-        let after = if unmoved { before } else { of(&decision.plan.first()?.model)? };
-        Some((before, after))
     }
 
     /// That decisions differ, and where first.
@@ -167,9 +142,10 @@ impl Summary {
         let models: serde_json::Map<String, Value> = names
             .into_iter()
             .map(|name| {
+                let (cost_before, cost_after) = self.costs.of(name);
                 let counts = json!({
                     "before": self.before.of(name) as u64, "after": self.after.of(name) as u64,
-                    "cost_usd_before": self.cost_before.of(name), "cost_usd_after": self.cost_after.of(name),
+                    "cost_usd_before": cost_before, "cost_usd_after": cost_after,
                 });
                 (name.to_owned(), counts)
             })
@@ -192,7 +168,7 @@ impl Summary {
             "unread": unread,
             "models": models,
             "changes": changes,
-            "cost_usd": {"before": self.cost.before, "after": self.cost.after, "requests": self.cost.known},
+            "cost_usd": self.costs.json(),
             "quality": {
                 "before": mean(self.quality.before, self.quality.known),
                 "after": mean(self.quality.after, self.quality.known),
@@ -244,26 +220,12 @@ impl Summary {
         for (change, count) in self.changes.largest().iter().take(CHANGES_SHOWN) {
             let _ = writeln!(out, "  {change}  {count}");
         }
-        if self.cost.known > 0 {
-            let Pair { before, after, known } = self.cost;
-            let change = if before > 0.0 {
-                format!(" ({:+.1} %)", (after / before - 1.0) * 100.0)
-            } else {
-                String::new()
-            };
-            let _ = writeln!(
-                out,
-                "cost     {} -> {}{change}, known of {}",
-                usd(before),
-                usd(after),
-                requests(known)
-            );
-        }
+        out.push_str(&self.costs.text(self.decided));
         if let (Some(before), Some(after)) =
             (mean(self.quality.before, self.quality.known), mean(self.quality.after, self.quality.known))
         {
-            let known = requests(self.quality.known);
-            let _ = writeln!(out, "quality  {before:.3} -> {after:.3} expected, known of {known}");
+            let (known, all) = (self.quality.known, requests(self.decided));
+            let _ = writeln!(out, "quality  {before:.3} -> {after:.3} expected, known of {known} of {all}");
         }
         out
     }
@@ -274,12 +236,13 @@ impl Summary {
         names.sort_unstable();
         names.dedup();
         for name in names {
+            let (cost_before, cost_after) = self.costs.of(name);
             table.row(vec![
                 name.to_owned(),
                 self.before.of(name).to_string(),
                 self.after.of(name).to_string(),
-                usd(self.cost_before.of(name)),
-                usd(self.cost_after.of(name)),
+                or_dash(cost_before, usd),
+                or_dash(cost_after, usd),
             ]);
         }
         table.shown()
@@ -290,7 +253,7 @@ fn mean(sum: f64, count: u64) -> Option<f64> {
     (count > 0).then(|| sum / count as f64)
 }
 
-fn requests(count: u64) -> String {
+pub(super) fn requests(count: u64) -> String {
     if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
 }
 

@@ -81,27 +81,23 @@ pub(super) fn text(counted: &Counted, wants: impl Fn(ReportBy) -> bool, alone: b
 }
 
 fn table(heading: &str, arms: &[(&str, &Arm)]) -> String {
-    let headings = [
-        heading,
-        "requests",
-        "cost",
-        "a request",
-        "p50 ms",
-        "p95 ms",
-        "ttft p50",
-        "ttft p95",
-        "errors",
-        "fallbacks",
-    ];
+    let mut headings = vec![heading, "requests", "cost", "a request"];
+    // Without it a sum over some reads as one over all.
+    let some = arms.iter().any(|(_, arm)| arm.cost.n < arm.requests);
+    headings.extend(some.then_some("known of"));
+    headings.extend(["p50 ms", "p95 ms", "ttft p50", "ttft p95", "errors", "fallbacks"]);
     let mut table = Table::new(&headings, 1);
     let ms = |value: Option<f64>| or_dash(value, |ms| format!("{ms:.0}"));
     for (name, arm) in arms {
         let ([p50, p95], [first_p50, first_p95]) = (arm.total_ms(), arm.ttft_ms());
-        table.row(vec![
+        let mut row = vec![
             (*name).to_owned(),
             arm.requests.to_string(),
             or_dash(arm.cost.known_mean(), |_| usd(arm.cost.sum())),
             or_dash(arm.cost.known_mean(), usd),
+        ];
+        row.extend(some.then(|| arm.cost.n.to_string()));
+        row.extend([
             ms(p50),
             ms(p95),
             ms(first_p50),
@@ -109,6 +105,7 @@ fn table(heading: &str, arms: &[(&str, &Arm)]) -> String {
             percent(arm.error_rate()),
             arm.fallbacks.to_string(),
         ]);
+        table.row(row);
     }
     let mut out = table.shown();
     for (name, arm) in arms {
@@ -128,18 +125,28 @@ fn differences(arms: &[(&str, &Arm)]) -> String {
     for (name, arm) in others {
         let Versus { cost, total, errors } = Versus::of(arm, base);
         let _ = writeln!(out, "  {name} less {against}, with 95 % intervals:");
-        let mut line = |what: &str, found: Option<Difference>, show: &dyn Fn(f64) -> String| {
+        let mut line = |what: &str, found: Option<Difference>, of: &str, show: &dyn Fn(f64) -> String| {
             let told = or_dash(found, |d| {
                 let verdict = if d.low > 0.0 || d.high < 0.0 { "" } else { "  (may be chance)" };
                 format!("{} [{}, {}]{verdict}", show(d.difference), show(d.low), show(d.high))
             });
-            let _ = writeln!(out, "    {what:<17} {told}");
+            let _ = writeln!(out, "    {what:<17} {told}{of}");
         };
-        line("cost a request", cost, &usd);
-        line("latency, mean ms", total, &|ms| format!("{ms:.0}"));
-        line("error rate", errors, &percent);
+        line("cost a request", cost, &known_of(arm, base), &usd);
+        line("latency, mean ms", total, "", &|ms| format!("{ms:.0}"));
+        line("error rate", errors, "", &percent);
     }
     out
+}
+
+/// How many requests a difference of costs rests on, unless it is all.
+fn known_of(arm: &Arm, base: &Arm) -> String {
+    match arm.cost.n < arm.requests || base.cost.n < base.requests {
+        true => {
+            format!(", known of {} of {} and {} of {}", arm.cost.n, arm.requests, base.cost.n, base.requests)
+        }
+        false => String::new(),
+    }
 }
 
 fn shadows(counted: &Counted) -> String {

@@ -28,6 +28,8 @@ const TOO_MUCH: f64 = 1.8;
 const MIN_SOURCES: usize = 3;
 /// Fewer prompts than this, with every outcome known, are not measured on.
 const MIN_TESTED: usize = 5;
+/// Fewer prompts than this, answered by two models at least, teach nothing about who does better on what.
+const MIN_PROMPTS: usize = 20;
 /// Most prompts learnt from; what they are read into takes some kilobytes each.
 const MAX_PROMPTS: usize = 50_000;
 
@@ -44,6 +46,7 @@ pub(super) fn run(options: &Train, file: &Path) -> Result<(), Error> {
     let models = sheet.contestants(&options.models).map_err(of_file)?;
     let prices = prices_for(&models, &options.outcome.prices, options.outcome.config.as_deref())?;
     let (outcomes, prompts) = sheet.outcomes(&models).map_err(of_file)?;
+    enough(&outcomes).map_err(of_file)?;
     let asked = Asked { sheet: &sheet, outcomes: &outcomes, prompts: &prompts, prices: prices.as_deref() };
     let learnt = chosen(outcomes.len(), options.seed);
     if learnt.len() < outcomes.len() {
@@ -90,6 +93,22 @@ pub(super) fn run(options: &Train, file: &Path) -> Result<(), Error> {
         whole.advice
     ));
     crate::print(&findings.report())
+}
+
+/// Whether there is anything to compare models by.
+///
+/// # Errors
+/// Says how many prompts there are and how many are needed.
+fn enough(outcomes: &Outcomes) -> Result<(), String> {
+    let answered = |row: &usize| outcomes.row(*row).iter().filter(|quality| !quality.is_nan()).count();
+    let found = (0..outcomes.len()).filter(|row| answered(row) >= 2).count();
+    match found < MIN_PROMPTS {
+        true => Err(format!(
+            "{found} of {} prompts have outcomes of two models or more; {MIN_PROMPTS} are needed to learn from",
+            outcomes.len()
+        )),
+        false => Ok(()),
+    }
 }
 
 fn fields(options: &Train) -> Fields<'_> {
