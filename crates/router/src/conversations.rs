@@ -7,12 +7,13 @@ use crate::context::Context;
 use lru::LruCache;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, Serializer};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use waypost_config::ModelIndex;
 use waypost_policy::{Memory, Turn};
 use waypost_wire::{Message, Part, RequestView, Role};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
 
 /// Conversations remembered, in all. About 150 bytes each.
 const MAX_CONVERSATIONS: usize = 65_536;
@@ -60,8 +61,9 @@ const COMPLAINTS: [&str; 33] = [
 /// A conversation, as the Decision shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Conversation {
-    /// A hash of its session header or first messages.
-    #[serde(serialize_with = "hex")]
+    /// A hash of its session header or first messages. It is shown hashed once more, with a salt of this process: openings are
+    /// easily guessed.
+    #[serde(serialize_with = "salted")]
     pub key: u128,
     /// What the request is to it.
     pub turn: &'static str,
@@ -98,8 +100,11 @@ impl Recalled {
     }
 }
 
-fn hex<S: Serializer>(key: &u128, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{key:032x}"))
+fn salted<S: Serializer>(key: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+    static SALT: OnceLock<u64> = OnceLock::new();
+    let salt = *SALT.get_or_init(|| RandomState::new().build_hasher().finish());
+    let shown = xxh3_128_with_seed(&key.to_le_bytes(), salt);
+    serializer.collect_str(&format_args!("{shown:032x}"))
 }
 
 /// The conversation's key; `None` where there is neither a session header nor a message. Clients with different keys never
