@@ -65,15 +65,15 @@ impl LinearHead {
 
 /// Which buckets have a row of weights, and where it is: a bit a bucket, and how many are set before each word of bits.
 #[derive(Debug)]
-struct Rows {
+pub(crate) struct Rows {
     bits: Vec<u64>,
     before: Vec<u32>,
-    count: usize,
+    pub(crate) count: usize,
 }
 
 impl Rows {
     /// From one bit a bucket, lowest first.
-    fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let word = |chunk: &[u8]| chunk.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
         let bits: Vec<u64> = bytes.chunks(8).map(word).collect();
         let mut count = 0_u32;
@@ -86,7 +86,7 @@ impl Rows {
         Self { bits, before, count: count as usize }
     }
 
-    fn of_bucket(&self, bucket: usize) -> Option<usize> {
+    pub(crate) fn of_bucket(&self, bucket: usize) -> Option<usize> {
         let (word, bit) = (self.bits[bucket / 64], 1_u64 << (bucket % 64));
         (word & bit != 0).then(|| (self.before[bucket / 64] + (word & (bit - 1)).count_ones()) as usize)
     }

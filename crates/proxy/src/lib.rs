@@ -25,4 +25,4 @@ mod way;
 
 pub use gateway::{Gateway, LogLinesDropped};
 pub use server::Server;
-pub use way::need_messages;
+pub use way::{need_messages, policy_header};

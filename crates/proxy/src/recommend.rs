@@ -76,10 +76,8 @@ async fn decide(
     let whole = body::read(&head.headers, incoming, &limits).await?;
     let body = unwrap(advice, whole)?;
     let view = RequestView::parse(&body)?;
-    if view.messages.as_ref().is_none_or(Vec::is_empty)
-        && (advice != Advice::Decision || view.input.is_none())
-    {
-        return Err(ApiError::new(Code::MissingParameter, "'messages' is required.").param("messages"));
+    if advice != Advice::Decision || view.input.is_none() {
+        way::need_messages(&view)?;
     }
     let header = way::policy_header(&head.headers)?;
     let (ask, via) = asked(&brain, advice, &view, header)?;

@@ -153,9 +153,8 @@ impl Ticket {
         self.decision.prompt_tokens = Some(usage.prompt_tokens);
         self.decision.completion_tokens = Some(usage.completion_tokens);
         self.decision.cached_tokens = usage.cached();
-        self.decision.cost_usd = self.price.map(|price| {
-            (usage.prompt_tokens as f64 * price.input + usage.completion_tokens as f64 * price.output) / 1e6
-        });
+        self.decision.cost_usd =
+            self.price.map(|price| price.cost_usd(usage.prompt_tokens, usage.completion_tokens));
         let metrics = &self.gateway.metrics;
         for (category, tokens) in [
             ("prompt", usage.prompt_tokens),

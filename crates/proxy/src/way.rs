@@ -108,7 +108,11 @@ async fn decide_and_send(
     send::send(&job, ticket).await
 }
 
-pub(crate) fn policy_header(headers: &http::HeaderMap) -> Result<Option<&str>, ApiError> {
+/// The policy that a request's headers name.
+///
+/// # Errors
+/// 400, when it is not plain text.
+pub fn policy_header(headers: &http::HeaderMap) -> Result<Option<&str>, ApiError> {
     let Some(value) = headers.get(POLICY_HEADER) else { return Ok(None) };
     value.to_str().map(Some).map_err(|_| {
         ApiError::new(Code::InvalidValue, format!("The header {POLICY_HEADER} must be plain text."))

@@ -2,27 +2,31 @@
 //! by whoever sends a request to a model.
 
 use http::{HeaderMap, header};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use waypost_picker::Failure;
 
 /// The pause that an answer asks for, in seconds or as a date; `None` when it asks for none.
 #[must_use]
-pub fn retry_after(headers: &HeaderMap) -> Option<Failure> {
+pub fn pause(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let for_ms = match value.parse::<u64>() {
-        Ok(seconds) => seconds.saturating_mul(1000),
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => {
             let date = httpdate::parse_http_date(value).ok()?;
-            date.duration_since(SystemTime::now()).map_or(0, |wait| wait.as_millis() as u64)
+            Some(date.duration_since(SystemTime::now()).unwrap_or_default())
         }
-    };
-    Some(Failure::Hold { for_ms })
+    }
+}
+
+/// The same, as the picker is told.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Failure> {
+    pause(headers).map(|pause| Failure::Hold { for_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn retry_after_in_both_forms() {

@@ -104,9 +104,11 @@ impl Asker {
         let mut record = IntentRecord { model: Arc::clone(&line.model().name), ..IntentRecord::default() };
         let question = self.question.about(view, policy.compat_v1);
         let outcome = self.answer(line, &question, &mut record).await;
-        record.cost_usd = line.model().price.filter(|_| !record.tries.is_empty()).map(|price| {
-            (record.prompt_tokens as f64 * price.input + record.completion_tokens as f64 * price.output) / 1e6
-        });
+        record.cost_usd = line
+            .model()
+            .price
+            .filter(|_| !record.tries.is_empty())
+            .map(|price| price.cost_usd(record.prompt_tokens, record.completion_tokens));
         record.ms = millis(begun.elapsed());
         (outcome, record)
     }

@@ -37,11 +37,11 @@ pub use decision::{
     millis, round,
 };
 pub use error::Error;
-pub use hold::retry_after;
+pub use hold::{pause, retry_after};
 pub use intent::IntentRecord;
 pub use kserve::ask as ask_kserve;
 pub use latency::Latency;
-pub use outlook::{Candidate, read_outcomes};
+pub use outlook::{ANSWER_TOKENS, Candidate, read_outcomes};
 pub use personal::Personal;
 pub use prompt::PromptText;
 pub use ready::read_model;

@@ -19,7 +19,7 @@ use waypost_vision::{Network, v2_input, v2_text};
 use waypost_wire::{ApiError, Code, Part, RequestView, Role};
 
 /// Tokens that an answer is expected to have where nothing tells.
-const ANSWER_TOKENS: f64 = 256.0;
+pub const ANSWER_TOKENS: f64 = 300.0;
 /// Characters of a conversation that are embedded for v2's network; CLIP reads 77 tokens of them.
 const MAX_EMBEDDED_BYTES: usize = 4096;
 

@@ -200,7 +200,7 @@ fn asked(
     view: &RequestView<'_>,
     request: &Request,
 ) -> Result<(Ask, Via), ApiError> {
-    let named = request.policy_header()?;
+    let named = waypost_proxy::policy_header(&request.headers)?;
     let unnamed =
         view.nim.is_none() && named.is_none() && view.model.is_none_or(|model| model.decode().is_empty());
     match policy.or(brain.snapshot().default_policy.filter(|_| unnamed)) {

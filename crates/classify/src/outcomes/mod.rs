@@ -83,11 +83,6 @@ impl OutcomeModel {
         &self.models
     }
 
-    /// Each model's mean quality over the prompts it was learnt from, in the order of [`OutcomeModel::models`].
-    pub fn means(&self) -> &[f32] {
-        &self.means
-    }
-
     /// Index of the model with the best mean, the first on ties.
     pub fn best_single(&self) -> usize {
         crate::calibrate::argmax(&self.means)

@@ -80,20 +80,3 @@ pub struct Signals {
     /// What the terms say, one number per model; empty where none are weighed.
     pub(crate) terms: Vec<f32>,
 }
-
-impl Signals {
-    /// A probability for each of [`Builtin::Domain`]'s labels.
-    pub fn domain(&self) -> &[f32] {
-        &self.traits.domain
-    }
-
-    /// A probability for each of [`Builtin::Task`]'s labels.
-    pub fn task(&self) -> &[f32] {
-        &self.traits.task
-    }
-
-    /// How hard the prompt is, 0 to 1.
-    pub fn difficulty(&self) -> f32 {
-        self.traits.difficulty
-    }
-}

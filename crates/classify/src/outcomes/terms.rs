@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::ends;
 use crate::hash;
+use crate::head::Rows;
 use crate::words::for_each_word;
 
 /// log2 of the number of buckets.
@@ -41,8 +42,7 @@ pub(crate) fn terms(text: &str) -> Vec<(u32, f32)> {
 #[derive(Debug)]
 pub(crate) struct TermHead {
     pub(crate) models: usize,
-    /// The row of each bucket, or `u32::MAX`.
-    rows: Vec<u32>,
+    rows: Rows,
     /// How rare the terms of each row are.
     pub(crate) rarity: Vec<f32>,
     /// How rare a term without a row is: what is new weighs nothing, but leaves the rest less to say.
@@ -61,14 +61,8 @@ impl TermHead {
         weights: Bytes,
         scales: Vec<f32>,
     ) -> Option<Self> {
-        let mut next = 0;
-        let mut row = |bucket: usize| {
-            let has = bits[bucket / 8] >> (bucket % 8) & 1 == 1;
-            next += u32::from(has);
-            if has { next - 1 } else { u32::MAX }
-        };
-        let rows: Vec<u32> = (0..BUCKETS).map(&mut row).collect();
-        (next as usize == rarity.len()).then(|| Self {
+        let rows = Rows::of(bits);
+        (rows.count == rarity.len()).then(|| Self {
             models: scales.len(),
             rows,
             rarity,
@@ -83,14 +77,13 @@ impl TermHead {
         let mut out = vec![0.0_f32; self.models];
         let mut length = 0.0_f32;
         for &(bucket, times) in terms {
-            let row = self.rows[bucket as usize];
-            if row == u32::MAX {
+            let Some(row) = self.rows.of_bucket(bucket as usize) else {
                 length += (times * self.unknown).powi(2);
                 continue;
-            }
-            let value = times * self.rarity[row as usize];
+            };
+            let value = times * self.rarity[row];
             length += value * value;
-            let weights = &self.weights[row as usize * self.models..][..self.models];
+            let weights = &self.weights[row * self.models..][..self.models];
             out.iter_mut().zip(weights).for_each(|(out, &weight)| *out += value * f32::from(weight as i8));
         }
         let norm = length.sqrt().max(f32::MIN_POSITIVE);

@@ -4,7 +4,7 @@
 //! upstreams like to repeat prompts. Called by `collect`.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use waypost_config::Model;
 use waypost_router::client;
+use waypost_wire::Usage;
 
 /// Tries of one question.
 const MAX_TRIES: u32 = 6;
@@ -64,7 +65,6 @@ enum Failed {
 #[derive(Deserialize)]
 struct Completion {
     choices: Vec<Choice>,
-    usage: Option<Usage>,
 }
 
 #[derive(Deserialize)]
@@ -76,12 +76,6 @@ struct Choice {
 #[derive(Deserialize)]
 struct Message {
     content: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct Usage {
-    prompt_tokens: u64,
-    completion_tokens: u64,
 }
 
 impl Asked {
@@ -139,14 +133,14 @@ impl Asked {
         let answer = client.request(request).await;
         let answer = answer.map_err(|_| Failed::Passing("unreachable".to_owned(), None))?;
         let status = answer.status().as_u16();
-        let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let after = waypost_router::pause(answer.headers());
         let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
         let body = body
             .map_err(|_| Failed::Passing("the answer broke off or is too large".to_owned(), None))?
             .to_bytes();
         match status {
             200..300 => read(&body).map_err(|reason| Failed::Passing(reason, None)),
-            429 | 500.. => Err(Failed::Passing(told(status, &body), after.map(Duration::from_secs))),
+            429 | 500.. => Err(Failed::Passing(told(status, &body), after)),
             400 if self.learns(&body) => Err(Failed::Otherwise),
             _ => Err(Failed::Lasting(told(status, &body))),
         }
@@ -197,10 +191,11 @@ fn read(body: &[u8]) -> Result<Answer, String> {
         Some(Value::Array(parts)) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
         _ => String::new(),
     };
+    let usage = Usage::find(body);
     Ok(Answer {
         text,
-        prompt_tokens: completion.usage.as_ref().map(|usage| usage.prompt_tokens),
-        completion_tokens: completion.usage.as_ref().map(|usage| usage.completion_tokens),
+        prompt_tokens: usage.map(|usage| usage.prompt_tokens),
+        completion_tokens: usage.map(|usage| usage.completion_tokens),
         latency_ms: 0.0,
         cut: choice.finish_reason.as_deref() == Some("length"),
     })

@@ -170,9 +170,12 @@ impl Reading<'_> {
 
     /// Gives a row to the sink, or notes why it is left out.
     pub(super) fn row<'v>(&mut self, line: usize, get: &dyn Fn(&str) -> Cell<'v>) -> Result<(), Error> {
-        let met = |wanted: &Wanted<'_>| wanted.names.iter().any(|name| !matches!(get(name), Cell::Absent));
-        let met: Vec<bool> = self.sink.wanted().iter().map(met).collect();
-        self.found.iter_mut().zip(met).for_each(|(found, met)| *found |= met);
+        if self.found.contains(&false) {
+            let met =
+                |wanted: &Wanted<'_>| wanted.names.iter().any(|name| !matches!(get(name), Cell::Absent));
+            let met: Vec<bool> = self.sink.wanted().iter().map(met).collect();
+            self.found.iter_mut().zip(met).for_each(|(found, met)| *found |= met);
+        }
         match self.sink.take(line, get) {
             Ok(()) => self.taken += 1,
             Err(Refused::Row(reason)) => self.skip(line, &reason),

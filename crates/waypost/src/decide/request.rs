@@ -10,9 +10,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use waypost_wire::{ApiError, Code};
 
-/// A client names a policy in this header.
-const POLICY_HEADER: &str = "x-waypost-policy";
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -75,21 +72,6 @@ impl Request {
                 let message = "The line has none of 'messages', 'input', 'prompt', 'text' and 'request'.";
                 Err(ApiError::new(Code::MissingParameter, message))
             }
-        }
-    }
-
-    /// The policy that the headers name.
-    ///
-    /// # Errors
-    /// When it is not plain text.
-    pub(crate) fn policy_header(&self) -> Result<Option<&str>, ApiError> {
-        let plain = |value: &HeaderValue| value.to_str().is_ok();
-        match self.headers.get(POLICY_HEADER) {
-            Some(value) if !plain(value) => {
-                let message = format!("The header {POLICY_HEADER} must be plain text.");
-                Err(ApiError::new(Code::InvalidValue, message).param(POLICY_HEADER))
-            }
-            value => Ok(value.and_then(|value| value.to_str().ok())),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::cli::Eval;
 use crate::data::{Fields, Table};
 use crate::error::Error;
 use crate::print;
+use crate::table::percent;
 use judge::{Judge, Judged};
 use report::Report;
 pub(crate) use report::confusions;
@@ -101,9 +102,4 @@ fn draw(folder: &Path, report: &Report, suffix: &str) -> Result<(), Error> {
 fn note(text: &str) {
     // Nobody is left to tell if this fails.
     let _ = std::io::stderr().write_all(text.as_bytes());
-}
-
-/// A share as a percentage.
-fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
 }

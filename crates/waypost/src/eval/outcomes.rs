@@ -11,6 +11,7 @@ use waypost_classify::outcomes::{Expected, OutcomeModel, stem};
 use waypost_classify::{Engine, Prompt};
 
 use super::note;
+use super::report::percentiles;
 use crate::cli::Eval;
 use crate::error::Error;
 use crate::outcomes::{Asked, Fields, MODEL_FIELD, Measured, Sheet, picture, prices_for, shown};
@@ -118,8 +119,6 @@ fn decide(
         expect(row)?;
     }
     let judged = asked.judge(model, rows, &mut expect)?;
-    let mut timed = micros.split_off(rows.len().min(WARM_UP));
-    timed.sort_unstable_by(f64::total_cmp);
-    let at = |share: f64| timed.get((timed.len() as f64 * share) as usize).copied().unwrap_or_default();
-    Ok(Tier { measured: judged.measure(SEED), p50_us: at(0.5), p99_us: at(0.99) })
+    let [p50_us, p99_us] = percentiles(micros.split_off(rows.len().min(WARM_UP)));
+    Ok(Tier { measured: judged.measure(SEED), p50_us, p99_us })
 }

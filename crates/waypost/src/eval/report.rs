@@ -236,7 +236,7 @@ impl Report {
 }
 
 /// The 50th and the 99th percentile; zero of nothing.
-fn percentiles(mut micros: Vec<f64>) -> [f64; 2] {
+pub(super) fn percentiles(mut micros: Vec<f64>) -> [f64; 2] {
     micros.sort_by(f64::total_cmp);
     [0.5, 0.99].map(|share| {
         let rank = (micros.len() as f64 * share).ceil() as usize;

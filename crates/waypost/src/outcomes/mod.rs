@@ -13,6 +13,7 @@ mod rows;
 use waypost_classify::OutcomeModel;
 use waypost_classify::outcomes::Expected;
 use waypost_classify::train::outcomes::Outcomes;
+use waypost_router::ANSWER_TOKENS;
 
 pub(crate) use draw::picture;
 pub(crate) use measure::{Judged, Measured};
@@ -63,7 +64,7 @@ impl Asked<'_> {
             let expected = expect(row)?;
             let input = prices::prompt_tokens(self.sheet.prompt_tokens[self.prompts[row]], self.text(row));
             for (at, (expected, quality)) in expected.iter().zip(self.outcomes.row(row)).enumerate() {
-                let foreseen = expected.tokens.unwrap_or(prices::USUAL_COMPLETION_TOKENS);
+                let foreseen = expected.tokens.unwrap_or(ANSWER_TOKENS as f32);
                 let told = self.outcomes.tokens.get(row * m + at).copied().filter(|tokens| !tokens.is_nan());
                 let cost = |tokens: f32| match self.prices {
                     Some(prices) => prices[at].of(input, f64::from(tokens)),

@@ -12,8 +12,6 @@ const PER_TOKENS: f64 = 1e6;
 const MAX_USD: f64 = 1e6;
 /// Bytes of text a token has, where rows don't say how many tokens a prompt has.
 const BYTES_PER_TOKEN: f64 = 4.0;
-/// Completion tokens of a model of which no row tells.
-pub(crate) const USUAL_COMPLETION_TOKENS: f32 = 300.0;
 
 /// Of one model, in USD a million tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]

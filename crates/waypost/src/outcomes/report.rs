@@ -5,11 +5,7 @@
 use std::fmt::Write as _;
 
 use super::measure::{Interval, Measured, Rule, Way};
-
-/// A share in per cent.
-fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
-}
+use crate::table::percent;
 
 /// A difference of shares, in points with its interval.
 fn points(interval: Interval) -> String {

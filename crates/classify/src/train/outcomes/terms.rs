@@ -5,7 +5,8 @@
 //! them and change no bit. Called by `folds`.
 
 use std::num::NonZero;
-use std::thread::available_parallelism;
+use std::panic::resume_unwind;
+use std::thread::{ScopedJoinHandle, available_parallelism};
 
 use bytes::Bytes;
 
@@ -39,8 +40,9 @@ pub(super) fn fit(terms: &[Vec<(u32, f32)>], residuals: &Residuals<'_>, chosen: 
         let design = &design;
         let solve = |models| scope.spawn(move || design.solve(residuals, chosen, models));
         let started: Vec<_> = columns.chunks(share).map(solve).collect();
-        // A panic of such a thread would be a defect; its models then stay at their means.
-        started.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
+        let solution =
+            |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        started.into_iter().map(solution).collect()
     });
     let mut weights = vec![0.0_f32; design.rarity.len() * models];
     for (part, solution) in columns.chunks(share).zip(&solved) {
