@@ -92,7 +92,7 @@ impl Tokenizer {
     /// Reads `tokenizer.json` of `folder`, or else `vocab.json` and `merges.txt`.
     pub(crate) fn open(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("tokenizer.json");
-        let (path, mut vocab, merges) = if path.exists() {
+        let (path, vocab, merges) = if path.exists() {
             let file: File = json(&path, MAX_FILE_BYTES)?;
             let clip = file.model.kind.as_deref().is_none_or(|kind| kind == "BPE")
                 && file.model.end_of_word_suffix.as_deref() == Some(SUFFIX);
@@ -112,7 +112,6 @@ impl Tokenizer {
             let merges = lines.map(|line| Merge::Line(line.to_owned())).collect();
             (path, vocab, merges)
         };
-        vocab.shrink_to_fit();
         Self::new(&vocab, &merges).map_err(|reason| Error::model(&path.display().to_string(), reason))
     }
 
