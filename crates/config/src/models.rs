@@ -113,7 +113,9 @@ impl<'a> Models<'a> {
         self.list.push(Model {
             name: name.into(),
             upstream_id: id.into(),
-            endpoints: vec![Endpoint { base: base.into() }],
+            endpoints: vec![Endpoint::at(base)],
+            endpoints_file: None,
+            picking: Arc::default(),
             api_key,
             price: None,
             context_length: None,
@@ -154,6 +156,8 @@ fn declared(reader: &mut Reader<'_>, spec: &ModelSpec, name: String) -> Result<M
     Ok(Model {
         upstream_id: upstream_id.map_or_else(|| Arc::clone(&name), Into::into),
         endpoints: endpoints(reader, spec)?,
+        endpoints_file: None,
+        picking: Arc::default(),
         api_key: reader.opt(spec.api_key.as_ref())?.unwrap_or_default(),
         price: spec.price.as_ref().map(|p| price(reader, p)).transpose()?,
         context_length,
@@ -178,7 +182,7 @@ fn endpoints(reader: &mut Reader<'_>, spec: &ModelSpec) -> Result<Vec<Endpoint>,
         if endpoints.iter().any(|seen| *seen.base == *base) {
             return Err(raw.fault("this endpoint is listed twice"));
         }
-        endpoints.push(Endpoint { base: base.into() });
+        endpoints.push(Endpoint::at(base));
     }
     Ok(endpoints)
 }

@@ -68,6 +68,7 @@ pub(crate) fn resolve(
         },
         log: log(&mut reader, &file.log)?,
         embeddings,
+        replicas: None,
         models: models.list,
         policies,
         warnings: reader.warnings,

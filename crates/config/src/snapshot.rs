@@ -13,8 +13,10 @@ use crate::intent::Intent;
 use crate::labels::Known;
 
 mod auto;
+mod picking;
 
 pub use auto::*;
+pub use picking::*;
 
 /// Index of a model in [`Snapshot::models`].
 pub type ModelIndex = usize;
@@ -44,6 +46,8 @@ pub struct Snapshot {
     pub log: Log,
     /// Where texts and images become vectors.
     pub embeddings: Vec<Embedding>,
+    /// Other Waypost processes in front of the same endpoints.
+    pub replicas: Option<Replicas>,
     /// What is odd but not wrong: shown by `waypost check`, logged at start and at reload.
     pub warnings: Vec<Warning>,
 }
@@ -64,8 +68,12 @@ pub struct Model {
     pub name: Arc<str>,
     /// The `model` value sent upstream.
     pub upstream_id: Arc<str>,
-    /// Where it runs; at least one.
+    /// Where it runs; at least one, or those of a file that may be empty for a while.
     pub endpoints: Vec<Endpoint>,
+    /// More endpoints stand in this file, which is watched.
+    pub endpoints_file: Option<Arc<Path>>,
+    /// How one of them is picked.
+    pub picking: Arc<Picking>,
     /// Sent as `Authorization: Bearer …`; empty sends no header.
     pub api_key: Secret,
     /// Price, when known.
@@ -87,6 +95,43 @@ pub struct Endpoint {
     /// `http://host:port` plus an optional path prefix, without a trailing slash and without a final
     /// `/v1`: request paths such as `/v1/chat/completions` are appended to it.
     pub base: Arc<str>,
+    /// Data-parallel rank behind that address, where it is one of several.
+    pub rank: Option<u32>,
+    /// What it does of a request.
+    pub role: Role,
+    /// Where it publishes its KV events.
+    pub events: Option<EventSource>,
+    /// Its instance in Dynamo: a full 64-bit number.
+    pub instance: Option<u64>,
+    /// Port of SGLang's bootstrap server, on prefill endpoints.
+    pub bootstrap_port: Option<u16>,
+    /// Tokens its scheduler takes at once, where that is known.
+    pub max_batched_tokens: Option<u64>,
+}
+
+impl Endpoint {
+    /// An endpoint of which only the address is known.
+    #[must_use]
+    pub fn at(base: impl Into<Arc<str>>) -> Self {
+        Self {
+            base: base.into(),
+            rank: None,
+            role: Role::Both,
+            events: None,
+            instance: None,
+            bootstrap_port: None,
+            max_batched_tokens: None,
+        }
+    }
+
+    /// What tells it apart within its pool: its address, and `#rank` behind it where it has one.
+    #[must_use]
+    pub fn id(&self) -> Arc<str> {
+        match self.rank {
+            Some(rank) => format!("{}#{rank}", self.base).into(),
+            None => Arc::clone(&self.base),
+        }
+    }
 }
 
 /// A secret string whose `Debug` and serialised forms never show it.
