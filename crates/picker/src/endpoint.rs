@@ -4,9 +4,10 @@
 //! request probes it. A `Retry-After` holds it for just that long. All of it is plain atomics, because
 //! every request reads it. Owned by a pool; survives a configuration reload.
 
-use crate::Millis;
+use crate::{KvState, Millis, Observed, Worker};
+use arc_swap::ArcSwap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// First time aside after a failure, in milliseconds.
 pub(crate) const ASIDE_FIRST_MS: u64 = 1_000;
@@ -30,7 +31,11 @@ pub enum Failure {
 /// See the module.
 #[derive(Debug)]
 pub struct Endpoint {
-    base: Arc<str>,
+    spec: waypost_config::Endpoint,
+    id: Arc<str>,
+    worker: Worker,
+    observed: ArcSwap<Observed>,
+    kv: AtomicU8,
     in_flight: AtomicU32,
     failures: AtomicU32,
     /// 0: healthy. Otherwise aside until then, and after then waiting for a probe.
@@ -40,11 +45,15 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// A healthy, idle endpoint.
+    /// A healthy, idle endpoint, which the prefix index knows by the number `worker`.
     #[must_use]
-    pub fn new(base: Arc<str>) -> Self {
+    pub fn new(spec: waypost_config::Endpoint, worker: Worker) -> Self {
         Self {
-            base,
+            id: spec.id(),
+            spec,
+            worker,
+            observed: ArcSwap::default(),
+            kv: AtomicU8::new(KvState::Off as u8),
             in_flight: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             aside_until: AtomicU64::new(0),
@@ -56,7 +65,47 @@ impl Endpoint {
     /// Its base URL.
     #[must_use]
     pub fn base(&self) -> &Arc<str> {
-        &self.base
+        &self.spec.base
+    }
+
+    /// What tells it apart in its pool: its address, with its rank where it has one.
+    #[must_use]
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// As the configuration has it.
+    #[must_use]
+    pub fn spec(&self) -> &waypost_config::Endpoint {
+        &self.spec
+    }
+
+    /// Its number in the pool's prefix index.
+    #[must_use]
+    pub fn worker(&self) -> Worker {
+        self.worker
+    }
+
+    /// Takes note of what the engine told of itself.
+    pub fn observe(&self, observed: Observed) {
+        self.observed.store(Arc::new(observed));
+    }
+
+    /// What the engine told last; all `None` while it has told nothing.
+    #[must_use]
+    pub fn observed(&self) -> Arc<Observed> {
+        self.observed.load_full()
+    }
+
+    /// Takes note of how its event stream stands.
+    pub fn set_kv_state(&self, state: KvState) {
+        self.kv.store(state as u8, Relaxed);
+    }
+
+    /// How far its share of the prefix index can be believed.
+    #[must_use]
+    pub fn kv_state(&self) -> KvState {
+        KvState::from_u8(self.kv.load(Relaxed))
     }
 
     /// Requests booked on it now.

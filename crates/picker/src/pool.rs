@@ -118,7 +118,8 @@ mod tests {
     use crate::endpoint::{ASIDE_FIRST_MS, ASIDE_MOST_MS};
 
     fn pool(n: usize) -> Pool {
-        Pool::new((0..n).map(|i| Arc::new(Endpoint::new(format!("http://e{i}").into()))).collect())
+        let at = |i| waypost_config::Endpoint::at(format!("http://e{i}"));
+        Pool::new((0..n).map(|i| Arc::new(Endpoint::new(at(i), crate::Worker(i as u16)))).collect())
     }
 
     #[test]
