@@ -2,12 +2,15 @@
 //!
 //! Guards the one name space that models, policies and `auto` share. Called by `resolve`.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::endpoints::endpoints;
 use crate::error::Fault;
 use crate::file::{LlmSpec, ModelSpec, PolicySpec, PriceSpec, TimeoutsSpec};
 use crate::leaf::{BaseUrl, Capability};
 use crate::nearest::hint;
+use crate::picking::picking;
 use crate::raw::{Raw, Reader};
 use crate::resolve::{AUTO, at_least_zero, number, positive};
 use crate::snapshot::{Accepts, Endpoint, Model, ModelIndex, Price, Timeouts};
@@ -153,11 +156,16 @@ fn declared(reader: &mut Reader<'_>, spec: &ModelSpec, name: String) -> Result<M
         Some(raw) => u32::try_from(number(reader, raw, 1..=u64::from(u32::MAX))?).ok(),
         None => None,
     };
+    let endpoints = endpoints(reader, spec)?;
+    let endpoints_file: Option<Arc<Path>> = match &spec.endpoints_file {
+        Some(raw) => Some(reader.folder.join(reader.get(raw)?).into()),
+        None => None,
+    };
     Ok(Model {
         upstream_id: upstream_id.map_or_else(|| Arc::clone(&name), Into::into),
-        endpoints: endpoints(reader, spec)?,
-        endpoints_file: None,
-        picking: Arc::default(),
+        picking: Arc::new(picking(reader, spec.pick.as_ref(), &endpoints)?),
+        endpoints,
+        endpoints_file,
         api_key: reader.opt(spec.api_key.as_ref())?.unwrap_or_default(),
         price: spec.price.as_ref().map(|p| price(reader, p)).transpose()?,
         context_length,
@@ -166,25 +174,6 @@ fn declared(reader: &mut Reader<'_>, spec: &ModelSpec, name: String) -> Result<M
         listed: true,
         name,
     })
-}
-
-fn endpoints(reader: &mut Reader<'_>, spec: &ModelSpec) -> Result<Vec<Endpoint>, Fault> {
-    let all: Vec<_> = match (&spec.endpoints[..], &spec.endpoint) {
-        ([], None) => return Err(spec.name.fault("this model has no `endpoints`")),
-        ([_, ..], Some(one)) => {
-            return Err(one.fault("give either `endpoint` or `endpoints`, not both"));
-        }
-        (many, one) => many.iter().chain(one).collect(),
-    };
-    let mut endpoints: Vec<Endpoint> = Vec::with_capacity(all.len());
-    for raw in all {
-        let BaseUrl(base) = reader.get(raw)?;
-        if endpoints.iter().any(|seen| *seen.base == *base) {
-            return Err(raw.fault("this endpoint is listed twice"));
-        }
-        endpoints.push(Endpoint::at(base));
-    }
-    Ok(endpoints)
 }
 
 fn price(reader: &mut Reader<'_>, spec: &PriceSpec) -> Result<Price, Fault> {
