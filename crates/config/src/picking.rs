@@ -84,6 +84,7 @@ fn own(
             .map(|d| disaggregation(reader, d, endpoints))
             .transpose()?,
         dynamo: reader.get(&spec.dynamo)?,
+        trust_clients: reader.get(&spec.trust_clients)?,
         lease: positive(reader, &spec.lease)?,
         session_header: header(reader, &spec.session_header)?,
     };

@@ -112,6 +112,8 @@ pub(crate) struct PickSpec {
     pub(crate) disaggregation: Option<DisaggregationSpec>,
     /// The endpoints are frontends of Dynamo that are told the worker: `nvext` in the body, and Dynamo's headers.
     pub(crate) dynamo: Raw<bool>,
+    /// Clients may steer the engines themselves, by Dynamo's and llm-d's headers and by ids in `nvext`.
+    pub(crate) trust_clients: Raw<bool>,
     /// Load booked by a request that never ended is dropped after this.
     pub(crate) lease: Raw<Duration>,
     /// Header that names a session, for `session-affinity`.
@@ -248,6 +250,7 @@ impl Default for PickSpec {
             queue: None,
             disaggregation: None,
             dynamo: Raw::Default(p.dynamo),
+            trust_clients: Raw::Default(p.trust_clients),
             lease: Raw::Default(p.lease),
             session_header: Raw::Default(p.session_header.to_string()),
         }
