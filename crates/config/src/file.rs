@@ -123,6 +123,8 @@ pub(crate) struct ModelSpec {
     pub(crate) endpoint: Option<EndpointOption>,
     /// Or a file with endpoints in llm-d's form, relative to the folder of this file; read again when it changes.
     pub(crate) endpoints_file: Option<Raw<String>>,
+    /// The model of this file of which it is a LoRA adapter, and whose endpoints serve it; listed before it.
+    pub(crate) adapter_of: Option<Raw<String>>,
     /// How one of several endpoints is picked: the name of a strategy, or a map.
     pub(crate) pick: Option<PickOption>,
     /// Sent as bearer token; empty or absent sends none.

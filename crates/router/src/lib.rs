@@ -20,10 +20,12 @@ mod intent;
 mod keeping;
 mod kserve;
 mod latency;
+mod offload;
 mod outlook;
 mod personal;
 mod prompt;
 mod reach;
+mod reading;
 mod ready;
 mod route;
 
@@ -44,6 +46,7 @@ pub use latency::Latency;
 pub use outlook::{ANSWER_TOKENS, Candidate, read_outcomes};
 pub use personal::Personal;
 pub use prompt::PromptText;
+pub use reading::{Prompt, Reading, Tokenizers};
 pub use ready::read_model;
 
 #[cfg(test)]
