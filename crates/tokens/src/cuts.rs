@@ -200,8 +200,7 @@ fn words(file: &File, tokens: &[&AddedToken]) -> Option<Words> {
 /// Byte-level BPE: merges stay within pre-tokens, and these end between letter and space.
 fn byte_level(file: &File) -> Option<Words> {
     let normalizer = kind(&file.normalizer);
-    let mut letters = [false; 256];
-    letters.iter_mut().zip(0u8..).for_each(|(allowed, byte)| *allowed = byte.is_ascii_alphabetic());
+    let letters = std::array::from_fn(|byte| u8::try_from(byte).is_ok_and(|byte| byte.is_ascii_alphabetic()));
     // Composition joins nothing to a space.
     let harmless = normalizer.is_none() || normalizer == Some("NFC");
     (harmless && patterns::end_before_spaces(&file.pre_tokenizer))
@@ -281,6 +280,3 @@ fn prepends(normalizer: &Value, pre_tokenizer: &Value) -> Option<bool> {
 fn kind(step: &Value) -> Option<&str> {
     step.get("type")?.as_str()
 }
-
-#[cfg(test)]
-mod tests;

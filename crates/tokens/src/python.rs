@@ -128,6 +128,67 @@ impl Dump<'_> {
     }
 }
 
+/// What `str` makes of a value that is printed: `{{ value }}`.
+pub(crate) fn print(out: &mut minijinja::Output, value: &Value) -> Result<(), Error> {
+    if let Some(text) = value.as_str() {
+        return out.write_str(text).map_err(Error::from);
+    }
+    let mut text = String::new();
+    if !value.is_undefined() {
+        repr(value, 0, &mut text)?;
+    }
+    out.write_str(&text).map_err(Error::from)
+}
+
+fn repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+    if depth > MAX_DEPTH {
+        return Err(Error::new(ErrorKind::InvalidOperation, "a value nests too deep to be printed"));
+    }
+    match value.kind() {
+        ValueKind::Number => out.push_str(&number(value)),
+        ValueKind::String => quote(value.as_str().unwrap_or_default(), out),
+        ValueKind::Seq => {
+            out.push('[');
+            for (n, item) in value.try_iter()?.enumerate() {
+                out.push_str(if n > 0 { ", " } else { "" });
+                repr(&item, depth + 1, out)?;
+            }
+            out.push(']');
+        }
+        ValueKind::Map => {
+            out.push('{');
+            for (n, key) in value.try_iter()?.enumerate() {
+                out.push_str(if n > 0 { ", " } else { "" });
+                repr(&key, depth + 1, out)?;
+                out.push_str(": ");
+                repr(&value.get_item(&key)?, depth + 1, out)?;
+            }
+            out.push('}');
+        }
+        _ => out.push_str(&value.to_string()),
+    }
+    Ok(())
+}
+
+/// A string as `repr` quotes it: in double quotes if that spares escapes.
+fn quote(text: &str, out: &mut String) {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    out.push(quote);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\\' => out.push_str("\\\\"),
+            c if c == quote => out.extend(['\\', c]),
+            // Writing to a string cannot fail.
+            c if c < ' ' || ('\u{7f}'..='\u{a0}').contains(&c) => drop(write!(out, "\\x{:02x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+}
+
 /// A number as Python prints it: floats by their shortest digits, with an exponent from 1e16 and below 1e-4.
 pub(crate) fn number(value: &Value) -> String {
     if value.is_integer() {

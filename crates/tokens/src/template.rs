@@ -140,6 +140,7 @@ fn environment() -> Result<Environment<'static>, minijinja::Error> {
     environment.set_fuel(Some(MAX_STEPS));
     environment.set_recursion_limit(MAX_RECURSION);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_formatter(|out, _, value| python::print(out, value));
     environment.add_filter("tojson", |value: Value, options| python::tojson(&value, options));
     environment.add_function("strftime_now", |format: String| python::strftime_now(&format));
     environment.add_function("raise_exception", |what: String| -> Result<Value, minijinja::Error> {

@@ -1,8 +1,0 @@
-//! Tests of `cuts`: which tokenizers allow which cuts.
-
-use super::*;
-
-#[test]
-fn x() {
-    let _ = MIN_PIECE_BYTES;
-}
