@@ -153,7 +153,7 @@ impl Tokenizers {
             return Ok((waypost_tokens::estimate(view, body), Reading::Approximate));
         };
         let is_chat = view.messages.is_some();
-        let encode = |tokenizer: &Tokenizer, body: &[u8]| match is_chat {
+        let encode = move |tokenizer: &Tokenizer, body: &[u8]| match is_chat {
             true => tokenizer.chat(body),
             false => tokenizer.completion(body),
         };

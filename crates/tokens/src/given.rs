@@ -2,7 +2,7 @@
 //!
 //! Such a prompt is exact whatever is known of the model. Called by the router.
 
-use crate::request::{CompletionRequest, Prompt};
+use crate::tokenizer::{CompletionRequest, Prompt};
 
 /// The ids that a completion request gives as its prompt; `None` where it gives text. Of several prompts the first counts.
 #[must_use]

@@ -166,16 +166,16 @@ impl Tokenizer {
 }
 
 #[derive(Deserialize)]
-struct CompletionRequest<'a> {
+pub(crate) struct CompletionRequest<'a> {
     #[serde(borrow)]
-    prompt: Prompt<'a>,
+    pub(crate) prompt: Prompt<'a>,
     #[serde(default)]
     add_special_tokens: Option<bool>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Prompt<'a> {
+pub(crate) enum Prompt<'a> {
     Text(#[serde(borrow)] Cow<'a, str>),
     Ids(Vec<u32>),
     Texts(#[serde(borrow)] Vec<Cow<'a, str>>),
