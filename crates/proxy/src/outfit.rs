@@ -4,8 +4,9 @@
 //! the model trusts its clients. Used by send and handover.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use waypost_config::{Model, Role};
+use waypost_config::Model;
 use waypost_picker::Endpoint;
+use waypost_router::Held;
 use waypost_wire::members::Change;
 
 /// Which data-parallel rank behind an address is meant; vLLM's and SGLang's name.
@@ -33,7 +34,8 @@ const PINS: [&str; 5] =
 /// Whether a client's header of this name is kept back.
 pub(crate) fn steers(name: &HeaderName) -> bool {
     let name = name.as_str();
-    let reserved = STEERING.contains(&name) || STEERING_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let reserved =
+        STEERING.contains(&name) || STEERING_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     reserved && name != SESSION
 }
 
@@ -42,19 +44,27 @@ pub(crate) fn steers(name: &HeaderName) -> bool {
 pub(crate) struct Outfit {
     pub(crate) changes: Vec<Change>,
     pub(crate) headers: HeaderMap,
+    /// Load of a prefill that ends when the answer begins.
+    pub(crate) kept: Option<Held>,
 }
 
 impl Outfit {
     /// For `endpoint`, after `prefill` where that reads the prompt.
     pub(crate) fn new(model: &Model, endpoint: &Endpoint, prefill: Option<&Endpoint>) -> Self {
         let mut outfit = Self::default();
-        if let Some(rank) = endpoint.spec().rank {
-            outfit.headers.insert(RANK, HeaderValue::from(rank));
-        }
+        outfit.rank(endpoint);
         if model.picking.dynamo {
             outfit.dynamo(endpoint, prefill, model.picking.trust_clients);
         }
         outfit
+    }
+
+    /// Which rank is meant; a number of another endpoint must not stay.
+    pub(crate) fn rank(&mut self, endpoint: &Endpoint) {
+        match endpoint.spec().rank {
+            Some(rank) => drop(self.headers.insert(RANK, HeaderValue::from(rank))),
+            None => drop(self.headers.remove(RANK)),
+        }
     }
 
     /// Dynamo's ids, in the body for those frontends that read it there and as headers for the others, of both generations.
@@ -103,18 +113,17 @@ pub(crate) fn rewrite(model: &Model) -> [Change; 2] {
     [Change::Set("model", id), Change::Remove("nim-llm-router")]
 }
 
-/// Whether answers can come from it.
-pub(crate) fn answers(role: Role) -> bool {
-    role != Role::Prefill
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use waypost_picker::Worker;
 
     fn endpoint(instance: u64, rank: Option<u32>) -> Endpoint {
-        let spec = waypost_config::Endpoint { instance: Some(instance), rank, ..waypost_config::Endpoint::at("http://f") };
+        let spec = waypost_config::Endpoint {
+            instance: Some(instance),
+            rank,
+            ..waypost_config::Endpoint::at("http://f")
+        };
         Endpoint::new(spec, Worker(0))
     }
 

@@ -32,6 +32,7 @@ pub(crate) struct WaitingRoom {
     next_ticket: AtomicU64,
     /// Requests that were refused because the queue was full, and because their time was over.
     pub(crate) refused: [AtomicU64; 2],
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -45,7 +46,12 @@ struct State {
 impl WaitingRoom {
     pub(crate) fn new(most: usize) -> Self {
         let state = State { queue: Queue::new(most), bells: HashMap::new(), serving: false };
-        Self { state: Mutex::new(state), next_ticket: AtomicU64::new(1), refused: Default::default() }
+        Self { state: Mutex::new(state), next_ticket: AtomicU64::new(1), refused: Default::default(), most }
+    }
+
+    /// Requests that may wait.
+    pub(crate) fn most(&self) -> usize {
+        self.most
     }
 
     /// Requests that wait.
@@ -78,8 +84,11 @@ impl WaitingRoom {
                     self.refused[0].fetch_add(1, Relaxed);
                     return Err(Woken::Full);
                 }
-                Ok(Some(evicted)) => state.ring(evicted, Woken::Full),
-                Ok(None) => {}
+                Ok(evicted) => {
+                    if let Some(evicted) = evicted {
+                        state.ring(evicted, Woken::Full);
+                    }
+                }
             }
             state.bells.insert(ticket, ring);
         }
@@ -97,8 +106,12 @@ impl WaitingRoom {
                 }
                 // Nobody drops a bell without ringing it.
                 Ok(Err(_)) => return Err(Woken::Full),
+                Err(_) if now() >= deadline => {
+                    self.refused[1].fetch_add(1, Relaxed);
+                    return Err(Woken::Late);
+                }
                 Err(_) if has_room() => self.call(now()),
-                Err(_) => self.clear_late(now()),
+                Err(_) => {}
             }
         }
     }
@@ -116,14 +129,9 @@ impl WaitingRoom {
                 break;
             }
         }
-        late.into_iter().for_each(|ticket| drop(state.ring(ticket, Woken::Late)));
-    }
-
-    /// Tells those whose time is over, also while there is no room.
-    fn clear_late(&self, now: Millis) {
-        let state = &mut *self.state.lock();
-        let late = state.queue.take_late(now);
-        late.into_iter().for_each(|ticket| drop(state.ring(ticket, Woken::Late)));
+        for ticket in late {
+            state.ring(ticket, Woken::Late);
+        }
     }
 }
 
