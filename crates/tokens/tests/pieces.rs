@@ -1,5 +1,7 @@
 //! A cached prompt has the ids of a prompt encoded whole, for tokenizers of several kinds.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as loudly as tests")]
+
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
