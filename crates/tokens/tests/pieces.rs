@@ -113,7 +113,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 24 } else { 2_000 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 24 } else { 200 }))]
 
     #[test]
     fn every_turn_has_the_ids_of_the_whole(turns in prop::collection::vec(text(), 1..4)) {
