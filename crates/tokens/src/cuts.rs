@@ -187,9 +187,10 @@ fn words(file: &File, tokens: &[&AddedToken]) -> Option<Words> {
         && affixes.iter().all(|affix| affix.as_deref().is_none_or(str::is_empty));
     // No added token may lie across the cut, take the space, or start right behind it.
     let clear = tokens.iter().all(|token| {
-        !token.content.contains([' ', SPACE_MARK])
-            && !token.content.starts_with(|c: char| c.is_ascii_alphabetic())
-            && !(token.lstrip || token.rstrip || token.single_word)
+        let takes_more = token.lstrip || token.rstrip || token.single_word;
+        let in_the_way = token.content.contains([' ', SPACE_MARK])
+            || token.content.starts_with(|c: char| c.is_ascii_alphabetic());
+        !takes_more && !in_the_way
     });
     if !plain || !clear {
         return None;

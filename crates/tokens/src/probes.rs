@@ -46,7 +46,7 @@ pub(crate) fn texts(added: &[&str]) -> Vec<String> {
     all.push("没有空格的长句子".repeat(60));
     let joined = PROSE.join("\n\n");
     for token in added {
-        all.push(format!("{token}"));
+        all.push((*token).to_owned());
         all.push(format!("a {token} b{token}c\n{token}\n\n{token}{token} 1"));
         all.push(format!(" {token}  {token} \t{token}!{token}  "));
     }

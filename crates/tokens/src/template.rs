@@ -12,8 +12,8 @@ use minijinja::{Environment, ErrorKind, Value};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-/// Most steps of the template engine for one prompt; a message takes about a hundred.
-const MAX_STEPS: u64 = 20_000_000;
+/// Most steps of the template engine for one prompt, a fraction of a second; a message takes about a hundred.
+const MAX_STEPS: u64 = 4_000_000;
 /// Deepest nesting of macros.
 const MAX_RECURSION: usize = 100;
 /// Longest text that is encoded, in bytes: two million tokens or so.

@@ -1,5 +1,7 @@
 //! Ids equal those of Hugging Face `transformers`, written by `golden/make.py`.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as loudly as tests")]
+
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use waypost_tokens::{Engine, Error, Tokenizer};

@@ -1,5 +1,7 @@
 //! A cached prompt has the ids of a prompt encoded whole, for tokenizers of several kinds.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as loudly as tests")]
+
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
@@ -111,7 +113,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 48 } else { 2_000 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 24 } else { 200 }))]
 
     #[test]
     fn every_turn_has_the_ids_of_the_whole(turns in prop::collection::vec(text(), 1..4)) {
@@ -134,18 +136,14 @@ proptest! {
 fn a_next_turn_is_mostly_cached_where_cuts_are_proven_and_not_at_all_elsewhere() {
     let turn = "The router asks which model should answer and which replica holds the prefix. ".repeat(40);
     for (name, cached, _) in KINDS.iter() {
-        let first = format!("{turn}<|im_end|></s>");
-        cached.text(&first, false).unwrap();
-        let next = cached.text(&format!("{first}And another question"), false).unwrap();
-        let cuts = !matches!(*name, "odd_pattern" | "odd_tokens");
-        assert_eq!(
-            next.cached_bytes > turn.len() - 600,
-            cuts,
-            "{name}: {} of {}",
-            next.cached_bytes,
-            first.len()
-        );
-        assert_eq!(cached.stats().caches, true, "{name}");
+        let next = |first: &str| {
+            cached.text(first, false).unwrap();
+            cached.text(&format!("{first}And another question"), false).unwrap().cached_bytes
+        };
+        let words = !matches!(*name, "odd_pattern" | "odd_tokens");
+        assert_eq!(next(&turn) > turn.len() - 600, words, "{name}");
+        assert!(next(&format!("{turn}<|end|></s>")) > turn.len() - 600 || *name == "odd_tokens", "{name}");
+        assert!(cached.stats().caches, "{name}");
     }
 }
 
