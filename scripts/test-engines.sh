@@ -45,6 +45,7 @@ for name in a b; do
   replicas+=(--replica "$name=http://127.0.0.1:$http,tcp://127.0.0.1:$events")
 done
 step "two vLLM replicas: ${urls[*]}"
+SECONDS=0
 for i in 0 1; do
   until curl -sf "${urls[$i]}/health" >/dev/null; do
     kill -0 "${pids[$i]}" 2>/dev/null || fail "a replica ended; see $dir/vllm-*.log"
