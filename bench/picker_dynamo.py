@@ -83,7 +83,8 @@ def main():
         "case": f"RadixTree, {args.blocks} blocks, {args.workers} workers, {args.holders} hold each, {held} pairs",
         "p50_us": round(statistics.median(took), 2), "p99_us": round(took[len(took) * 99 // 100], 2),
         "ops_per_s": round(1e6 / statistics.mean(took)), "rss_bytes_per_pair": round((after - before) / held, 1),
-        "empty_p50_us": round(empty, 2), "block_hash_us": round(hashing, 1), "stores_per_s": round(args.sequences * args.holders / filled),
+        "empty_p50_us": round(empty, 2), "block_hash_us": round(hashing, 1),
+        "stores_per_s": round(args.sequences * args.holders / filled),
     }))  # fmt: skip
 
 

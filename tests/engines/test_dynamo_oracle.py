@@ -1,8 +1,8 @@
 """One stream of KV events to Dynamo's own indexer, to Waypost and to a plain Python table: all three hold the same blocks.
 
-Runs only with `WAYPOST_DYNAMO_VENV`, a folder made by scripts/dynamo-venv.sh; `make test` leaves it out. Engines free the blocks of
-a sequence from its end, and one build of an engine gives equal blocks equal hashes: there all three must agree. Dynamo 1.6.1
-strays from the table where a block goes before its children, and where engines hash differently (it drops stores whose
+Runs only with `WAYPOST_DYNAMO_VENV`, a folder made by scripts/dynamo-venv.sh; `make test` leaves it out. Engines free the
+blocks of a sequence from its end, and one build of an engine gives equal blocks equal hashes: there all three must agree. Dynamo
+1.6.1 strays from the table where a block goes before its children, and where engines hash differently (it drops stores whose
 parent another engine named otherwise); there only Waypost is held to the table, and how often Dynamo strays is printed.
 """
 

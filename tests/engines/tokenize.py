@@ -26,7 +26,9 @@ CHATS = {
             {"role": "assistant", "content": " It routes. "}, {"role": "user", "content": "More:\n\n  - ünïcode, 漢字, 🦀\t!"},
         ]
     },
-    "content in parts": {"messages": [{"role": "user", "content": [{"type": "text", "text": "first"}, {"type": "text", "text": "second"}]}]},
+    "content in parts": {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "first"}, {"type": "text", "text": "second"}]}]
+    },
     "tools": {"messages": [USER], "tools": TOOLS},
     "a call and its answer": {
         "messages": [
