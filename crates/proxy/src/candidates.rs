@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 use waypost_config::ModelIndex;
-use waypost_picker::Booking;
+use waypost_picker::{Ask, Booking};
 use waypost_policy::Plan;
 use waypost_router::Brain;
 
@@ -51,7 +51,7 @@ impl<'a> Candidates<'a> {
         for desperate in [false, true] {
             for (position, (model, _)) in self.plan.models.iter().enumerate() {
                 let tried = &mut self.tried[position];
-                if let Some(pick) = self.brain.pool(*model).pick(now, tried, desperate) {
+                if let Ok(pick) = self.brain.pool(*model).pick(&Ask::any(tried, desperate), now) {
                     tried.push(pick.index);
                     return Some(Candidate {
                         position,

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 use waypost_config::{Model, ModelIndex, PolicyIndex, Snapshot};
-use waypost_picker::{Endpoint, Pool, RetryBudget, Worker};
+use waypost_picker::{Pool, RetryBudget};
 
 /// What a name in a request stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,15 +152,11 @@ fn names(snapshot: &Snapshot) -> HashMap<Arc<str>, Name> {
 /// One pool per model. What is known about an endpoint is known per model: behind a shared front one
 /// model may be out of quota or out of order while the next one is fine.
 fn pools(snapshot: &Snapshot, previous: Option<&Brain>) -> Vec<Pool> {
-    let known = |model: &str, endpoint: &waypost_config::Endpoint| {
+    let known = |model: &Model| {
         let previous = previous?;
-        let index = previous.snapshot.models.iter().position(|m| *m.name == *model)?;
-        previous.pools[index].endpoints().iter().find(|e| **e.id() == *endpoint.id()).cloned()
+        previous.snapshot.models.iter().position(|m| m.name == model.name).map(|index| &previous.pools[index])
     };
-    let endpoint = |model: &Model, (i, spec): (usize, &waypost_config::Endpoint)| {
-        known(&model.name, spec).unwrap_or_else(|| Arc::new(Endpoint::new(spec.clone(), Worker(i as u16))))
-    };
-    let pool = |m: &Model| Pool::new(m.endpoints.iter().enumerate().map(|e| endpoint(m, e)).collect());
+    let pool = |m: &Model| Pool::new(Arc::clone(&m.picking), &m.endpoints, known(m));
     snapshot.models.iter().map(pool).collect()
 }
 
