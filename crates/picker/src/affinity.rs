@@ -57,7 +57,7 @@ mod tests {
                 ..Row::default()
             }
         };
-        let mut survey = Survey { rows: rows.iter().map(row).collect(), ..Survey::default() };
+        let mut survey = Survey::of(rows.iter().map(row).collect());
         let explored = filter(&AFFINITY, &mut survey, 10, draw);
         (survey.eligible().map(|(index, _)| index).collect(), explored)
     }

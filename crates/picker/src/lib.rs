@@ -28,6 +28,8 @@ mod saturation;
 mod scorers;
 mod sessions;
 mod survey;
+#[cfg(test)]
+mod testing;
 
 pub use approximate::{Approximate, Policy as ApproximatePolicy};
 pub use ask::{Ask, NoPick, Threshold, Want, WhyNot};

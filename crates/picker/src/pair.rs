@@ -108,3 +108,6 @@ impl Pool {
         Ok(pair)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -312,3 +312,6 @@ fn least<T: PartialOrd>(values: impl Iterator<Item = (T, usize)>) -> Option<usiz
     }
     best.map(|(_, index)| index)
 }
+
+#[cfg(test)]
+mod tests;

@@ -321,3 +321,6 @@ fn endpoints(
     }
     endpoints
 }
+
+#[cfg(test)]
+mod tests;

@@ -184,3 +184,127 @@ impl Band {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(queue: &mut Queue) -> Vec<u64> {
+        std::iter::from_fn(|| queue.pop(0, &mut Vec::new())).collect()
+    }
+
+    #[test]
+    fn priorities_are_strict_callers_take_turns_and_each_is_first_come_first_served() {
+        let mut queue = Queue::new(100);
+        for (caller, priority, ticket) in
+            [(1, 0, 10), (1, 0, 11), (1, 0, 12), (2, 0, 20), (2, 0, 21), (3, 0, 30), (1, 5, 50), (9, -1, 90)]
+        {
+            assert_eq!(queue.push(caller, priority, 1, ticket), Ok(None));
+        }
+        assert_eq!(all(&mut queue), [50, 10, 20, 30, 11, 21, 12, 90]);
+        assert!(queue.is_empty() && queue.bands.is_empty() && queue.deadlines.is_empty());
+    }
+
+    #[test]
+    fn a_caller_that_comes_back_waits_its_turn() {
+        let mut queue = Queue::new(100);
+        (10..13).for_each(|ticket| assert_eq!(queue.push(1, 0, 1, ticket), Ok(None)));
+        assert_eq!(queue.push(2, 0, 1, 20), Ok(None));
+        assert_eq!(queue.pop(0, &mut Vec::new()), Some(10));
+        assert_eq!(queue.pop(0, &mut Vec::new()), Some(20));
+        assert_eq!(queue.push(2, 0, 1, 21), Ok(None));
+        assert_eq!(all(&mut queue), [11, 21, 12]);
+    }
+
+    #[test]
+    fn the_late_are_handed_out_apart() {
+        let mut queue = Queue::new(100);
+        for (ticket, deadline) in [(1, 50), (2, 10), (3, 30)] {
+            assert_eq!(queue.push(0, 0, deadline, ticket), Ok(None));
+        }
+        let mut late = Vec::new();
+        assert_eq!(queue.pop(30, &mut late), Some(1));
+        assert_eq!(late, [2, 3]);
+        assert_eq!(queue.pop(30, &mut late), None);
+    }
+
+    #[test]
+    fn a_full_queue_makes_room_for_higher_priorities_and_for_callers_with_less() {
+        let mut queue = Queue::new(4);
+        (10..13).for_each(|ticket| assert_eq!(queue.push(1, 0, 1, ticket), Ok(None)));
+        assert_eq!(queue.push(2, 0, 1, 20), Ok(None));
+        assert_eq!(queue.push(1, 0, 1, 13), Err(Full), "its own line is the longest");
+        assert_eq!(queue.push(5, -1, 1, 50), Err(Full), "lower than all");
+        assert_eq!(queue.push(2, 0, 1, 21), Ok(Some(12)), "3 against 1");
+        assert_eq!(queue.push(2, 0, 1, 22), Err(Full), "2 against 2");
+        assert_eq!(queue.push(3, 1, 1, 30), Ok(Some(21)));
+        assert_eq!(queue.push(3, 1, 1, 31), Ok(Some(11)));
+        assert_eq!(all(&mut queue), [30, 31, 10, 20]);
+        assert_eq!(Queue::new(0).push(1, 9, 1, 1), Err(Full));
+    }
+
+    #[test]
+    fn a_removed_ticket_is_gone() {
+        let mut queue = Queue::new(4);
+        (1..4).for_each(|ticket| assert_eq!(queue.push(1, 0, 1, ticket), Ok(None)));
+        assert!(queue.remove(1));
+        assert!(!queue.remove(1));
+        assert_eq!(all(&mut queue), [2, 3]);
+    }
+
+    #[test]
+    fn only_low_priorities_are_shed_and_only_when_full() {
+        assert!(is_shed(-1, 1.0));
+        assert!(!is_shed(-1, 0.99));
+        assert!(!is_shed(0, 9.0));
+    }
+
+    proptest! {
+        /// Against a plain list: no ticket is lost or served twice, and none overtakes a higher priority or, within
+        /// its caller, an earlier one.
+        #[test]
+        fn it_agrees_with_a_list(steps in prop::collection::vec((0..4_u8, 0..3_u64, -1..2_i32, 1..20_u64), 0..120)) {
+            let mut queue = Queue::new(8);
+            let mut list: Vec<(u64, u64, i32, u64)> = Vec::new();
+            for (ticket, (what, caller, priority, time)) in steps.into_iter().enumerate() {
+                let ticket = ticket as u64;
+                match what {
+                    0 | 1 => match queue.push(caller, priority, time, ticket) {
+                        Ok(evicted) => {
+                            list.retain(|(t, ..)| Some(*t) != evicted);
+                            list.push((ticket, caller, priority, time));
+                        }
+                        Err(Full) => prop_assert!(list.len() == 8 && list.iter().all(|(_, _, p, _)| *p >= priority)),
+                    },
+                    2 => {
+                        let mut late = Vec::new();
+                        let popped = queue.pop(time, &mut late);
+                        prop_assert!(list.iter().all(|(t, _, _, deadline)| (*deadline <= time) == late.contains(t)));
+                        list.retain(|(t, ..)| !late.contains(t));
+                        prop_assert_eq!(popped.is_none(), list.is_empty());
+                        if let Some(ticket) = popped {
+                            let at = list.iter().position(|(t, ..)| *t == ticket);
+                            prop_assert!(at.is_some());
+                            let (_, caller, priority, _) = list.remove(at.unwrap_or(0));
+                            prop_assert!(list.iter().all(|(_, _, p, _)| *p <= priority));
+                            let same = |(t, c, p, _): &(u64, u64, i32, u64)| {
+                                *c == caller && *p == priority && *t < ticket
+                            };
+                            prop_assert!(!list.iter().any(same));
+                        }
+                    }
+                    _ => {
+                        let known = list.iter().any(|(t, ..)| *t == time);
+                        prop_assert_eq!(queue.remove(time), known);
+                        list.retain(|(t, ..)| *t != time);
+                    }
+                }
+                prop_assert_eq!(queue.len(), list.len());
+                let held = queue.bands.values().flat_map(|b| b.lines.values()).map(|l| l.tickets.len());
+                prop_assert_eq!(held.sum::<usize>(), list.len());
+                prop_assert_eq!(queue.deadlines.len(), list.len());
+            }
+        }
+    }
+}

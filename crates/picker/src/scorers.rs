@@ -103,7 +103,7 @@ mod tests {
     use crate::survey::Figures;
 
     fn scores(scorer: Scorer, rows: Vec<Row>) -> Vec<f64> {
-        let mut survey = Survey { rows, ..Survey::default() };
+        let mut survey = Survey::of(rows);
         score(&[(scorer, 2.0)], Side::Whole, &mut survey, 10, Some(1));
         let value = |row: &Row| row.value.unwrap_or(f64::NAN);
         survey.rows.iter().for_each(|row| assert_eq!(value(row), 2.0 * row.scores[0]));
@@ -174,7 +174,7 @@ mod tests {
     fn the_sum_is_weighted_and_not_normalised_and_barred_rows_have_none() {
         let mut rows = vec![Row::default(), Row::default()];
         rows[0].why_not = Some(WhyNot::Aside);
-        let mut survey = Survey { rows, ..Survey::default() };
+        let mut survey = Survey::of(rows);
         let scorers = [(Scorer::Queue, 2.0), (Scorer::KvUtilization, 2.0), (Scorer::Prefix, 3.0)];
         score(&scorers, Side::Whole, &mut survey, 4, None);
         assert_eq!(survey.rows[0].value, None);

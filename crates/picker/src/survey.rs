@@ -109,6 +109,11 @@ fn readiness(adapters: Option<&Adapters>, wanted: Option<&str>) -> f64 {
 }
 
 impl Survey {
+    #[cfg(test)]
+    pub(crate) fn of(rows: Vec<Row>) -> Self {
+        Self { rows, ..Self::default() }
+    }
+
     /// Looks up what the engines told of the prompt; needs no lock of the pool.
     pub(crate) fn look_up(&mut self, inner: &Inner, ask: &Ask<'_>) {
         self.told.clear();
