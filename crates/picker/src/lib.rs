@@ -10,7 +10,7 @@ pub mod hash;
 mod index;
 mod pool;
 
-pub use approximate::{Approximate, Policy as ApproximatePolicy};
+pub use approximate::{Approximate, ApproximateStats, Policy as ApproximatePolicy};
 pub use budget::RetryBudget;
 pub use endpoint::{Endpoint, Failure};
 pub use index::{Block, Held, PrefixIndex, Stats as IndexStats, Stored, Tier, Worker};
