@@ -10,7 +10,7 @@ use crate::peers::{Dash, Index, Locked};
 
 const WORKERS: u16 = 64;
 const PROMPT_BLOCKS: usize = 209;
-/// Prompts that share the first [`SHARED_BLOCKS`] in groups of [`GROUP`], a million distinct blocks in all.
+/// Prompts that share the first [`SHARED_BLOCKS`] and their workers in groups of [`GROUP`], a million distinct blocks in all.
 const PROMPTS: usize = 6_400;
 const GROUP: usize = 16;
 const SHARED_BLOCKS: usize = 56;
@@ -38,7 +38,7 @@ fn prompts(copies: usize, seed: u64) -> Vec<Prompt> {
         let chain = hash::chain(&local);
         let blocks = local.iter().zip(&chain);
         let blocks = blocks.map(|(local, chain)| Block { engine: !chain, local: *local }).collect();
-        let first = random.u16(0..WORKERS);
+        let first = (number / GROUP) as u16;
         let workers = (0..copies as u16).map(|n| Worker((first + n * 7) % WORKERS)).collect();
         Prompt { blocks, chain, workers }
     };

@@ -123,13 +123,13 @@ struct Writer {
 impl PrefixIndex {
     /// An empty index that will not take more than `max_bytes` bytes.
     pub fn new(max_bytes: usize) -> Self {
-        let secret = fastrand::u64(..);
         let mut room = Room::new(max_bytes);
         // A cap below the fixed part leaves no room for any block.
         let _ = room.charge(size_of::<Self>() + Coverage::BASE_BYTES);
         let stats = Stats { max_bytes, ..Stats::default() };
-        let covered = Covered::new(secret);
-        let writer = Writer { secret, room, covered, workers: Vec::new(), stats };
+        let covered = Covered::new(fastrand::u64(..));
+        // A secret of its own: in the order of one table, the other is swept at random.
+        let writer = Writer { secret: fastrand::u64(..), room, covered, workers: Vec::new(), stats };
         Self { coverage: Coverage::new(), writer: Mutex::new(writer) }
     }
 

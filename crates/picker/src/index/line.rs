@@ -5,7 +5,12 @@
 
 use super::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// A cache line or two of entries; the key zero marks an empty slot.
+/// The key of an empty slot.
+pub(super) const EMPTY: u64 = 0;
+/// The key of a slot whose entry leaves: taken still, and found by nobody.
+pub(super) const LEAVING: u64 = u64::MAX;
+
+/// A cache line or two of entries.
 pub(super) trait Line: Default {
     /// What a key stands for.
     type Value: Copy;
@@ -28,7 +33,7 @@ pub(super) trait Line: Default {
         for (number, found) in self.keys().iter().enumerate() {
             let found = found.load(Ordering::Acquire);
             slot = if found == key { number } else { slot };
-            full &= found != 0;
+            full &= found != EMPTY;
         }
         (slot, full)
     }
@@ -38,7 +43,7 @@ pub(super) trait Line: Default {
     }
 
     fn hole(&self) -> Option<usize> {
-        self.keys().iter().position(|key| key.load(Ordering::Relaxed) == 0)
+        self.keys().iter().position(|key| key.load(Ordering::Relaxed) == EMPTY)
     }
 
     fn put(&self, slot: usize, key: u64, value: Self::Value) {
@@ -47,7 +52,11 @@ pub(super) trait Line: Default {
     }
 
     fn empty(&self, slot: usize) {
-        self.keys()[slot].store(0, Ordering::Release);
+        self.keys()[slot].store(EMPTY, Ordering::Release);
+    }
+
+    fn mark(&self, slot: usize) {
+        self.keys()[slot].store(LEAVING, Ordering::Release);
     }
 }
 

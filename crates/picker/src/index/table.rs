@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::line::{Blocks, Line};
+use super::line::{Blocks, EMPTY, LEAVING, Line};
 use super::room::{Full, Room};
 use super::sync::{AtomicU64, Ordering, fence};
 
@@ -36,10 +36,14 @@ impl<L> Clone for View<L> {
     }
 }
 
-/// Zero marks an empty slot; the key zero borrows another name.
+/// The key of a hash: two keys mark slots, and the hashes equal to them borrow other names.
 #[inline]
-pub(super) fn name(key: u64) -> u64 {
-    if key == 0 { 0x9e37_79b9_7f4a_7c15 } else { key }
+pub(super) fn name(hash: u64) -> u64 {
+    match hash {
+        EMPTY => 0x9e37_79b9_7f4a_7c15,
+        LEAVING => 0xc2b2_ae3d_27d4_eb4f,
+        key => key,
+    }
 }
 
 impl<L: Line> View<L> {
@@ -182,7 +186,7 @@ impl<L: Line> Table<L> {
     /// Every entry, in the order of memory.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&L, usize)> {
         let lines = self.view.segments.iter().flat_map(|segment| segment.iter());
-        lines.flat_map(|line| (0..L::SLOTS).map(move |slot| (line, slot))).filter(|(l, s)| l.key(*s) != 0)
+        lines.flat_map(|line| (0..L::SLOTS).map(move |slot| (line, slot))).filter(|(l, s)| l.key(*s) != EMPTY)
     }
 
     /// Puts in a key that is not there.
@@ -211,13 +215,17 @@ impl<L: Line> Table<L> {
         for _ in 0..lines.len().min(MAX_PROBE_LINES) {
             let (slot, full) = lines[at].search(key);
             if slot < L::SLOTS {
-                lines[at].empty(slot);
                 if full {
+                    lines[at].mark(slot);
                     self.pull_back(lines, at, slot);
+                } else {
+                    lines[at].empty(slot);
                 }
                 self.counts[number] -= 1;
                 self.live -= 1;
-                if (self.counts[number] as usize) * 2 < lines.len() * L::SLOTS {
+                // Now and then only: keys left at one end of the ring may not fit into fewer lines yet.
+                let count = self.counts[number] as usize;
+                if count * 2 < lines.len() * L::SLOTS && count.is_multiple_of(lines.len()) {
                     self.tighten(number, room);
                 }
                 return;
@@ -235,7 +243,7 @@ impl<L: Line> Table<L> {
         for number in 0..SEGMENTS {
             let lines = Arc::clone(&self.view.segments[number]);
             let slots = lines.iter().flat_map(|line| (0..L::SLOTS).map(move |slot| (line, slot)));
-            let taken = slots.filter(|(line, slot)| line.key(*slot) != 0);
+            let taken = slots.filter(|(line, slot)| line.key(*slot) != EMPTY);
             gone.extend(taken.filter(|(line, slot)| !keep(line, *slot)).map(|(l, slot)| l.key(slot)));
             drop(lines);
             gone.drain(..).for_each(|key| self.remove(key, room));
@@ -243,35 +251,41 @@ impl<L: Line> Table<L> {
         }
     }
 
-    /// After an entry left the full line `hole.0`, entries whose home is not behind it move up.
+    /// Closes a marked slot of a full line: a later entry whose home is not behind the line moves up, and so
+    /// on; the last slot is emptied. The line stays full meanwhile, so no search ends there too early.
     fn pull_back(&self, lines: &[L], mut line: usize, mut slot: usize) {
-        let distance = |from: usize, to: usize| (to + lines.len() - from) % lines.len();
-        'hole: loop {
-            for step in 1..lines.len().min(MAX_PROBE_LINES) {
-                let at = (line + step) % lines.len();
-                let full = lines[at].full();
-                let movable = |other: &usize| {
-                    let key = lines[at].key(*other);
-                    key != 0 && distance(View::<L>::home(self.view.place(key), lines.len()), at) >= step
-                };
-                if let Some(other) = (0..L::SLOTS).find(movable) {
-                    // Counted when the entry lies in both places: a reader that passed the first too
-                    // early and the second too late sees the count change.
-                    lines[line].put(slot, lines[at].key(other), lines[at].value(other));
-                    self.view.moves.fetch_add(1, Ordering::Release);
-                    lines[at].empty(other);
-                    if !full {
-                        return;
-                    }
-                    (line, slot) = (at, other);
-                    continue 'hole;
-                }
-                if !full {
-                    return;
-                }
+        while let Some((at, other)) = self.successor(lines, line) {
+            let full = lines[at].full();
+            lines[line].put(slot, lines[at].key(other), lines[at].value(other));
+            // Counted when the entry lies in both places: a reader that passed the first too early and the
+            // second too late sees the count change.
+            self.view.moves.fetch_add(1, Ordering::Release);
+            (line, slot) = (at, other);
+            if !full {
+                break;
             }
-            return;
+            lines[line].mark(slot);
         }
+        lines[line].empty(slot);
+    }
+
+    /// The next entry that may lie in `line`; none behind a line with a hole.
+    fn successor(&self, lines: &[L], line: usize) -> Option<(usize, usize)> {
+        let distance = |from: usize, to: usize| (to + lines.len() - from) % lines.len();
+        for step in 1..lines.len().min(MAX_PROBE_LINES) {
+            let at = (line + step) % lines.len();
+            let movable = |slot: &usize| {
+                let key = lines[at].key(*slot);
+                key != EMPTY && distance(View::<L>::home(self.view.place(key), lines.len()), at) >= step
+            };
+            if let Some(slot) = (0..L::SLOTS).find(movable) {
+                return Some((at, slot));
+            }
+            if !lines[at].full() {
+                return None;
+            }
+        }
+        None
     }
 
     /// Makes a segment as small as its entries allow, if that gives back anything and there is room to copy.
@@ -293,16 +307,20 @@ impl<L: Line> Table<L> {
         charge: fn(&mut Room, usize) -> Result<(), Full>,
     ) -> Result<(), Full> {
         let old = &self.view.segments[number];
+        let (first, before) = (lines, old.len());
         let new = loop {
             charge(room, bytes_of::<L>(lines))?;
             let new: Arc<[L]> = (0..lines).map(|_| L::default()).collect();
             let slots = old.iter().flat_map(|line| (0..L::SLOTS).map(move |slot| (line, slot)));
-            let mut taken = slots.filter(|(line, slot)| line.key(*slot) != 0);
+            let mut taken = slots.filter(|(line, slot)| line.key(*slot) != EMPTY);
             if taken.all(|(l, slot)| put(&new, self.view.place(l.key(slot)), l.key(slot), l.value(slot))) {
                 break new;
             }
             room.refund(bytes_of::<L>(lines));
             lines += (lines / 8).max(1);
+            if before > first && lines >= before {
+                return Err(Full);
+            }
         };
         self.retired.push(std::mem::replace(&mut self.view.segments[number], new));
         self.changed = true;

@@ -255,6 +255,21 @@ fn readers_beside_a_writer_never_see_a_foreign_worker_or_lose_a_held_block() {
 }
 
 #[test]
+fn names_akin_to_the_hashes_of_their_blocks_are_swept_as_fast_as_others() {
+    let index = PrefixIndex::new(64 * MIB);
+    for salt in 0..1000 {
+        let (mut blocks, chain) = prompt(200, salt);
+        blocks.iter_mut().zip(&chain).for_each(|(block, hash)| block.engine = !hash);
+        index.store(Worker(0), Tier::Device, None, &blocks);
+    }
+    assert_eq!(index.stats().pairs, 200_000);
+    let start = std::time::Instant::now();
+    index.clear(Worker(0));
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    assert_eq!((index.stats().pairs, index.stats().blocks), (0, 0));
+}
+
+#[test]
 fn the_largest_worker_number_has_a_place() {
     let index = PrefixIndex::new(8 * MIB);
     let (blocks, chain) = prompt(3, 1);
