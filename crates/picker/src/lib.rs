@@ -31,7 +31,7 @@ mod survey;
 #[cfg(test)]
 mod testing;
 
-pub use approximate::{Approximate, Policy as ApproximatePolicy};
+pub use approximate::{Approximate, ApproximateStats, Policy as ApproximatePolicy};
 pub use ask::{Ask, NoPick, Threshold, Want, WhyNot};
 pub use book::Load;
 pub use booking::{Booking, Pick};

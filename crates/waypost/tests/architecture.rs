@@ -11,7 +11,7 @@ use std::process::Command;
 
 /// From the top down; a crate may use those in lower layers only, never its neighbours.
 const LAYERS: [&[&str]; 6] = [
-    &["waypost", "training"],
+    &["waypost", "bench-picker", "training"],
     &["proxy", "extproc", "console", "sim"],
     &["router", "ledger", "feeds"],
     &["classify", "policy", "picker", "tokens", "vision"],
