@@ -69,13 +69,13 @@ pub struct Prompt {
 /// The tokenizers of all models, in step with the snapshot's.
 #[derive(Debug)]
 pub struct Tokenizers {
-    of: Vec<Option<Arc<Loaded>>>,
+    of: Vec<Option<Arc<Folder>>>,
     offload: Arc<Offload>,
 }
 
 /// One folder's.
 #[derive(Debug)]
-struct Loaded {
+struct Folder {
     folder: Arc<Path>,
     /// When its newest file was written: tells whether it must be read again.
     written: Option<SystemTime>,
@@ -88,7 +88,7 @@ impl Tokenizers {
     /// # Errors
     /// Naming the model and the file that cannot be used.
     pub fn load(snapshot: &Snapshot, previous: Option<&Self>) -> Result<Self, Error> {
-        let mut of: Vec<Option<Arc<Loaded>>> = Vec::with_capacity(snapshot.models.len());
+        let mut of: Vec<Option<Arc<Folder>>> = Vec::with_capacity(snapshot.models.len());
         for model in &snapshot.models {
             let folder = model.picking.tokenizer.as_ref().filter(|_| model.picking.reads_prompts());
             let loaded = match folder {
@@ -180,9 +180,9 @@ fn media(encoded: &Encoded) -> Vec<hash::Media> {
 fn one<'a>(
     model: &Model,
     folder: &Arc<Path>,
-    mut here: impl Iterator<Item = &'a Arc<Loaded>>,
+    mut here: impl Iterator<Item = &'a Arc<Folder>>,
     previous: Option<&Tokenizers>,
-) -> Result<Arc<Loaded>, Error> {
+) -> Result<Arc<Folder>, Error> {
     if let Some(known) = here.find(|known| known.folder == *folder) {
         return Ok(Arc::clone(known));
     }
@@ -193,7 +193,7 @@ fn one<'a>(
     }
     let tokenizer = Tokenizer::load(folder)
         .map_err(|source| Error::Tokenizer { model: Arc::clone(&model.name), source })?;
-    Ok(Arc::new(Loaded { folder: Arc::clone(folder), written, tokenizer }))
+    Ok(Arc::new(Folder { folder: Arc::clone(folder), written, tokenizer }))
 }
 
 /// When the newest file of a folder was written, or the file itself.

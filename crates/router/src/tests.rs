@@ -1,6 +1,6 @@
 //! From a configuration and a request to the Decision, the built-in models included.
 
-use crate::{Ask, Brain, Classifiers, Context, Decision, Error, Via};
+use crate::{Ask, Brain, Context, Decision, Error, Loaded, Via};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
