@@ -127,10 +127,10 @@ mod tests {
 
     #[test]
     fn only_full_blocks_have_a_hash() {
-        assert_eq!(local_hashes(&A[..15], 16, SEED, &[]), []);
+        assert_eq!(local_hashes(&A[..15], 16, SEED, &[]), [0_u64; 0]);
         assert_eq!(local_hashes(&A, 5, SEED, &[]).len(), 3);
-        assert_eq!(local_hashes(&A, 0, SEED, &[]), []);
-        assert_eq!(chain(&[]), []);
+        assert_eq!(local_hashes(&A, 0, SEED, &[]), [0_u64; 0]);
+        assert_eq!(chain(&[]), [0_u64; 0]);
     }
 
     #[test]
