@@ -106,7 +106,8 @@ mod tests {
         assert_eq!(most.get(), 3);
         assert!((50..=60).contains(&runs.get()), "{} runs, 3 at once for 50 ms each", runs.get());
         // Those of the first round were dropped in their sleep.
-        (most.set(0), now.set(0));
+        most.set(0);
+        now.set(0);
         let _ = tokio::time::timeout(Duration::from_secs(1), run(&[TEN_MS], 3, job)).await;
         assert_eq!(most.get(), 1);
     }

@@ -1,5 +1,7 @@
 //! Bookings over a real Redis or Valkey, named by `WAYPOST_REDIS_SERVER`; tests/replicas runs these with one from PyPI.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as loudly as tests")]
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};

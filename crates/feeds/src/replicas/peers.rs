@@ -22,11 +22,14 @@ pub(super) struct Peers {
     lease: Duration,
 }
 
+/// Bookings of a peer by model and number: the endpoint, and since when.
+type Heard = HashMap<(Arc<str>, u64), (Arc<str>, Instant)>;
+
 struct Peer {
     /// Of its last message.
     number: u64,
     heard: Instant,
-    bookings: HashMap<(Arc<str>, u64), (Arc<str>, Instant)>,
+    bookings: Heard,
     drift: u64,
 }
 
@@ -95,7 +98,7 @@ impl Peer {
 }
 
 /// Sum over endpoints of the difference between the bookings heard and the teller's own number.
-fn drift(heard: &HashMap<(Arc<str>, u64), (Arc<str>, Instant)>, own: Vec<(Place, u32)>) -> u64 {
+fn drift(heard: &Heard, own: Vec<(Place, u32)>) -> u64 {
     let mut difference: HashMap<Place, i64> = HashMap::new();
     for ((model, _), (endpoint, _)) in heard {
         *difference.entry(Place { model: Arc::clone(model), endpoint: Arc::clone(endpoint) }).or_default() +=

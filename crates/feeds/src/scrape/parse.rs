@@ -50,13 +50,16 @@ impl Figure {
     }
 }
 
+/// A label's name and value.
+type Label = (Box<[u8]>, Box<[u8]>);
+
 /// One series that is looked for.
 #[derive(Debug, Clone, PartialEq)]
 struct Spec {
     figure: Figure,
     name: Box<[u8]>,
     /// All of them must be there with these values.
-    labels: Vec<(Box<[u8]>, Box<[u8]>)>,
+    labels: Vec<Label>,
 }
 
 /// A spec that is not `name` or `name{label=value,…}`.
@@ -387,7 +390,7 @@ impl<'a> Series<'a> {
         Pairs(self.labels).find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    fn has(&self, wanted: &[(Box<[u8]>, Box<[u8]>)]) -> bool {
+    fn has(&self, wanted: &[Label]) -> bool {
         wanted.iter().all(|(name, value)| self.label(name) == Some(value))
     }
 

@@ -33,7 +33,9 @@ fn vllm(text: &str) -> Observed {
 }
 
 /// Waiting, running, usage, blocks, block size.
-fn figures(observed: &Observed) -> (Option<u32>, Option<u32>, Option<f64>, Option<u64>, Option<u32>) {
+type Figures = (Option<u32>, Option<u32>, Option<f64>, Option<u64>, Option<u32>);
+
+fn figures(observed: &Observed) -> Figures {
     (observed.waiting, observed.running, observed.kv_usage, observed.total_blocks, observed.block_size)
 }
 
@@ -208,7 +210,9 @@ fn long_lines_and_many_series_cost_bounded_memory() {
 
 /// The same by the book: lines, then a map of labels, then filters, all of it allocated.
 mod reference {
-    fn series(line: &str) -> Option<(&str, Vec<(String, String)>, f64)> {
+    type Series<'a> = (&'a str, Vec<(String, String)>, f64);
+
+    fn series(line: &str) -> Option<Series<'_>> {
         let line = line.trim_start();
         let end = line.find(['{', ' ', '\t'])?;
         let (name, mut rest) = line.split_at(end);
