@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use waypost_config::MetricsForm;
 
 #[allow(dead_code, unreachable_pub)]
-#[path = "../../crates/feeds/src/scrape/parse.rs"]
+#[path = "../../crates/feeds/src/scrape/parse/mod.rs"]
 mod parse;
 
 use parse::{MAX_ADAPTERS, Names, Page, Reader};
