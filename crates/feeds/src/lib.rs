@@ -1,0 +1,13 @@
+//! What is heard about the endpoints from outside: metrics, health, who they are, and what other replicas booked.
+//!
+//! Every feed is one task that writes into the picker's endpoints and counts what it heard; none of them decides
+//! anything. Started by the waypost binary.
+
+mod client;
+pub mod discovery;
+pub mod health;
+pub mod replicas;
+mod schedule;
+pub mod scrape;
+
+pub use client::Client;
