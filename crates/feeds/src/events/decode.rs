@@ -303,3 +303,6 @@ fn array(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
         _ => Err(Malformed),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,49 @@ impl Sequence {
         self.fresh = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(seq: u64, at: f64) -> Sequence {
+        let mut sequence = Sequence::default();
+        sequence.take(Last { seq, at, digest: 1 });
+        sequence
+    }
+
+    #[test]
+    fn a_stream_begins_at_zero() {
+        assert_eq!(Sequence::default().judge(0, 1.0), Verdict::Next);
+        assert_eq!(Sequence::default().judge(3, 1.0), Verdict::Gap(3));
+    }
+
+    #[test]
+    fn numbers_are_judged() {
+        let sequence = after(5, 10.0);
+        assert_eq!(sequence.judge(6, 11.0), Verdict::Next);
+        assert_eq!(sequence.judge(9, 11.0), Verdict::Gap(3));
+        assert_eq!(sequence.judge(5, 10.0), Verdict::Duplicate);
+        assert_eq!(sequence.judge(2, 7.0), Verdict::Duplicate);
+        assert_eq!(sequence.judge(0, 12.0), Verdict::Restart, "published later under a smaller number");
+        assert_eq!(sequence.judge(0, f64::NAN), Verdict::Duplicate);
+    }
+
+    #[test]
+    fn on_a_new_connection_a_smaller_number_is_a_new_life() {
+        let mut sequence = after(5, 10.0);
+        sequence.reconnected();
+        assert_eq!(sequence.judge(6, 11.0), Verdict::Next);
+        assert_eq!(sequence.judge(1, 2.0), Verdict::Restart);
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_waited_for() {
+        let mut sequence = after(5, 10.0);
+        sequence.jump(9);
+        assert_eq!(sequence.judge(9, 11.0), Verdict::Next);
+        assert_eq!(sequence.judge(7, 9.0), Verdict::Duplicate);
+        sequence.jump(u64::MAX);
+        assert_eq!(sequence.judge(u64::MAX, 1.0), Verdict::Next);
+    }
+}
