@@ -9,6 +9,7 @@ pub mod decode;
 pub mod dynamo;
 mod follow;
 mod msgpack;
+mod nats;
 mod replay;
 mod sequence;
 mod slots;
@@ -71,8 +72,7 @@ impl EventFeeds {
     /// Starts listening for these endpoints, on this runtime. Those without `spec().events` are left out,
     /// and all are when `prefixes` says that events are not used.
     pub fn start(runtime: Handle, clock: Clock, targets: &[Target], prefixes: Prefixes) -> Self {
-        let common =
-            Common { shares: ArcSwap::default(), replays: Semaphore::new(MAX_REPLAYS), clock };
+        let common = Common { shares: ArcSwap::default(), replays: Semaphore::new(MAX_REPLAYS), clock };
         let feeds = Self { runtime, common: Arc::new(common), state: Mutex::default() };
         feeds.sync(targets, prefixes);
         feeds
@@ -140,10 +140,10 @@ impl EventFeeds {
             (false, true) => self.runtime.spawn(zmq::bind(address, Arc::new(Engines(followers)))),
             (true, bind) => {
                 let plane = Arc::new(Plane::new(followers, Arc::clone(&self.common)));
-                if bind {
-                    self.runtime.spawn(zmq::bind(address, plane))
-                } else {
-                    self.runtime.spawn(zmq::connect(address, plane))
+                match (nats::is_nats(&address), bind) {
+                    (true, _) => self.runtime.spawn(nats::connect(address, plane)),
+                    (false, true) => self.runtime.spawn(zmq::bind(address, plane)),
+                    (false, false) => self.runtime.spawn(zmq::connect(address, plane)),
                 }
             }
         };

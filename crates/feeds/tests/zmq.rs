@@ -66,7 +66,11 @@ async fn blocks_come_and_go_as_the_engine_says() {
     engine.send(json!([store(1)])).await;
     until("stored", 5, || held(&target, 1) == 2).await;
     drop(feeds);
-    assert_eq!((held(&target, 1), target.endpoint.kv_state()), (0, KvState::Off), "who has left holds nothing");
+    assert_eq!(
+        (held(&target, 1), target.endpoint.kv_state()),
+        (0, KvState::Off),
+        "who has left holds nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,7 +222,12 @@ async fn a_lost_connection_comes_back_without_loss() {
     let ring = Ring { batches: parking_lot::Mutex::new(batches), ..Default::default() };
     let _engine = Engine::at(&address, &replay, ring, 1).await;
     until_state(&target, KvState::Live).await;
-    assert_eq!((held(&target, 1), stats.restarts.get(), stats.batches.get()), (2, 0, 1), "{}", counters(&stats));
+    assert_eq!(
+        (held(&target, 1), stats.restarts.get(), stats.batches.get()),
+        (2, 0, 1),
+        "{}",
+        counters(&stats)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,11 +295,7 @@ async fn engines_connect_to_us_and_are_told_apart_by_topic() {
     let address = format!("tcp://{}", free.local_addr().unwrap());
     drop(free);
     let index = index();
-    let bound = |topic: &str| EventSource {
-        bind: true,
-        topic: topic.into(),
-        ..source(&address, None)
-    };
+    let bound = |topic: &str| EventSource { bind: true, topic: topic.into(), ..source(&address, None) };
     let targets = [target(&index, 0, bound("kv@a@")), target(&index, 1, bound("kv@b@"))];
     let _feeds = feeds(&targets);
     let mut publishers = Vec::new();
@@ -321,10 +326,8 @@ async fn a_batch_of_another_rank_goes_to_that_rank() {
         events: Some(source(address, None)),
         ..waypost_config::Endpoint::at("http://e")
     };
-    let targets = [
-        target_of(&index, 0, rank(0, &engine.address)),
-        target_of(&index, 1, rank(1, "tcp://127.0.0.1:1")),
-    ];
+    let targets =
+        [target_of(&index, 0, rank(0, &engine.address)), target_of(&index, 1, rank(1, "tcp://127.0.0.1:1"))];
     let feeds = feeds(&targets);
     let stats = Arc::clone(&feeds.stats()[0].1);
     until("connected", 10, || stats.connections.get() == 1).await;

@@ -105,7 +105,8 @@ fn list(mut reader: Reader<'_>, mut each: impl FnMut(RouterEvent)) -> Result<(),
 
 /// Calls `each` with the name and the value of each pair of a map.
 fn pairs<'a>(
-    mut map: Reader<'a>, mut each: impl FnMut(&'a [u8], Reader<'a>) -> Result<(), Malformed>,
+    mut map: Reader<'a>,
+    mut each: impl FnMut(&'a [u8], Reader<'a>) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
     let Token::Map(count) = map.token()? else { return Err(Malformed) };
     for _ in 0..count {
@@ -191,7 +192,8 @@ fn read_change(data: Reader<'_>) -> Result<Change, Malformed> {
 }
 
 fn items<'a>(
-    mut list: Reader<'a>, mut each: impl FnMut(Reader<'a>) -> Result<(), Malformed>,
+    mut list: Reader<'a>,
+    mut each: impl FnMut(Reader<'a>) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
     match list.token()? {
         Token::Array(count) if count <= MAX_TOKENS_PER_EVENT => {
@@ -232,7 +234,7 @@ impl Plane {
         Self { followers, common }
     }
 
-    fn shares(&self) -> impl Iterator<Item = &Arc<Share>> {
+    pub(crate) fn shares(&self) -> impl Iterator<Item = &Arc<Share>> {
         self.followers.iter().map(|follower| &follower.share)
     }
 

@@ -43,15 +43,8 @@ const STORED: [Slot; 13] = [
     Slot::Locality,
     Slot::Ownership,
 ];
-const REMOVED: [Slot; 7] = [
-    Slot::Hashes,
-    Slot::Medium,
-    Slot::Group,
-    Slot::Kind,
-    Slot::Window,
-    Slot::Locality,
-    Slot::Ownership,
-];
+const REMOVED: [Slot; 7] =
+    [Slot::Hashes, Slot::Medium, Slot::Group, Slot::Kind, Slot::Window, Slot::Locality, Slot::Ownership];
 
 impl Slot {
     fn named(name: &[u8]) -> Option<Self> {
@@ -80,10 +73,9 @@ impl Slot {
             Token::Array(_) => {
                 matches!(self, Self::Hashes | Self::Tokens | Self::ExtraKeys | Self::Media)
             }
-            Token::Int(_) => matches!(
-                self,
-                Self::Parent | Self::BlockSize | Self::LoraId | Self::Group | Self::Window
-            ),
+            Token::Int(_) => {
+                matches!(self, Self::Parent | Self::BlockSize | Self::LoraId | Self::Group | Self::Window)
+            }
             Token::Bytes(_) => self == Self::Parent,
             Token::Text(_) => {
                 matches!(self, Self::Medium | Self::LoraName | Self::Kind | Self::Locality | Self::Ownership)

@@ -103,7 +103,12 @@ fn extra_keys(mut field: Reader<'_>, stored: &mut BlockStored, take_media: bool)
 
 /// vLLM's order: adapter, media, salt (first block of a prompt), embeddings.
 fn block_keys(
-    keys: &mut Reader<'_>, count: u32, number: u32, first: bool, take_media: bool, stored: &mut BlockStored,
+    keys: &mut Reader<'_>,
+    count: u32,
+    number: u32,
+    first: bool,
+    take_media: bool,
+    stored: &mut BlockStored,
 ) -> Result<bool, Malformed> {
     let mut plain = "";
     for _ in 0..count {

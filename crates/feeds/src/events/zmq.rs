@@ -101,7 +101,8 @@ pub(crate) struct Engines(pub(crate) Vec<Arc<Follower>>);
 impl Engines {
     /// Whose topic it is: the longest that fits.
     fn owner(&self, topic: &[u8]) -> Option<usize> {
-        let fits = |(_, follower): &(usize, &Arc<Follower>)| topic.starts_with(follower.source.topic.as_bytes());
+        let fits =
+            |(_, follower): &(usize, &Arc<Follower>)| topic.starts_with(follower.source.topic.as_bytes());
         let fitting = self.0.iter().enumerate().filter(fits);
         fitting.max_by_key(|(_, follower)| follower.source.topic.len()).map(|(number, _)| number)
     }

@@ -110,12 +110,7 @@ impl Connection {
 
     /// Shakes hands on a connection that was accepted.
     pub(crate) async fn shake(stream: TcpStream, role: Role) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE_AFTER)
-            .with_interval(KEEPALIVE_INTERVAL)
-            .with_retries(KEEPALIVE_TRIES);
-        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        keep_alive(&stream)?;
         let mut connection = Self { stream: BufReader::with_capacity(64 << 10, stream), skipping: None };
         timeout(HANDSHAKE_TIMEOUT, connection.handshake(role)).await??;
         Ok(connection)
@@ -199,25 +194,12 @@ impl Connection {
     /// Reads past what is left of a message that was too large, keeping none of it.
     async fn skip(&mut self) -> io::Result<()> {
         while let Some((length, more)) = self.skipping {
-            self.discard(length).await?;
+            discard(&mut self.stream, length).await?;
             self.skipping = None;
             if more {
                 let (flags, length) = self.frame_head().await?;
                 self.skipping = Some((length, flags & (MORE | COMMAND) != 0));
             }
-        }
-        Ok(())
-    }
-
-    async fn discard(&mut self, mut length: u64) -> io::Result<()> {
-        while length > 0 {
-            let here = self.stream.fill_buf().await?.len();
-            if here == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let step = here.min(usize::try_from(length).unwrap_or(usize::MAX));
-            self.stream.consume(step);
-            length -= step as u64;
         }
         Ok(())
     }
@@ -258,13 +240,37 @@ impl Connection {
     }
 }
 
+/// Has the system notice when the peer's machine is gone, for a reader would wait for ever.
+pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_TRIES);
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// Reads past so many bytes, keeping none.
+pub(crate) async fn discard(stream: &mut BufReader<TcpStream>, mut length: u64) -> io::Result<()> {
+    while length > 0 {
+        let here = stream.fill_buf().await?.len();
+        if here == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let step = here.min(usize::try_from(length).unwrap_or(usize::MAX));
+        stream.consume(step);
+        length -= step as u64;
+    }
+    Ok(())
+}
+
 /// `host:port` of `tcp://host:port`; `*` is every address of this machine.
 pub(crate) fn host(address: &str) -> io::Result<String> {
     let host = address.strip_prefix("tcp://").ok_or_else(|| wrong("not a tcp:// address"))?;
     Ok(host.strip_prefix("*:").map_or_else(|| host.to_owned(), |port| format!("0.0.0.0:{port}")))
 }
 
-fn wrong(what: &'static str) -> io::Error {
+pub(crate) fn wrong(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 

@@ -166,14 +166,18 @@ async fn answer(mut router: RouterSocket, ring: Arc<Ring>) {
         assert!(question.get(1).unwrap().is_empty(), "an empty frame comes before the number");
         let start = u64::from_be_bytes(question.get(2).unwrap().as_ref().try_into().unwrap());
         ring.asked.lock().push(start);
-        let mut answers: Vec<_> = ring.batches.lock().iter().filter(|(seq, _)| *seq >= start).cloned().collect();
+        let mut answers: Vec<_> =
+            ring.batches.lock().iter().filter(|(seq, _)| *seq >= start).cloned().collect();
         if !ring.endless {
             answers.push((u64::MAX, Vec::new()));
         }
         for (seq, payload) in answers {
             let seq = seq.to_be_bytes();
-            let frames: &[&[u8]] =
-                if ring.four_frames { &[&peer, b"", b"t", &seq, &payload] } else { &[&peer, b"", &seq, &payload] };
+            let frames: &[&[u8]] = if ring.four_frames {
+                &[&peer, b"", b"t", &seq, &payload]
+            } else {
+                &[&peer, b"", &seq, &payload]
+            };
             if router.send(message(frames)).await.is_err() {
                 break;
             }

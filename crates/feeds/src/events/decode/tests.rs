@@ -170,9 +170,7 @@ fn media_name_tiers_and_what_is_unknown_is_dropped() {
 
 #[test]
 fn only_attention_that_needs_the_whole_prefix_is_followed() {
-    let of = |kind: Value, group: Value| {
-        json!({"type": "BlockRemoved", "block_hashes": [1], "kv_cache_spec_kind": kind, "group_idx": group})
-    };
+    let of = |kind: Value, group: Value| json!({"type": "BlockRemoved", "block_hashes": [1], "kv_cache_spec_kind": kind, "group_idx": group});
     for kind in ["full_attention", "mla", "mla_attention", "sink_full_attention", "FULL_ATTENTION"] {
         assert_eq!(one(of(json!(kind), json!(2))), Read::Removed(Tier::Device, vec![1]), "{kind}");
     }
