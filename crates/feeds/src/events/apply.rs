@@ -316,3 +316,92 @@ fn local_hashes(stored: &BlockStored, block_size: usize, seed: u64) -> Vec<u64> 
     }
     locals
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waypost_picker::{Held, Worker};
+
+    fn share() -> Share {
+        let endpoint = Arc::new(Endpoint::new(waypost_config::Endpoint::at("http://e"), Worker(5)));
+        Share::new(Target { endpoint, index: Arc::new(PrefixIndex::new(1 << 20)), block_size: 2 })
+    }
+
+    fn stored(engine: u64, parent: Option<u64>, tokens: [u32; 2]) -> BlockStored {
+        BlockStored {
+            hashes: vec![engine],
+            parent,
+            tokens: tokens.to_vec(),
+            block_size: 2,
+            certain: 1,
+            ..Default::default()
+        }
+    }
+
+    fn held(share: &Share, tokens: &[u32], seed: u64, media: &[Media]) -> Option<Held> {
+        let mut found = Vec::new();
+        let chain = hash::chain(&hash::local_hashes(tokens, 2, seed, media));
+        share.target.index.matches(&chain, &mut found);
+        found.first().copied()
+    }
+
+    #[test]
+    fn blocks_without_tokens_move_between_tiers() {
+        let share = share();
+        share.apply(&Event::Stored(&stored(1, None, [1, 2])));
+        let tier = Some(Tier::Host);
+        let offloaded = BlockStored { hashes: vec![1, 99], tier, certain: 2, ..Default::default() };
+        share.apply(&Event::Stored(&offloaded));
+        share.apply(&Event::Removed(Tier::Device, &[1]));
+        let found = held(&share, &[1, 2], hash::seed("", ""), &[]).unwrap();
+        assert_eq!((found.device, found.host, found.worker), (0, 1, Worker(5)));
+        assert_eq!(share.stats.blocks_dropped.get(), 1, "a block that is in no tier cannot be named");
+    }
+
+    #[test]
+    fn adapters_salts_and_media_name_other_blocks() {
+        let share = share();
+        let lora = BlockStored { lora: "l".into(), ..stored(1, None, [1, 2]) };
+        let salted = BlockStored { salt: "s".into(), ..stored(2, None, [1, 2]) };
+        let child = stored(3, Some(2), [3, 4]);
+        let media = BlockStored { media: vec![(0, 8), (0, 7)], ..stored(4, None, [1, 2]) };
+        [lora, salted, child, media].iter().for_each(|stored| drop(share.apply(&Event::Stored(stored))));
+        let device =
+            |tokens: &[u32], seed, media: &[Media]| held(&share, tokens, seed, media).map(|h| h.device);
+        assert_eq!(device(&[1, 2], hash::seed("", ""), &[]), None);
+        assert_eq!(device(&[1, 2], hash::seed("l", ""), &[]), Some(1));
+        assert_eq!(device(&[1, 2, 3, 4], hash::seed("", "s"), &[]), Some(2));
+        let seen = [7, 8].map(|hash| Media { tokens: 0..2, hash });
+        assert_eq!(device(&[1, 2], hash::seed("", ""), &seen), Some(1));
+    }
+
+    #[test]
+    fn uncertain_blocks_are_not_named() {
+        let share = share();
+        let tokens = vec![1, 2, 3, 4];
+        let event = BlockStored { hashes: vec![1, 2], tokens, certain: 1, ..stored(1, None, [0, 0]) };
+        share.apply(&Event::Stored(&event));
+        assert_eq!(held(&share, &[1, 2, 3, 4], hash::seed("", ""), &[]).unwrap().device, 1);
+        assert_eq!((share.stats.blocks.get(), share.stats.blocks_dropped.get()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_remembered_of_salts_is_bounded() {
+        let share = share();
+        for engine in 0..MAX_SALTED_BLOCKS as u64 + 10 {
+            let event = BlockStored { salt: "s".into(), ..stored(engine, None, [1, engine as u32]) };
+            share.apply(&Event::Stored(&event));
+        }
+        assert_eq!(share.inner.lock().salts.len(), MAX_SALTED_BLOCKS);
+    }
+
+    #[test]
+    fn who_has_left_takes_nothing() {
+        let share = share();
+        share.close();
+        share.apply(&Event::Stored(&stored(1, None, [1, 2])));
+        share.set_heard();
+        assert_eq!(held(&share, &[1, 2], hash::seed("", ""), &[]), None);
+        assert_eq!(share.target.endpoint.kv_state(), KvState::Off);
+    }
+}

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::zmtp::{Arrival, Connection, Message, Role};
 
-/// Longest silence within an answer.
+/// Longest silence before and within an answer; a publisher that cannot be reached holds up others for no longer.
 const IDLE: Duration = Duration::from_secs(2);
 /// Longest whole answer.
 const TOTAL: Duration = Duration::from_secs(120);
@@ -39,7 +39,7 @@ impl Replay {
     /// Asks for the batches from `start` on.
     pub(crate) async fn ask(address: &str, start: u64) -> io::Result<Self> {
         let deadline = Instant::now() + TOTAL;
-        let mut connection = Connection::connect(address, Role::Dealer).await?;
+        let mut connection = timeout(IDLE, Connection::connect(address, Role::Dealer)).await??;
         timeout(IDLE, connection.send(&[b"", &start.to_be_bytes()])).await??;
         Ok(Self { connection, message: Message::default(), deadline })
     }
