@@ -365,7 +365,9 @@ mod tests {
         let salted = BlockStored { salt: "s".into(), ..stored(2, None, [1, 2]) };
         let child = stored(3, Some(2), [3, 4]);
         let media = BlockStored { media: vec![(0, 8), (0, 7)], ..stored(4, None, [1, 2]) };
-        [lora, salted, child, media].iter().for_each(|stored| drop(share.apply(&Event::Stored(stored))));
+        for event in [lora, salted, child, media] {
+            assert!(share.apply(&Event::Stored(&event)));
+        }
         let device =
             |tokens: &[u32], seed, media: &[Media]| held(&share, tokens, seed, media).map(|h| h.device);
         assert_eq!(device(&[1, 2], hash::seed("", ""), &[]), None);
