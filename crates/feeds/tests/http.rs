@@ -57,6 +57,10 @@ fn endpoint(base: &str, rank: Option<u32>) -> Arc<Endpoint> {
     Arc::new(Endpoint::new(spec, Worker(0)))
 }
 
+fn pool(bases: [&str; 2]) -> Arc<Pool> {
+    Arc::new(Pool::new(Arc::default(), &bases.map(waypost_config::Endpoint::at), None))
+}
+
 fn metrics() -> Metrics {
     Metrics {
         form: MetricsForm::Vllm,
@@ -222,7 +226,7 @@ async fn failing_checks_put_aside_and_a_good_one_brings_back() {
     })
     .await;
     let other = answering(200, "ok").await;
-    let pool = Arc::new(Pool::new(vec![endpoint(&base, None), endpoint(&other, None)]));
+    let pool = pool([&base, &other]);
     let health = Health {
         path: "/health".into(),
         interval: Duration::from_millis(20),
@@ -258,7 +262,7 @@ async fn silence_counts_as_a_failure() {
         Ok(())
     })
     .await;
-    let pool = Arc::new(Pool::new(vec![endpoint(&base, None), endpoint(&answering(200, "").await, None)]));
+    let pool = pool([&base, &answering(200, "").await]);
     let health = Health {
         path: "/health".into(),
         interval: Duration::from_millis(10),

@@ -1,0 +1,305 @@
+//! Dynamo's own event plane: the events of many workers, already under the hashes that we use.
+//!
+//! A missed event cannot be asked for again without Dynamo's request plane, so a gap clears the worker's
+//! share, see [`super::follow`]. Bytes are read as tolerantly as engines' own. Called by
+//! [`super::EventFeeds`]; fuzzed.
+
+use std::io;
+use std::sync::Arc;
+use tokio::task::{consume_budget, yield_now};
+use waypost_picker::{Block, Tier};
+
+use super::apply::Share;
+use super::decode::{Event, MAX_BATCH_BYTES, MAX_EVENTS_PER_BATCH, MAX_TOKENS_PER_EVENT};
+use super::follow::{Common, Follower};
+use super::msgpack::{Malformed, Reader, Token, hash};
+use super::zmq::{LARGE_BYTES, Listen};
+use super::zmtp::{Arrival, Connection, Message};
+
+/// Version of the frame around an envelope.
+const FRAME_VERSION: u8 = 1;
+/// The topic of KV events.
+const TOPIC: &str = "kv-events";
+
+/// The endpoints whose events come by one address.
+pub(crate) struct Plane {
+    followers: Vec<Arc<Follower>>,
+    common: Arc<Common>,
+}
+
+/// One event of a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouterEvent {
+    /// Instance of the worker.
+    pub worker: u64,
+    /// Data-parallel rank.
+    pub rank: u32,
+    /// Counts up by one for each worker and rank.
+    pub id: u64,
+    /// Where the blocks lie; none if the name is unknown.
+    pub tier: Option<Tier>,
+    /// What happened.
+    pub change: Change,
+}
+
+/// What happened to a worker's blocks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// These came in behind the parent.
+    Stored(Option<u64>, Vec<Block>),
+    /// These went.
+    Removed(Vec<u64>),
+    /// All went.
+    Cleared,
+}
+
+/// Reads the events of a message: a framed envelope, a bare envelope, or the bare list.
+///
+/// # Errors
+/// When it is none of them. What lies before the fault has been given to `each`.
+pub fn read(message: &[u8], each: impl FnMut(RouterEvent)) -> Result<(), Malformed> {
+    if message.len() > MAX_BATCH_BYTES {
+        return Err(Malformed);
+    }
+    let framed = message.split_first_chunk::<5>().filter(|([version, a, b, c, d], body)| {
+        *version == FRAME_VERSION && u32::from_be_bytes([*a, *b, *c, *d]) as usize == body.len()
+    });
+    let body = framed.map_or(message, |(_, body)| body);
+    let mut reader = Reader::new(body);
+    let Token::Map(count) = reader.peek()? else { return list(reader, each) };
+    reader.token()?;
+    let mut payload = None;
+    for _ in 0..count {
+        let key = reader.value()?.token()?;
+        let value = reader.value()?;
+        match (key, value.peek()?) {
+            (Token::Text(b"payload"), Token::Bytes(bytes)) => payload = Some(Reader::new(bytes)),
+            // Serde writes a plain list of bytes as numbers.
+            (Token::Text(b"worker_id"), _) => payload = Some(Reader::new(body)),
+            (Token::Text(b"topic"), Token::Text(topic)) if !is_topic(topic) => return Ok(()),
+            _ => {}
+        }
+    }
+    list(payload.ok_or(Malformed)?, each)
+}
+
+/// `kv-events`, or a subject that ends in it.
+fn is_topic(topic: &[u8]) -> bool {
+    topic.strip_suffix(TOPIC.as_bytes()).is_some_and(|head| head.is_empty() || head.ends_with(b"."))
+}
+
+fn list(mut reader: Reader<'_>, mut each: impl FnMut(RouterEvent)) -> Result<(), Malformed> {
+    let count = match reader.peek()? {
+        Token::Map(_) => 1,
+        Token::Array(count) if count <= MAX_EVENTS_PER_BATCH => {
+            reader.token()?;
+            count
+        }
+        _ => return Err(Malformed),
+    };
+    for _ in 0..count {
+        each(router_event(reader.value()?)?);
+    }
+    Ok(())
+}
+
+/// Calls `each` with the name and the value of each pair of a map.
+fn pairs<'a>(
+    mut map: Reader<'a>,
+    mut each: impl FnMut(&'a [u8], Reader<'a>) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    let Token::Map(count) = map.token()? else { return Err(Malformed) };
+    for _ in 0..count {
+        let key = map.value()?.token()?;
+        let value = map.value()?;
+        if let Token::Text(name) = key {
+            each(name, value)?;
+        }
+    }
+    Ok(())
+}
+
+fn int(mut value: Reader<'_>) -> Result<u64, Malformed> {
+    match value.token()? {
+        Token::Int(value) => Ok(value),
+        _ => Err(Malformed),
+    }
+}
+
+fn router_event(event: Reader<'_>) -> Result<RouterEvent, Malformed> {
+    let (mut worker, mut id, mut rank, mut change) = (None, None, 0, None);
+    let mut tier = Some(Tier::Device);
+    pairs(event, |name, value| {
+        match name {
+            b"worker_id" => worker = Some(int(value)?),
+            b"storage_tier" => tier = storage_tier(value)?,
+            b"event" => pairs(value, |name, value| {
+                match name {
+                    b"event_id" => id = Some(int(value)?),
+                    b"dp_rank" => rank = u32::try_from(int(value)?).map_err(|_| Malformed)?,
+                    b"data" => change = Some(read_change(value)?),
+                    _ => {}
+                }
+                Ok(())
+            })?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let (Some(worker), Some(id), Some(change)) = (worker, id, change) else { return Err(Malformed) };
+    Ok(RouterEvent { worker, rank, id, tier, change })
+}
+
+fn storage_tier(mut value: Reader<'_>) -> Result<Option<Tier>, Malformed> {
+    let name = match value.token()? {
+        Token::Nil => return Ok(Some(Tier::Device)),
+        Token::Text(name) => name.to_ascii_lowercase(),
+        _ => return Err(Malformed),
+    };
+    Ok(match name.as_slice() {
+        b"device" => Some(Tier::Device),
+        b"hostpinned" | b"host_pinned" | b"host" => Some(Tier::Host),
+        b"disk" | b"external" => Some(Tier::Disk),
+        _ => None,
+    })
+}
+
+fn read_change(data: Reader<'_>) -> Result<Change, Malformed> {
+    if data.peek()? == Token::Text(b"cleared") {
+        return Ok(Change::Cleared);
+    }
+    let mut change = None;
+    pairs(data, |name, value| {
+        match name {
+            b"stored" => change = Some(stored(value)?),
+            b"removed" => {
+                let mut hashes = Vec::new();
+                pairs(value, |name, value| match name {
+                    b"block_hashes" => items(value, |mut item| {
+                        hashes.push(hash(item.token()?).ok_or(Malformed)?);
+                        Ok(())
+                    }),
+                    _ => Ok(()),
+                })?;
+                change = Some(Change::Removed(hashes));
+            }
+            b"cleared" => change = Some(Change::Cleared),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    change.ok_or(Malformed)
+}
+
+fn items<'a>(
+    mut list: Reader<'a>,
+    mut each: impl FnMut(Reader<'a>) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    match list.token()? {
+        Token::Array(count) if count <= MAX_TOKENS_PER_EVENT => {
+            (0..count).try_for_each(|_| each(list.value()?))
+        }
+        _ => Err(Malformed),
+    }
+}
+
+fn stored(data: Reader<'_>) -> Result<Change, Malformed> {
+    let (mut parent, mut blocks) = (None, Vec::new());
+    pairs(data, |name, mut value| {
+        match name {
+            b"parent_hash" => parent = hash(value.token()?),
+            b"blocks" => items(value, |block| {
+                let (mut engine, mut local) = (None, None);
+                pairs(block, |name, mut value| {
+                    match name {
+                        b"block_hash" => engine = hash(value.token()?),
+                        b"tokens_hash" => local = hash(value.token()?),
+                        _ => {}
+                    }
+                    Ok(())
+                })?;
+                let (Some(engine), Some(local)) = (engine, local) else { return Err(Malformed) };
+                blocks.push(Block { engine, local });
+                Ok(())
+            })?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(Change::Stored(parent, blocks))
+}
+
+impl Plane {
+    pub(crate) fn new(followers: Vec<Arc<Follower>>, common: Arc<Common>) -> Self {
+        Self { followers, common }
+    }
+
+    pub(crate) fn shares(&self) -> impl Iterator<Item = &Arc<Share>> {
+        self.followers.iter().map(|follower| &follower.share)
+    }
+
+    /// Takes a message of events.
+    pub(crate) fn take(&self, message: &[u8]) {
+        let read = read(message, |event| self.apply(event));
+        if read.is_err() {
+            // Whose it was cannot be told: what was missed shows in the numbers of the next.
+            self.shares().for_each(|share| share.stats.garbled.one());
+        }
+    }
+
+    fn apply(&self, event: RouterEvent) {
+        let is_its = |share: &&Arc<Share>| {
+            let spec = share.target.endpoint.spec();
+            spec.instance == Some(event.worker) && spec.rank.is_none_or(|rank| rank == event.rank)
+        };
+        let Some(share) = self.shares().find(is_its) else {
+            return self.shares().for_each(|share| share.stats.other_worker.one());
+        };
+        share.stats.batches.one();
+        share.stats.last_seen_ms.set((self.common.clock)());
+        if !share.number(event.id) {
+            return share.stats.duplicates.one();
+        }
+        let Some(tier) = event.tier else {
+            return share.stats.other_medium.one();
+        };
+        match event.change {
+            Change::Stored(parent, blocks) => share.store_named(tier, parent, &blocks),
+            Change::Removed(hashes) => drop(share.apply(&Event::Removed(tier, &hashes))),
+            Change::Cleared => drop(share.apply(&Event::Cleared)),
+        }
+    }
+}
+
+impl Listen for Plane {
+    async fn listen(&self, connection: Connection) -> io::Error {
+        let _connected: Vec<_> = self.shares().map(|share| share.connected()).collect();
+        self.run(connection).await.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+impl Plane {
+    async fn run(&self, mut connection: Connection) -> io::Result<()> {
+        for follower in &self.followers {
+            connection.subscribe(follower.source.topic.as_bytes()).await?;
+        }
+        let mut message = Message::default();
+        loop {
+            match connection.receive(&mut message).await? {
+                Arrival::Oversized => self.shares().for_each(|share| share.stats.oversized.one()),
+                // topic | publisher | number | frame
+                Arrival::Message => match message.exactly::<4>() {
+                    Some([topic, _, _, frame]) if is_topic(topic) => {
+                        self.take(frame);
+                        match frame.len() {
+                            0..LARGE_BYTES => consume_budget().await,
+                            _ => yield_now().await,
+                        }
+                    }
+                    Some(_) => {}
+                    None => self.shares().for_each(|share| share.stats.garbled.one()),
+                },
+            }
+        }
+    }
+}
