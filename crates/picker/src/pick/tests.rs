@@ -293,7 +293,7 @@ fn kv_latency() {
     let prompts: Vec<_> = (0..200).map(|seed| chain(seed, 209)).collect();
     let held: Vec<_> = prompts.iter().map(|p| pool.pick(&ask(p), 0).unwrap()).collect();
     held.iter().for_each(|p| p.booking.prefill_done());
-    let (mut told, mut guessed, mut rounds) = (Vec::new(), Vec::new(), 0_u32);
+    let (mut told, mut guessed) = (Vec::new(), Vec::new());
     let time = |f: &mut dyn FnMut(&[u64])| {
         let start = std::time::Instant::now();
         (0..50).for_each(|_| prompts.iter().for_each(|p| f(p)));
@@ -305,11 +305,25 @@ fn kv_latency() {
         prefixes.guessed(p, 0, &mut guessed);
         prefixes.note(Worker(0), p, 0);
     });
-    let all = time(&mut |p| {
-        rounds += 1;
-        drop(pool.pick(&ask(p), 0).unwrap());
+    let survey = time(&mut |p| {
+        crate::pick::SURVEY.with_borrow_mut(|survey| {
+            survey.fill(&pool.inner, &pool.inner.shared.book.lock(), &ask(p), 0);
+        });
     });
+    let mut picks = Vec::with_capacity(prompts.len());
+    let mut pick = 0;
+    let mut free = 0;
+    for _ in 0..50 {
+        let start = std::time::Instant::now();
+        picks.extend(prompts.iter().map(|p| pool.pick(&ask(p), 0).unwrap()));
+        pick += start.elapsed().as_nanos() / (50 * prompts.len() as u128);
+        let start = std::time::Instant::now();
+        picks.clear();
+        free += start.elapsed().as_nanos() / (50 * prompts.len() as u128);
+    }
     let least = super::super::testing::pool(64, Strategy::LeastLoad, |_| ());
     let plain = time(&mut |p| drop(least.pick(&ask(p), 0).unwrap()));
-    println!("index {index} ns, kv pick and release {all} ns, least-load {plain} ns, {rounds} picks");
+    println!(
+        "index {index} ns, survey {survey} ns, kv pick {pick} ns, free {free} ns, least-load {plain} ns"
+    );
 }
