@@ -1,5 +1,5 @@
 # Two commands matter: `make run` and `make test`. The others are what they are made of.
-.PHONY: run test test-real-intent bench bench-classify bench-intent bench-quality models
+.PHONY: run test test-real-intent test-engines bench bench-classify bench-intent bench-quality models
 
 run: ## build, start Waypost, say what it found
 	cargo build --release --locked -p waypost
@@ -10,6 +10,9 @@ test: ## set up and pass every test
 
 test-real-intent: ## ask a real model server for intents; installs PyTorch
 	./scripts/real-intent-server.sh
+
+test-engines: ## beside the real Dynamo and vLLM; installs 7 GB of Python
+	./scripts/test-engines.sh
 
 bench: ## measure against peers, in one interleaved run
 	cargo build --profile dist --locked -p waypost

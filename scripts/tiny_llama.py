@@ -1,12 +1,15 @@
 """A Llama of a few thousand random weights with a byte tokenizer and a chat template, as a folder.
 
 It says nothing sensible, ever. `scripts/real-intent-server.sh` serves it: what is tested is how a real server speaks.
+A folder that has a config already, from `scripts/tiny_tokenizer.py`, gets weights to it and nothing else.
 Needs torch and transformers.
 """
 
+import pathlib
 import sys
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -15,6 +18,9 @@ TEMPLATE = "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}</s>{% 
 
 def main(folder):
     torch.manual_seed(2026)
+    if (pathlib.Path(folder) / "config.json").exists():
+        model = LlamaForCausalLM(LlamaConfig.from_pretrained(folder))
+        return save_file(model.state_dict(), pathlib.Path(folder) / "model.safetensors", metadata={"format": "pt"})
     letters = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE(vocab={letter: at for at, letter in enumerate(letters)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -25,7 +31,7 @@ def main(folder):
         vocab_size=len(letters), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=16384, bos_token_id=0, eos_token_id=1,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
+    return LlamaForCausalLM(config).save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ mod auto;
 mod classifier;
 mod intent;
 mod name_or;
+mod picking;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -25,6 +26,10 @@ pub(crate) use classifier::{
     ClassifierSpec, Examples, KserveSpec, Numbers, Pairs, Routes, RuleSpec, SafetySpec,
 };
 pub(crate) use intent::IntentSpec;
+pub(crate) use picking::{
+    AffinitySpec, BusySpec, DisaggregationSpec, EndpointOption, EndpointSpec, HealthSpec, KvSpec,
+    MetricsSpec, PickOption, PickSpec, QueueSpec, ReplicasSpec,
+};
 
 /// v1's port, on every address.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8084);
@@ -72,6 +77,8 @@ pub(crate) struct File {
     pub(crate) default_policy: Option<Raw<String>>,
     /// Where texts and images become vectors, for policies that need them.
     pub(crate) embeddings: Vec<EmbeddingSpec>,
+    /// Other Waypost processes in front of the same endpoints.
+    pub(crate) replicas: Option<ReplicasSpec>,
     /// Bounds on what clients may send.
     pub(crate) limits: LimitsSpec,
     /// When a failed attempt may be repeated elsewhere.
@@ -92,6 +99,7 @@ impl Default for File {
             policies: Vec::new(),
             default_policy: None,
             embeddings: Vec::new(),
+            replicas: None,
             limits: LimitsSpec::default(),
             retry: RetrySpec::default(),
             encoder: EncoderSpec::default(),
@@ -108,11 +116,17 @@ pub(crate) struct ModelSpec {
     pub(crate) name: Raw<String>,
     /// The `model` value sent upstream; without it, `name`.
     pub(crate) model: Option<Raw<String>>,
-    /// Where it runs: `http(s)://host:port`, with or without `/v1` at the end.
+    /// Where it runs: `http(s)://host:port`, with or without `/v1` at the end, or a map that says more.
     #[serde(default)]
-    pub(crate) endpoints: Vec<Raw<BaseUrl>>,
+    pub(crate) endpoints: Vec<EndpointOption>,
     /// One endpoint; short for `endpoints` with a single entry.
-    pub(crate) endpoint: Option<Raw<BaseUrl>>,
+    pub(crate) endpoint: Option<EndpointOption>,
+    /// Or a file with endpoints in llm-d's form, relative to the folder of this file; read again when it changes.
+    pub(crate) endpoints_file: Option<Raw<String>>,
+    /// The model of this file of which it is a LoRA adapter, and whose endpoints serve it; listed before it.
+    pub(crate) adapter_of: Option<Raw<String>>,
+    /// How one of several endpoints is picked: the name of a strategy, or a map.
+    pub(crate) pick: Option<PickOption>,
     /// Sent as bearer token; empty or absent sends none.
     pub(crate) api_key: Option<Raw<Secret>>,
     /// US dollars per million tokens.

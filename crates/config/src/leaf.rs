@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use crate::snapshot::Secret;
 
 mod objective;
+mod picking;
 mod words;
 
 pub(crate) use objective::Objective;
+pub(crate) use picking::{Form, PrefixSource};
 pub(crate) use words::{Builtin, Capability, CompatV1, Sticky};
 
 /// Longest duration accepted: far beyond any use, and safe to add to any clock.

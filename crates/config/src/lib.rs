@@ -7,6 +7,7 @@
 mod auto;
 mod classifiers;
 mod conversations;
+mod endpoints;
 mod error;
 mod file;
 mod intent;
@@ -14,6 +15,7 @@ mod labels;
 mod leaf;
 mod models;
 mod nearest;
+mod picking;
 mod policies;
 mod public;
 mod raw;
@@ -26,6 +28,7 @@ mod v1;
 use std::io::Read;
 use std::path::Path;
 
+pub use endpoints::MAX_ENDPOINTS;
 pub use error::Error;
 pub use intent::{Guided, Intent, IntentRoute, OTHER, fold};
 pub use schema::{docs_table, json_schema};

@@ -2,12 +2,15 @@
 //!
 //! Guards the one name space that models, policies and `auto` share. Called by `resolve`.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::endpoints::endpoints;
 use crate::error::Fault;
 use crate::file::{LlmSpec, ModelSpec, PolicySpec, PriceSpec, TimeoutsSpec};
 use crate::leaf::{BaseUrl, Capability};
 use crate::nearest::hint;
+use crate::picking::picking;
 use crate::raw::{Raw, Reader};
 use crate::resolve::{AUTO, at_least_zero, number, positive};
 use crate::snapshot::{Accepts, Endpoint, Model, ModelIndex, Price, Timeouts};
@@ -41,10 +44,34 @@ impl<'a> Models<'a> {
             if let Some(problem) = models.name_taken(&name) {
                 return Err(spec.name.fault(problem));
             }
-            let model = declared(reader, spec, name)?;
+            let base = spec.adapter_of.as_ref().map(|raw| models.base(reader, raw, spec)).transpose()?;
+            let model = declared(reader, spec, name, base.map(|index| (index, &models.list[index])))?;
             models.list.push(model);
         }
         Ok(models)
+    }
+
+    /// The model that an adapter belongs to.
+    fn base(
+        &self,
+        reader: &mut Reader<'_>,
+        raw: &Raw<String>,
+        spec: &ModelSpec,
+    ) -> Result<ModelIndex, Fault> {
+        if !spec.endpoints.is_empty()
+            || spec.endpoint.is_some()
+            || spec.endpoints_file.is_some()
+            || spec.pick.is_some()
+        {
+            return Err(raw.fault(
+                "an adapter has the endpoints of its model, and is picked as that is: leave them out here",
+            ));
+        }
+        let base = self.find(reader, raw)?;
+        match self.list[base].adapter_of {
+            None => Ok(base),
+            Some(_) => Err(raw.wrong("is an adapter itself")),
+        }
     }
 
     /// The models behind v1's `llms`, one list per policy (empty for policies of Waypost's own form).
@@ -116,6 +143,7 @@ impl<'a> Models<'a> {
             endpoints: vec![Endpoint::at(base)],
             endpoints_file: None,
             picking: Arc::default(),
+            adapter_of: None,
             api_key,
             price: None,
             context_length: None,
@@ -146,18 +174,36 @@ impl<'a> Models<'a> {
 
 const EVERYTHING: Accepts = Accepts { images: true, audio: true, tools: true, json_schema: true };
 
-fn declared(reader: &mut Reader<'_>, spec: &ModelSpec, name: String) -> Result<Model, Fault> {
+fn declared(
+    reader: &mut Reader<'_>,
+    spec: &ModelSpec,
+    name: String,
+    base: Option<(ModelIndex, &Model)>,
+) -> Result<Model, Fault> {
     let name: Arc<str> = name.into();
     let upstream_id = reader.opt(spec.model.as_ref())?;
     let context_length = match &spec.context_length {
         Some(raw) => u32::try_from(number(reader, raw, 1..=u64::from(u32::MAX))?).ok(),
         None => None,
     };
+    let endpoints_file: Option<Arc<Path>> = match &spec.endpoints_file {
+        Some(raw) => Some(reader.folder.join(reader.get(raw)?).into()),
+        None => None,
+    };
+    let (endpoints, picking) = match base {
+        Some((_, base)) => (base.endpoints.clone(), Arc::clone(&base.picking)),
+        None => {
+            let endpoints = endpoints(reader, spec)?;
+            let picking = Arc::new(picking(reader, spec.pick.as_ref(), &endpoints)?);
+            (endpoints, picking)
+        }
+    };
     Ok(Model {
         upstream_id: upstream_id.map_or_else(|| Arc::clone(&name), Into::into),
-        endpoints: endpoints(reader, spec)?,
-        endpoints_file: None,
-        picking: Arc::default(),
+        picking,
+        adapter_of: base.map(|(index, _)| index),
+        endpoints,
+        endpoints_file,
         api_key: reader.opt(spec.api_key.as_ref())?.unwrap_or_default(),
         price: spec.price.as_ref().map(|p| price(reader, p)).transpose()?,
         context_length,
@@ -166,25 +212,6 @@ fn declared(reader: &mut Reader<'_>, spec: &ModelSpec, name: String) -> Result<M
         listed: true,
         name,
     })
-}
-
-fn endpoints(reader: &mut Reader<'_>, spec: &ModelSpec) -> Result<Vec<Endpoint>, Fault> {
-    let all: Vec<_> = match (&spec.endpoints[..], &spec.endpoint) {
-        ([], None) => return Err(spec.name.fault("this model has no `endpoints`")),
-        ([_, ..], Some(one)) => {
-            return Err(one.fault("give either `endpoint` or `endpoints`, not both"));
-        }
-        (many, one) => many.iter().chain(one).collect(),
-    };
-    let mut endpoints: Vec<Endpoint> = Vec::with_capacity(all.len());
-    for raw in all {
-        let BaseUrl(base) = reader.get(raw)?;
-        if endpoints.iter().any(|seen| *seen.base == *base) {
-            return Err(raw.fault("this endpoint is listed twice"));
-        }
-        endpoints.push(Endpoint::at(base));
-    }
-    Ok(endpoints)
 }
 
 fn price(reader: &mut Reader<'_>, spec: &PriceSpec) -> Result<Price, Fault> {

@@ -16,6 +16,7 @@ use crate::file::{EncoderSpec, File, LimitsSpec, LogSpec, RetrySpec};
 use crate::leaf::{KIB, Leaf, MIB, Size};
 use crate::models::Models;
 use crate::nearest::hint;
+use crate::picking;
 use crate::policies;
 use crate::raw::{Raw, Reader};
 use crate::snapshot::{Encoder, Limits, Log, LogFile, PolicyIndex, Retry, Shutdown, Snapshot};
@@ -68,7 +69,7 @@ pub(crate) fn resolve(
         },
         log: log(&mut reader, &file.log)?,
         embeddings,
-        replicas: None,
+        replicas: file.replicas.as_ref().map(|spec| picking::replicas(&mut reader, spec)).transpose()?,
         models: models.list,
         policies,
         warnings: reader.warnings,

@@ -31,7 +31,9 @@ fn rows(schema: &Value, prefix: &str, out: &mut String) {
     for (key, property) in properties {
         let path = format!("{prefix}{key}");
         let needed = required.is_some_and(|keys| keys.iter().any(|k| k == key));
-        let meaning = property.get("description").and_then(Value::as_str).unwrap_or_default();
+        // A row of the table is one line.
+        let meaning =
+            property.get("description").and_then(Value::as_str).unwrap_or_default().replace('\n', " ");
         let inner = without_null(property);
         let kind = kind(inner);
         let default = match (needed, default(property, inner)) {

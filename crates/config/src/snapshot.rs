@@ -74,6 +74,8 @@ pub struct Model {
     pub endpoints_file: Option<Arc<Path>>,
     /// How one of them is picked.
     pub picking: Arc<Picking>,
+    /// The model of which it is a LoRA adapter, and whose endpoints it shares.
+    pub adapter_of: Option<ModelIndex>,
     /// Sent as `Authorization: Bearer …`; empty sends no header.
     pub api_key: Secret,
     /// Price, when known.

@@ -52,6 +52,8 @@ pub struct Metrics {
     pub ttft_seconds: HistogramVec,
     /// By `model`, `endpoint`, `result`.
     pub upstream_attempts: IntCounterVec,
+    /// By `model` and `reason`: prompts that the decode endpoint had to read after all.
+    pub prefill_fallbacks: IntCounterVec,
     /// By `classifier`, whose value is the tier that answered.
     pub classifier_seconds: HistogramVec,
     /// By `classifier`, `because`, `outcome`: every time tier 0 wanted the encoder.
@@ -197,6 +199,11 @@ impl Metrics {
                 "waypost_upstream_attempts_total",
                 "Attempts at endpoints by result",
                 &["model", "endpoint", "result"],
+            )?,
+            prefill_fallbacks: b.counters(
+                "waypost_prefill_fallbacks_total",
+                "Prefills that failed, so that the decode endpoint read the prompt",
+                &["model", "reason"],
             )?,
             classifier_seconds: b.histograms(
                 "waypost_classifier_seconds",

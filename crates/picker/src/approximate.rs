@@ -1,19 +1,35 @@
 //! What workers probably hold, from where prompts were sent: for pools without KV events, and beside them.
+//!
+//! With a short time to live it is the side index of prompts just routed, for which no event has come yet;
+//! the caller takes the larger of both. Readers wait for nobody. Pure: the time comes in; called by the
+//! choice.
 
 use lru::LruCache;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Held, Millis, Worker};
+use crate::index::{Coverage, Covered, Room};
+use crate::{Held, Millis, Tier, Worker};
+
+/// Expiry is looked for this many times per time to live, so a block may outlive it by this share.
+const SWEEPS_PER_TTL: Millis = 16;
 
 /// How long a worker is believed to hold what was sent to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
     /// This long after the last use.
     Ttl(Millis),
-    /// As many blocks as the worker has room for, least recently used ones go first; while its room is
+    /// As many blocks as the worker has room for, the least recently used ones go first; while its room is
     /// unknown, this long after the last use.
     Lru(Millis),
+}
+
+impl Policy {
+    /// For pools without events.
+    pub const GUESS: Self = Self::Ttl(120_000);
+    /// Beside events.
+    pub const PREDICTED: Self = Self::Ttl(2_000);
 }
 
 /// What workers probably hold.
@@ -21,9 +37,31 @@ pub enum Policy {
 pub struct Approximate {
     policy: Policy,
     max_entries: usize,
-    state: Mutex<HashMap<Worker, Guess>>,
+    coverage: Coverage,
+    next_sweep: AtomicU64,
+    writer: Mutex<Writer>,
 }
 
+/// Figures of an [`Approximate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ApproximateStats {
+    /// (worker, block) pairs believed.
+    pub entries: usize,
+    /// Pairs whose time was up.
+    pub expired: u64,
+    /// Pairs given up because a worker or the index had no room for more.
+    pub evicted: u64,
+}
+
+#[derive(Debug)]
+struct Writer {
+    covered: Covered,
+    room: Room,
+    guesses: BTreeMap<Worker, Guess>,
+    stats: ApproximateStats,
+}
+
+/// Chain hashes by last use; the order of use is the order of expiry.
 #[derive(Debug)]
 struct Guess {
     blocks: LruCache<u64, Millis>,
@@ -33,49 +71,182 @@ struct Guess {
 impl Approximate {
     /// An empty index of at most `max_entries` (worker, block) pairs.
     pub fn new(policy: Policy, max_entries: usize) -> Self {
-        Self { policy, max_entries, state: Mutex::default() }
-    }
-
-    /// The prompt with these blocks went to the worker.
-    pub fn note(&self, worker: Worker, chain: &[u64], now: Millis) {
-        let mut state = self.state.lock();
-        let guess = state.entry(worker).or_insert_with(Guess::new);
-        chain.iter().rev().for_each(|hash| drop(guess.blocks.put(*hash, now)));
-        let room = guess.capacity.unwrap_or(self.max_entries).min(self.max_entries);
-        while guess.blocks.len() > room {
-            guess.blocks.pop_lru();
+        let covered = Covered::new(fastrand::u64(..));
+        // Bounded by entries, so not by bytes.
+        let room = Room::new(usize::MAX);
+        let writer = Writer { covered, room, guesses: BTreeMap::new(), stats: ApproximateStats::default() };
+        Self {
+            policy,
+            max_entries,
+            coverage: Coverage::new(),
+            next_sweep: AtomicU64::new(0),
+            writer: Mutex::new(writer),
         }
     }
 
-    /// Writes to `out` how much of the prompt each worker probably holds.
-    pub fn matches(&self, chain: &[u64], now: Millis, out: &mut Vec<Held>) {
-        out.clear();
-        let (Policy::Ttl(ttl) | Policy::Lru(ttl)) = self.policy;
-        for (worker, guess) in self.state.lock().iter() {
-            let forever = matches!(self.policy, Policy::Lru(_)) && guess.capacity.is_some();
-            let fresh = |hash: &&u64| {
-                guess.blocks.peek(*hash).is_some_and(|used| forever || now < used.saturating_add(ttl))
-            };
-            let device = chain.iter().take_while(fresh).count() as u32;
-            if device > 0 {
-                out.push(Held { worker: *worker, device, host: 0, disk: 0 });
+    /// The prompt with these blocks went to the worker: it holds them from now on, or again. Of a prompt
+    /// longer than the index only the beginning is kept.
+    pub fn note(&self, worker: Worker, chain: &[u64], now: Millis) {
+        let writer = &mut *self.writer.lock();
+        self.sweep(writer, now);
+        let capacity = writer.guesses.entry(worker).or_insert_with(Guess::new).capacity;
+        let room = self.room(capacity);
+        let chain = &chain[..chain.len().min(room)];
+        // From the end, so that the head is the last to go.
+        for hash in chain.iter().rev() {
+            let Some(guess) = writer.guesses.get_mut(&worker) else { return };
+            if guess.blocks.put(*hash, now).is_some() {
+                continue;
+            }
+            if writer.covered.hold(&self.coverage, worker, Tier::Device, *hash, &mut writer.room).is_err() {
+                guess.blocks.pop(hash);
+                return;
+            }
+            writer.stats.entries += 1;
+            if guess.blocks.len() > room {
+                writer.evict(&self.coverage, worker);
+            }
+            while writer.stats.entries > self.max_entries {
+                let largest = writer.guesses.iter().max_by_key(|(_, guess)| guess.blocks.len());
+                let Some((largest, _)) = largest else { break };
+                let largest = *largest;
+                writer.evict(&self.coverage, largest);
             }
         }
     }
 
-    /// Forgets the worker.
-    pub fn forget(&self, worker: Worker) {
-        self.state.lock().remove(&worker);
+    /// Writes to `out` how much of the prompt each worker probably holds, all of it as device blocks.
+    pub fn matches(&self, chain: &[u64], now: Millis, out: &mut Vec<Held>) {
+        if now >= self.next_sweep.load(Ordering::Relaxed)
+            && let Some(mut writer) = self.writer.try_lock()
+        {
+            self.sweep(&mut writer, now);
+        }
+        self.coverage.matches(chain, out);
     }
 
-    /// The worker says how many blocks it has room for.
+    /// Forgets the worker.
+    pub fn forget(&self, worker: Worker) {
+        let writer = &mut *self.writer.lock();
+        let Some(guess) = writer.guesses.remove(&worker) else { return };
+        self.coverage.hide(worker, true);
+        for (hash, _) in &guess.blocks {
+            writer.covered.release(&self.coverage, worker, Tier::Device, *hash, &mut writer.room);
+        }
+        writer.stats.entries -= guess.blocks.len();
+        self.coverage.hide(worker, false);
+    }
+
+    /// The worker says how many blocks it has room for; counts with [`Policy::Lru`] only.
     pub fn set_capacity(&self, worker: Worker, blocks: usize) {
-        self.state.lock().entry(worker).or_insert_with(Guess::new).capacity = Some(blocks);
+        let writer = &mut *self.writer.lock();
+        let guess = writer.guesses.entry(worker).or_insert_with(Guess::new);
+        guess.capacity = matches!(self.policy, Policy::Lru(_)).then_some(blocks);
+        let over = guess.blocks.len().saturating_sub(self.room(guess.capacity));
+        (0..over).for_each(|_| writer.evict(&self.coverage, worker));
+    }
+
+    /// The figures of now.
+    pub fn stats(&self) -> ApproximateStats {
+        self.writer.lock().stats
+    }
+
+    fn room(&self, capacity: Option<usize>) -> usize {
+        capacity.unwrap_or(usize::MAX).min(self.max_entries)
+    }
+
+    /// Takes out what expired, if it is time to look.
+    fn sweep(&self, writer: &mut Writer, now: Millis) {
+        if now < self.next_sweep.load(Ordering::Relaxed) {
+            return;
+        }
+        let (Policy::Ttl(ttl) | Policy::Lru(ttl)) = self.policy;
+        self.next_sweep.store(now.saturating_add((ttl / SWEEPS_PER_TTL).max(1)), Ordering::Relaxed);
+        for (worker, guess) in writer.guesses.iter_mut().filter(|(_, guess)| guess.capacity.is_none()) {
+            let old = |used: &Millis| now >= used.saturating_add(ttl);
+            while let Some((hash, _)) = guess.blocks.peek_lru().filter(|(_, used)| old(used)) {
+                let hash = *hash;
+                guess.blocks.pop(&hash);
+                writer.covered.release(&self.coverage, *worker, Tier::Device, hash, &mut writer.room);
+                writer.stats.entries -= 1;
+                writer.stats.expired += 1;
+            }
+        }
+    }
+}
+
+impl Writer {
+    fn evict(&mut self, to: &Coverage, worker: Worker) {
+        let Some((hash, _)) = self.guesses.get_mut(&worker).and_then(|guess| guess.blocks.pop_lru()) else {
+            return;
+        };
+        self.covered.release(to, worker, Tier::Device, hash, &mut self.room);
+        self.stats.entries -= 1;
+        self.stats.evicted += 1;
     }
 }
 
 impl Guess {
     fn new() -> Self {
         Self { blocks: LruCache::unbounded(), capacity: None }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn held(index: &Approximate, chain: &[u64], now: Millis) -> Vec<(u16, u32)> {
+        let mut out = Vec::new();
+        index.matches(chain, now, &mut out);
+        out.iter().map(|held| (held.worker.0, held.device)).collect()
+    }
+
+    #[test]
+    fn a_prompt_is_believed_until_its_time_is_up_and_use_renews_it() {
+        let index = Approximate::new(Policy::Ttl(1600), 1000);
+        index.note(Worker(1), &[1, 2, 3], 0);
+        index.note(Worker(2), &[1, 2], 1000);
+        assert_eq!(held(&index, &[1, 2, 3, 4], 1500), [(1, 3), (2, 2)]);
+        assert_eq!(held(&index, &[1, 2, 3, 4], 1700), [(2, 2)]);
+        index.note(Worker(2), &[1], 2000);
+        assert_eq!(held(&index, &[1, 2], 2800), [(2, 1)]);
+        assert_eq!(held(&index, &[1, 2], 3700), []);
+        assert_eq!(index.stats(), ApproximateStats { entries: 0, expired: 5, evicted: 0 });
+    }
+
+    #[test]
+    fn room_of_the_worker_replaces_time() {
+        let index = Approximate::new(Policy::Lru(100), 1000);
+        index.set_capacity(Worker(0), 4);
+        index.note(Worker(0), &[1, 2, 3], 0);
+        index.note(Worker(0), &[7, 8], 1);
+        // The tail went, not the head.
+        assert_eq!(held(&index, &[1, 2, 3], 10_000), [(0, 2)]);
+        assert_eq!(held(&index, &[7, 8], 10_000), [(0, 2)]);
+        index.note(Worker(1), &[1], 10_000);
+        assert_eq!(held(&index, &[1], 20_000), [(0, 1)]);
+        index.set_capacity(Worker(0), 1);
+        assert_eq!(index.stats().entries, 1);
+    }
+
+    #[test]
+    fn entries_are_bounded_and_the_largest_worker_pays() {
+        let index = Approximate::new(Policy::GUESS, 100);
+        index.note(Worker(0), &(0..500).collect::<Vec<_>>(), 0);
+        assert_eq!(index.stats().entries, 100);
+        index.note(Worker(1), &(1000..1040).collect::<Vec<_>>(), 1);
+        assert_eq!(index.stats(), ApproximateStats { entries: 100, expired: 0, evicted: 40 });
+        assert_eq!(held(&index, &(0..500).collect::<Vec<_>>(), 2), [(0, 60)]);
+    }
+
+    #[test]
+    fn forgotten_is_forgotten() {
+        let index = Approximate::new(Policy::PREDICTED, 100);
+        index.note(Worker(0), &[1, 2], 0);
+        index.note(Worker(1), &[1], 0);
+        index.forget(Worker(0));
+        assert_eq!(held(&index, &[1, 2], 1), [(1, 1)]);
+        assert_eq!(index.stats().entries, 1);
     }
 }

@@ -33,10 +33,20 @@ pub enum Failure {
 pub struct Endpoint {
     spec: waypost_config::Endpoint,
     id: Arc<str>,
+    state: Arc<State>,
+}
+
+/// What goes on when the rest of its configuration changes.
+#[derive(Debug)]
+struct State {
     worker: Worker,
     observed: ArcSwap<Observed>,
     kv: AtomicU8,
     in_flight: AtomicU32,
+    /// Booked by other Waypost processes.
+    others: AtomicU32,
+    /// Active checks of health fail.
+    unwell: AtomicBool,
     failures: AtomicU32,
     /// 0: healthy. Otherwise aside until then, and after then waiting for a probe.
     aside_until: AtomicU64,
@@ -48,18 +58,24 @@ impl Endpoint {
     /// A healthy, idle endpoint, which the prefix index knows by the number `worker`.
     #[must_use]
     pub fn new(spec: waypost_config::Endpoint, worker: Worker) -> Self {
-        Self {
-            id: spec.id(),
-            spec,
+        let state = State {
             worker,
             observed: ArcSwap::default(),
             kv: AtomicU8::new(KvState::Off as u8),
             in_flight: AtomicU32::new(0),
+            others: AtomicU32::new(0),
+            unwell: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             aside_until: AtomicU64::new(0),
             probing: AtomicBool::new(false),
             hold_until: AtomicU64::new(0),
-        }
+        };
+        Self { id: spec.id(), spec, state: Arc::new(state) }
+    }
+
+    /// The same endpoint, configured anew.
+    pub(crate) fn with_spec(&self, spec: waypost_config::Endpoint) -> Self {
+        Self { id: spec.id(), spec, state: Arc::clone(&self.state) }
     }
 
     /// Its base URL.
@@ -83,88 +99,119 @@ impl Endpoint {
     /// Its number in the pool's prefix index.
     #[must_use]
     pub fn worker(&self) -> Worker {
-        self.worker
+        self.state.worker
     }
 
     /// Takes note of what the engine told of itself.
     pub fn observe(&self, observed: Observed) {
-        self.observed.store(Arc::new(observed));
+        self.state.observed.store(Arc::new(observed));
     }
 
     /// What the engine told last; all `None` while it has told nothing.
     #[must_use]
     pub fn observed(&self) -> Arc<Observed> {
-        self.observed.load_full()
+        self.state.observed.load_full()
+    }
+
+    /// Reads what the engine told last without sharing it.
+    pub(crate) fn with_observed<T>(&self, read: impl FnOnce(&Observed) -> T) -> T {
+        read(&self.state.observed.load())
     }
 
     /// Takes note of how its event stream stands.
     pub fn set_kv_state(&self, state: KvState) {
-        self.kv.store(state as u8, Relaxed);
+        self.state.kv.store(state as u8, Relaxed);
     }
 
     /// How far its share of the prefix index can be believed.
     #[must_use]
     pub fn kv_state(&self) -> KvState {
-        KvState::from_u8(self.kv.load(Relaxed))
+        KvState::from_u8(self.state.kv.load(Relaxed))
     }
 
-    /// Requests booked on it now.
+    /// Requests booked on it now by this process.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
+        self.state.in_flight.load(Relaxed)
+    }
+
+    /// Requests booked on it now by all Waypost processes, as far as they told.
+    #[must_use]
+    pub fn requests(&self) -> u32 {
+        self.state.in_flight.load(Relaxed).saturating_add(self.state.others.load(Relaxed))
+    }
+
+    /// The verdict of active checks of health: while they fail, only the desperate take it. Not bounded by the half of
+    /// the pool that failures of requests may put aside.
+    pub fn set_well(&self, well: bool) {
+        self.state.unwell.store(!well, Relaxed);
+    }
+
+    /// False while active checks of health fail.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        !self.state.unwell.load(Relaxed)
     }
 
     /// True while failures keep it out of the rotation.
     #[must_use]
     pub fn is_aside(&self) -> bool {
-        self.aside_until.load(Relaxed) != 0
+        self.state.aside_until.load(Relaxed) != 0
     }
 
     /// Milliseconds for which it asked to be left alone; 0 when it did not.
     #[must_use]
     pub fn held_ms(&self, now: Millis) -> u64 {
-        self.hold_until.load(Relaxed).saturating_sub(now)
+        self.state.hold_until.load(Relaxed).saturating_sub(now)
     }
 
     /// It answered: whatever was held against it is forgotten.
     pub fn succeeded(&self) {
-        self.failures.store(0, Relaxed);
-        self.aside_until.store(0, Relaxed);
-        self.probing.store(false, Relaxed);
+        self.state.failures.store(0, Relaxed);
+        self.state.aside_until.store(0, Relaxed);
+        self.state.probing.store(false, Relaxed);
     }
 
     pub(crate) fn hold(&self, now: Millis, for_ms: u64) {
-        self.hold_until.fetch_max(now + for_ms.min(HOLD_MOST_MS), Relaxed);
+        self.state.hold_until.fetch_max(now + for_ms.min(HOLD_MOST_MS), Relaxed);
     }
 
     /// Puts it aside; `jitter` in 0..1 spreads the probes of many endpoints.
     pub(crate) fn put_aside(&self, now: Millis, jitter: f64) {
-        let failures = self.failures.fetch_add(1, Relaxed).min(16);
+        let failures = self.state.failures.fetch_add(1, Relaxed).min(16);
         let base = (ASIDE_FIRST_MS << failures).min(ASIDE_MOST_MS);
         let wait = (base as f64 * (0.8 + 0.4 * jitter)) as u64;
-        self.aside_until.store((now + wait).max(1), Relaxed);
-        self.probing.store(false, Relaxed);
+        self.state.aside_until.store((now + wait).max(1), Relaxed);
+        self.state.probing.store(false, Relaxed);
     }
 
     /// Free for a normal request, or due for its probe.
     pub(crate) fn is_free(&self, now: Millis) -> bool {
-        let until = self.aside_until.load(Relaxed);
-        until == 0 || (until <= now && !self.probing.load(Relaxed))
+        let until = self.state.aside_until.load(Relaxed);
+        self.is_well() && (until == 0 || (until <= now && !self.state.probing.load(Relaxed)))
     }
 
     pub(crate) fn book(&self) {
-        self.in_flight.fetch_add(1, Relaxed);
+        self.state.in_flight.fetch_add(1, Relaxed);
         if self.is_aside() {
-            self.probing.store(true, Relaxed);
+            self.state.probing.store(true, Relaxed);
         }
     }
 
     pub(crate) fn release(&self) {
-        self.in_flight.fetch_sub(1, Relaxed);
+        self.state.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn book_other(&self) {
+        self.state.others.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn release_other(&self) {
+        self.state.others.fetch_sub(1, Relaxed);
     }
 
     /// A probe that ended without a verdict (its client left): the next request may probe.
     pub(crate) fn abandon_probe(&self) {
-        self.probing.store(false, Relaxed);
+        self.state.probing.store(false, Relaxed);
     }
 }

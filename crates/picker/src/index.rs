@@ -1,9 +1,31 @@
 //! The KV prefix index: which worker holds which block of a prompt, in which tier of its memory.
+//!
+//! Events of engines write it, one at a time; prompts read it without ever waiting for a writer. It never
+//! takes more bytes than it was given. It never sees a token or a text; called by the feeds and the choice.
+
+mod coverage;
+mod line;
+#[cfg(all(test, loom))]
+mod loom;
+mod names;
+mod room;
+mod sync;
+mod table;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use parking_lot::Mutex;
-use std::collections::HashMap;
 
 use crate::hash::extend;
+pub(crate) use coverage::{Coverage, Covered};
+use names::{Book, Known};
+pub(crate) use room::{Full, Room};
+
+const TIERS: [Tier; 3] = [Tier::Device, Tier::Host, Tier::Disk];
+/// A full index gives up this share of the largest worker's blocks in one go.
+const TRIM_SHARE: usize = 16;
+/// Times a block asks for room before it is dropped.
+const MAX_TRIMS: usize = 8;
 
 /// Dense number of an (endpoint, data-parallel rank) within its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,140 +91,244 @@ pub struct Stats {
     pub unknown_parents: u64,
     /// Removals of blocks that were not there.
     pub unknown_removes: u64,
+    /// Blocks of events without tokens that were not known in any tier.
+    pub unknown_blocks: u64,
+    /// Blocks whose name already stands for another block of the worker: an event that names itself.
+    pub contradictions: u64,
+    /// Blocks not stored because giving up others made no room.
+    pub no_room: u64,
+    /// Most bytes the index has ever taken.
+    pub peak_bytes: usize,
 }
 
 /// Which worker holds which block in which tier.
 #[derive(Debug)]
 pub struct PrefixIndex {
-    max_bytes: usize,
-    state: Mutex<State>,
+    coverage: Coverage,
+    writer: Mutex<Writer>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    held: HashMap<(Worker, Tier, u64), (u64, u8)>,
-    chains: HashMap<(Worker, Tier, u64), u32>,
+/// A worker's books, by tier.
+type Books = [Option<Book>; 3];
+
+#[derive(Debug)]
+struct Writer {
+    secret: u64,
+    room: Room,
+    covered: Covered,
+    workers: Vec<Option<Box<Books>>>,
     stats: Stats,
 }
 
 impl PrefixIndex {
     /// An empty index that will not take more than `max_bytes` bytes.
     pub fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, state: Mutex::default() }
+        let mut room = Room::new(max_bytes);
+        // A cap below the fixed part leaves no room for any block.
+        let _ = room.charge(size_of::<Self>() + Coverage::BASE_BYTES);
+        let stats = Stats { max_bytes, ..Stats::default() };
+        let covered = Covered::new(fastrand::u64(..));
+        // A secret of its own: in the order of one table, the other is swept at random.
+        let writer = Writer { secret: fastrand::u64(..), room, covered, workers: Vec::new(), stats };
+        Self { coverage: Coverage::new(), writer: Mutex::new(writer) }
     }
 
     /// Books the blocks of a store event: `blocks` follow `parent`, or start a prompt without one.
+    ///
+    /// A block the worker already holds there under that name is counted once more, up to 255 times: what
+    /// was stored more often goes with the 255th removal. Nothing is stored behind an unknown parent, and
+    /// nothing from a block on whose name stands for another block already.
     pub fn store(&self, worker: Worker, tier: Tier, parent: Option<u64>, blocks: &[Block]) -> Stored {
-        let state = &mut *self.state.lock();
-        let mut last = match parent {
-            None => None,
-            Some(engine) => {
-                let tiers = [Tier::Device, Tier::Host, Tier::Disk];
-                let found = tiers.iter().find_map(|tier| state.held.get(&(worker, *tier, engine)));
-                let Some((chain, _)) = found else {
-                    state.stats.unknown_parents += 1;
-                    return Stored { applied: 0, dropped: blocks.len() as u32 };
-                };
-                Some(*chain)
-            }
-        };
+        let writer = &mut *self.writer.lock();
         let mut stored = Stored::default();
+        let (mut last, mut depth) = (None, 0);
+        if let Some(parent) = parent {
+            if let Some(named) = writer.named(worker, parent) {
+                (last, depth) = (Some(named.chain), named.depth.saturating_add(1));
+            } else {
+                writer.stats.unknown_parents += 1;
+                stored.dropped = blocks.len() as u32;
+                return stored;
+            }
+        }
         for block in blocks {
             let chain = extend(last, block.local);
-            if !state.add(worker, tier, block.engine, chain) {
+            if !writer.add(&self.coverage, worker, tier, block.engine, chain, depth) {
                 break;
             }
             stored.applied += 1;
-            last = Some(chain);
+            (last, depth) = (Some(chain), depth.saturating_add(1));
         }
         stored.dropped = blocks.len() as u32 - stored.applied;
         stored
     }
 
-    /// Books blocks the worker already holds in another tier, for events without tokens.
+    /// Books blocks that the worker holds in some tier already, for events without tokens.
     pub fn store_known(&self, worker: Worker, tier: Tier, engine: &[u64]) -> Stored {
-        let state = &mut *self.state.lock();
+        let writer = &mut *self.writer.lock();
         let mut stored = Stored::default();
-        for &engine in engine {
-            let tiers = [Tier::Device, Tier::Host, Tier::Disk];
-            let found = tiers.iter().find_map(|tier| state.held.get(&(worker, *tier, engine)).copied());
-            match found {
-                Some((chain, _)) if state.add(worker, tier, engine, chain) => stored.applied += 1,
-                _ => stored.dropped += 1,
-            }
+        for engine in engine {
+            let known = writer.named(worker, *engine);
+            writer.stats.unknown_blocks += u64::from(known.is_none());
+            let done =
+                known.is_some_and(|n| writer.add(&self.coverage, worker, tier, *engine, n.chain, n.depth));
+            stored.applied += u32::from(done);
+            stored.dropped += u32::from(!done);
         }
         stored
     }
 
-    /// Takes back one store of each block.
+    /// Takes back one store of each block; what lies behind a removed block counts no longer, whether or
+    /// not it is removed too.
     pub fn remove(&self, worker: Worker, tier: Tier, engine: &[u64]) {
-        let state = &mut *self.state.lock();
-        for &engine in engine {
-            let key = (worker, tier, engine);
-            match state.held.get_mut(&key) {
-                Some((_, count)) if *count > 1 => *count -= 1,
-                Some(&mut (chain, _)) => {
-                    state.held.remove(&key);
-                    state.release(worker, tier, chain);
+        let writer = &mut *self.writer.lock();
+        for engine in engine {
+            let book = writer.workers.get_mut(worker.0 as usize).and_then(Option::as_mut);
+            let book = book.and_then(|books| books[tier as usize].as_mut());
+            match book.map_or(Err(()), |book| book.take(*engine, &mut writer.room)) {
+                Ok(None) => {}
+                Ok(Some(chain)) => {
+                    writer.covered.release(&self.coverage, worker, tier, chain, &mut writer.room);
                 }
-                None => state.stats.unknown_removes += 1,
+                Err(()) => writer.stats.unknown_removes += 1,
             }
         }
     }
 
-    /// Forgets all that the worker holds: cleared, restarted or gone.
+    /// Forgets all that the worker holds: cleared, restarted or gone. Readers see it gone at once; the
+    /// sweep takes time for that worker's blocks only.
     pub fn clear(&self, worker: Worker) {
-        let state = &mut *self.state.lock();
-        state.held.retain(|(of, ..), _| *of != worker);
-        state.chains.retain(|(of, ..), _| *of != worker);
-    }
-
-    /// Writes to `out` how much of the prompt each worker holds; those that hold nothing are left out.
-    pub fn matches(&self, chain: &[u64], out: &mut Vec<Held>) {
-        out.clear();
-        let state = self.state.lock();
-        let mut workers: Vec<_> = state.chains.keys().map(|(worker, ..)| *worker).collect();
-        workers.sort_unstable();
-        workers.dedup();
-        for worker in workers {
-            let run = |tier, from: u32| {
-                let rest = chain.iter().skip(from as usize);
-                rest.take_while(|hash| state.chains.contains_key(&(worker, tier, **hash))).count() as u32
-            };
-            let device = run(Tier::Device, 0);
-            let host = run(Tier::Host, device);
-            let disk = run(Tier::Disk, device + host);
-            if device + host + disk > 0 {
-                out.push(Held { worker, device, host, disk });
+        let writer = &mut *self.writer.lock();
+        let Some(books) = writer.workers.get_mut(worker.0 as usize).and_then(Option::take) else { return };
+        writer.room.refund(size_of::<Books>());
+        self.coverage.hide(worker, true);
+        for (tier, book) in TIERS.into_iter().zip(*books) {
+            let Some(book) = book else { continue };
+            for chain in book.chains() {
+                writer.covered.release(&self.coverage, worker, tier, chain, &mut writer.room);
             }
+            book.free(&mut writer.room);
         }
+        self.coverage.hide(worker, false);
     }
 
-    /// The figures of now.
+    /// Writes to `out` how much of the prompt each worker holds, by worker; those that hold nothing of its
+    /// start are left out. `chain` as from [`crate::hash::chain`].
+    pub fn matches(&self, chain: &[u64], out: &mut Vec<Held>) {
+        self.coverage.matches(chain, out);
+    }
+
+    /// The figures of now; waits for the writer.
     pub fn stats(&self) -> Stats {
-        let state = self.state.lock();
-        Stats { pairs: state.held.len() as u64, max_bytes: self.max_bytes, ..state.stats }
+        let writer = self.writer.lock();
+        let pairs: usize =
+            writer.workers.iter().flatten().flat_map(|books| books.iter().flatten()).map(Book::len).sum();
+        Stats {
+            blocks: writer.covered.blocks() as u64,
+            pairs: pairs as u64,
+            bytes: writer.room.used(),
+            peak_bytes: writer.room.peak(),
+            ..writer.stats
+        }
     }
 }
 
-impl State {
-    fn add(&mut self, worker: Worker, tier: Tier, engine: u64, chain: u64) -> bool {
-        let key = (worker, tier, engine);
-        if let Some((known, count)) = self.held.get_mut(&key) {
-            *count = count.saturating_add(1);
-            return *known == chain;
-        }
-        self.held.insert(key, (chain, 1));
-        *self.chains.entry((worker, tier, chain)).or_default() += 1;
-        true
+impl Writer {
+    /// The block behind a name, in whichever tier.
+    fn named(&self, worker: Worker, engine: u64) -> Option<line::Named> {
+        self.workers.get(worker.0 as usize)?.as_ref()?.iter().flatten().find_map(|book| book.get(engine))
     }
 
-    fn release(&mut self, worker: Worker, tier: Tier, chain: u64) {
-        if let Some(count) = self.chains.get_mut(&(worker, tier, chain)) {
-            *count -= 1;
-            if *count == 0 {
-                self.chains.remove(&(worker, tier, chain));
+    fn add(
+        &mut self,
+        to: &Coverage,
+        worker: Worker,
+        tier: Tier,
+        engine: u64,
+        chain: u64,
+        depth: u32,
+    ) -> bool {
+        let book = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
+        let book = book.and_then(|books| books[tier as usize].as_ref());
+        match book.map_or(Known::No, |book| book.again(engine, chain)) {
+            Known::Again => return true,
+            Known::Other => {
+                self.stats.contradictions += 1;
+                return false;
+            }
+            Known::No => {}
+        }
+        // The block first: while room is made for its name, other blocks may go, but not this one.
+        let held = self.with_room(to, |w| w.covered.hold(to, worker, tier, chain, &mut w.room));
+        if !held {
+            self.stats.no_room += 1;
+            return false;
+        }
+        let named =
+            self.with_room(to, |w| w.book(worker, tier, |book, room| book.add(engine, chain, depth, room)));
+        if !named {
+            self.covered.release(to, worker, tier, chain, &mut self.room);
+            self.stats.no_room += 1;
+        }
+        named
+    }
+
+    /// Tries again after others were given up.
+    fn with_room(&mut self, to: &Coverage, mut act: impl FnMut(&mut Self) -> Result<(), Full>) -> bool {
+        for _ in 0..MAX_TRIMS {
+            if act(self).is_ok() {
+                return true;
+            }
+            if !self.trim(to) {
+                return false;
             }
         }
+        act(self).is_ok()
+    }
+
+    fn book(
+        &mut self,
+        worker: Worker,
+        tier: Tier,
+        act: impl FnOnce(&mut Book, &mut Room) -> Result<(), Full>,
+    ) -> Result<(), Full> {
+        let number = worker.0 as usize;
+        if self.workers.len() <= number {
+            let more = number + 1 - self.workers.len();
+            self.room.charge(more * size_of::<Option<Box<Books>>>())?;
+            self.workers.reserve_exact(more);
+            self.workers.resize_with(number + 1, Default::default);
+        }
+        let books = match &mut self.workers[number] {
+            Some(books) => books,
+            none => {
+                self.room.charge(size_of::<Books>())?;
+                none.insert(Box::default())
+            }
+        };
+        let book = match &mut books[tier as usize] {
+            Some(book) => book,
+            none => none.insert(Book::new(self.secret, &mut self.room)?),
+        };
+        act(book, &mut self.room)
+    }
+
+    /// Gives up a share of the largest book; false if there is nothing to give up.
+    fn trim(&mut self, to: &Coverage) -> bool {
+        let books = self.workers.iter_mut().enumerate().flat_map(|(worker, books)| {
+            TIERS
+                .into_iter()
+                .zip(books.iter_mut().flat_map(|books| books.iter_mut()))
+                .map(move |(tier, book)| (Worker(worker as u16), tier, book))
+        });
+        let filled = books.filter_map(|(worker, tier, book)| book.as_mut().map(|b| (worker, tier, b)));
+        let largest = filled.max_by_key(|(.., book)| book.len()).filter(|(.., book)| book.len() > 0);
+        let Some((worker, tier, book)) = largest else { return false };
+        let (covered, stats) = (&mut self.covered, &mut self.stats);
+        book.trim(TRIM_SHARE, &mut self.room, |room, chain| {
+            covered.release(to, worker, tier, chain, room);
+            stats.evicted += 1;
+        });
+        true
     }
 }

@@ -1,22 +1,49 @@
-//! Which replica gets the request: least load among the healthy, booked in the same step.
+//! Which replica gets the request: chosen by load, by what its cache holds and by its health, booked in the same step.
 //!
-//! Pure: no network and no clock; time comes in as milliseconds. It also keeps what endpoints have
-//! taught us (failures, `Retry-After`) and the retry budget. Called by the proxy through the router.
+//! Pure: no network and no clock; time comes in as milliseconds. It also keeps what endpoints have taught us (failures,
+//! `Retry-After`), the index of their caches, the queue of requests that wait for room, and the retry budget. Called
+//! by the proxy through the router; fed by the feeds.
 
+mod active;
+mod affinity;
 mod approximate;
+mod ask;
+mod book;
+mod booking;
 mod budget;
+mod choice;
+mod cost;
 mod endpoint;
 pub mod hash;
 mod index;
 mod observed;
+mod pair;
+mod pick;
 mod pool;
+mod prefixes;
+mod queue;
+mod remote;
+mod room;
+mod saturation;
+mod scorers;
+mod sessions;
+mod survey;
+#[cfg(test)]
+mod testing;
 
-pub use approximate::{Approximate, Policy as ApproximatePolicy};
+pub use approximate::{Approximate, ApproximateStats, Policy as ApproximatePolicy};
+pub use ask::{Ask, NoPick, Threshold, Want, WhyNot};
+pub use book::Load;
+pub use booking::{Booking, Pick};
 pub use budget::RetryBudget;
+pub use choice::{Choice, Considered, Scored};
 pub use endpoint::{Endpoint, Failure};
 pub use index::{Block, Held, PrefixIndex, Stats as IndexStats, Stored, Tier, Worker};
 pub use observed::{Adapters, KvState, Observed};
-pub use pool::{Booking, Pick, Pool};
+pub use pair::{Pair, WhyPair};
+pub use pool::{Pool, PoolStats};
+pub use queue::{Full, Queue, is_shed};
+pub use remote::{Booked, Remote, Reporter};
 
 /// Milliseconds since some fixed moment; monotonic.
 pub type Millis = u64;

@@ -1,182 +1,326 @@
-//! The replicas of one model: picking one and booking it are one step, so that two requests that
-//! arrive at once see each other.
+//! The replicas of one model, and what is known of them.
 //!
-//! It never waits and never does I/O. Every endpoint of a pool may be put aside: the model then yields
-//! to its fallback, or, without one, its doubtful endpoints are tried in desperation. Called through
-//! the router.
+//! It never waits and never does I/O. What it knows survives a reload of the configuration as far as the new one
+//! agrees. The choice itself is in `pick` and `pair`. Called through the router, fed by the feeds.
 
-use crate::Millis;
+use crate::ask::Ask;
+use crate::book::{Load, Weight};
+use crate::booking::Shared;
 use crate::endpoint::{Endpoint, Failure};
+use crate::prefixes::{Cached, Prefixes};
+use crate::remote::{Remote, Reporter};
+use crate::sessions::Sessions;
+use crate::{Held, KvState, Millis, Observed, PrefixIndex, Worker};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use waypost_config::{Picking, Scorer, Strategy};
+
+/// Most endpoints of a pool: workers are numbered with 16 bits, and some numbers may still be in use by those gone.
+pub(crate) const ENDPOINTS_MAX: usize = 32_768;
+/// Age at which figures are not used where the configuration does not say, in milliseconds.
+const STALE_AFTER_MS: Millis = 5_000;
+/// No endpoint has this number.
+const NOBODY: u32 = u32::MAX;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Pool {
-    endpoints: Vec<Arc<Endpoint>>,
-    picking: Mutex<()>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-/// An endpoint with the request booked on it.
+/// What bookings need of their pool, too.
 #[derive(Debug)]
-pub struct Pick {
-    /// Position in the pool.
-    pub index: usize,
-    /// Released when dropped.
-    pub booking: Booking,
+pub(crate) struct Inner {
+    pub(crate) picking: Arc<Picking>,
+    pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    /// Position by worker number.
+    positions: Vec<u32>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) prefixes: Option<Prefixes>,
+    pub(crate) sessions: Option<Arc<Mutex<Sessions>>>,
+    /// The choice looks at more than requests in flight.
+    pub(crate) looks: bool,
+    /// It looks at what the engines tell of themselves.
+    pub(crate) figures: bool,
+    pub(crate) stale_after: Millis,
+    /// Whose turn it is.
+    pub(crate) turn: AtomicUsize,
 }
 
-/// One request's load on an endpoint; dropping it releases the load, exactly once.
-#[derive(Debug)]
-pub struct Booking {
-    endpoint: Arc<Endpoint>,
-    probe: bool,
-}
-
-impl Booking {
-    /// The endpoint it is booked on.
-    #[must_use]
-    pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
-    }
-}
-
-impl Drop for Booking {
-    fn drop(&mut self) {
-        self.endpoint.release();
-        if self.probe && self.endpoint.is_aside() {
-            self.endpoint.abandon_probe();
-        }
-    }
+/// Figures of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PoolStats {
+    /// Bookings that are written down, those of other processes among them.
+    pub bookings: usize,
+    /// Bookings of other processes.
+    pub others: usize,
+    /// Bookings that nobody released before their lease was over.
+    pub expired: u64,
+    /// Bookings of other processes for which there was no room.
+    pub others_dropped: u64,
+    /// Failures that did not put their endpoint aside, because half of the pool was already.
+    pub kept_in_rotation: u64,
 }
 
 impl Pool {
-    /// A pool of these endpoints, which may be shared with an earlier pool.
+    /// A pool of these endpoints, chosen from as `picking` says.
+    ///
+    /// What `previous` knows of endpoints with the same id goes on, and so do its bookings. An endpoint beyond the
+    /// 32,768th is left out.
     #[must_use]
-    pub fn new(endpoints: Vec<Arc<Endpoint>>) -> Self {
-        Self { endpoints, picking: Mutex::new(()) }
+    pub fn new(picking: Arc<Picking>, specs: &[waypost_config::Endpoint], previous: Option<&Self>) -> Self {
+        let before = previous.map(|pool| &*pool.inner);
+        let shared = before.map(|inner| Arc::clone(&inner.shared)).unwrap_or_default();
+        let known = before.and_then(|inner| inner.prefixes.as_ref());
+        let prefixes = picking.reads_prompts().then(|| Prefixes::new(&picking, known));
+        let endpoints = endpoints(specs, before, prefixes.as_ref());
+        let workers = endpoints.iter().map(|e| usize::from(e.worker().0) + 1).max().unwrap_or(0);
+        let mut positions = vec![NOBODY; workers];
+        for (position, endpoint) in endpoints.iter().enumerate() {
+            positions[usize::from(endpoint.worker().0)] = position as u32;
+        }
+        let scores = |scorer| {
+            picking.strategy == Strategy::Scorers && picking.scorers.iter().any(|(s, _)| *s == scorer)
+        };
+        let sessions = scores(Scorer::SessionAffinity)
+            .then(|| before.and_then(|inner| inner.sessions.clone()).unwrap_or_default());
+        let inner = Inner {
+            looks: picking.reads_prompts()
+                || picking.strategy == Strategy::Scorers
+                || picking.busy.is_bounded(),
+            figures: picking.metrics.is_some()
+                || picking.busy.kv_share.is_some()
+                || picking.busy.waiting.is_some()
+                || [Scorer::Queue, Scorer::Running, Scorer::KvUtilization, Scorer::LoraAffinity]
+                    .into_iter()
+                    .any(scores),
+            stale_after: picking
+                .metrics
+                .as_ref()
+                .map_or(STALE_AFTER_MS, |m| m.stale_after.as_millis() as Millis),
+            picking,
+            endpoints,
+            positions,
+            shared,
+            prefixes,
+            sessions,
+            turn: AtomicUsize::new(0),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// All endpoints, in the order of the configuration.
     #[must_use]
     pub fn endpoints(&self) -> &[Arc<Endpoint>] {
-        &self.endpoints
+        &self.inner.endpoints
     }
 
-    /// Picks the least loaded endpoint not in `tried` and books one request on it; ties are random.
-    ///
-    /// With `desperate`, endpoints put aside are taken too: better a doubtful endpoint than none.
-    /// An endpoint that asked to be left alone is never taken.
+    /// How it chooses.
     #[must_use]
-    pub fn pick(&self, now: Millis, tried: &[usize], desperate: bool) -> Option<Pick> {
-        let _guard = self.picking.lock();
-        let mut best: Option<(u32, usize)> = None;
-        let mut ties = 0;
-        for (index, endpoint) in self.endpoints.iter().enumerate() {
-            let free = endpoint.held_ms(now) == 0 && (desperate || endpoint.is_free(now));
-            if !free || tried.contains(&index) {
-                continue;
-            }
-            let load = endpoint.in_flight();
-            match best {
-                Some((least, _)) if load > least => continue,
-                Some((least, _)) if load == least => ties += 1,
-                _ => ties = 1,
-            }
-            // Reservoir sampling: each of the equals is kept with the same probability.
-            if ties == 1 || fastrand::u32(0..ties) == 0 {
-                best = Some((load, index));
-            }
+    pub fn picking(&self) -> &Arc<Picking> {
+        &self.inner.picking
+    }
+
+    /// Whether the choice wants to know the prompt's blocks.
+    #[must_use]
+    pub fn reads_prompts(&self) -> bool {
+        self.inner.prefixes.is_some()
+    }
+
+    /// The index that the engines' events are booked in; absent where none are listened to.
+    #[must_use]
+    pub fn index(&self) -> Option<&Arc<PrefixIndex>> {
+        self.inner.prefixes.as_ref().and_then(Prefixes::events)
+    }
+
+    /// Position of the endpoint with this id.
+    #[must_use]
+    pub fn position(&self, id: &str) -> Option<usize> {
+        self.inner.endpoints.iter().position(|endpoint| **endpoint.id() == *id)
+    }
+
+    /// Takes note of what the engine of endpoint `index` told of itself.
+    pub fn observe(&self, index: usize, observed: Observed) {
+        let Some(endpoint) = self.inner.endpoints.get(index) else { return };
+        if let (Some(prefixes), Some(blocks)) = (&self.inner.prefixes, observed.total_blocks) {
+            let size = observed.block_size.unwrap_or(self.inner.picking.block_size);
+            prefixes.set_capacity(endpoint.worker(), blocks, size);
         }
-        let (_, index) = best?;
-        let endpoint = Arc::clone(&self.endpoints[index]);
-        let probe = endpoint.is_aside();
-        endpoint.book();
-        Some(Pick { index, booking: Booking { endpoint, probe } })
+        endpoint.observe(observed);
+    }
+
+    /// Load booked on endpoint `index`; zero where the pool only counts requests.
+    #[must_use]
+    pub fn load(&self, index: usize) -> Load {
+        let worker = self.inner.endpoints.get(index).map(|endpoint| endpoint.worker());
+        worker.map(|worker| self.inner.shared.book.lock().load(worker)).unwrap_or_default()
+    }
+
+    /// Figures of now.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        let book = self.inner.shared.book.lock();
+        PoolStats {
+            bookings: book.len(),
+            others: book.others_len(),
+            expired: book.expired,
+            others_dropped: book.others_dropped,
+            kept_in_rotation: self.inner.shared.kept_in_rotation.load(Relaxed),
+        }
+    }
+
+    /// Ends the bookings whose lease is over; returns how many. Every choice does so too.
+    pub fn expire(&self, now: Millis) -> u64 {
+        self.inner.shared.book.lock().expire(now)
+    }
+
+    /// Who is told of bookings from now on. It goes on being told after a reload.
+    pub fn set_reporter(&self, reporter: Option<Arc<dyn Reporter>>) {
+        self.inner.shared.reported.store(reporter.is_some(), Relaxed);
+        self.inner.shared.reporter.store(reporter.map(Arc::new));
+    }
+
+    /// Books what another process did. False: it was dropped, for want of room or of such an endpoint.
+    pub fn remote(&self, event: Remote, now: Millis) -> bool {
+        let mut book = self.inner.shared.book.lock();
+        book.expire(now);
+        match event {
+            Remote::Add { replica, id, endpoint, mut chain, blocks, prefill_tokens } => {
+                let Some(index) = self.position(&endpoint) else { return false };
+                let mut unnamed = blocks;
+                if chain.len() > crate::book::BOOKING_BLOCKS_MAX {
+                    let most = crate::book::BOOKING_BLOCKS_MAX;
+                    unnamed = unnamed.saturating_add((chain.len() - most) as u32);
+                    chain = chain[..most].into();
+                }
+                let prefilling = true;
+                let weight =
+                    Weight { chain, unnamed, prompt_tokens: prefill_tokens, prefill_tokens, prefilling };
+                let ends = now.saturating_add(self.inner.lease());
+                book.add_other((replica, id), &self.inner.endpoints[index], weight, ends)
+            }
+            Remote::PrefillDone { replica, id } => {
+                book.other(&(replica, id)).is_some_and(|id| book.prefill_done(id))
+            }
+            Remote::Free { replica, id } => book.remove_other(&(replica, id)).is_some(),
+        }
     }
 
     /// Remembers that endpoint `index` failed.
+    ///
+    /// At most half of a pool, and at least one, is put aside by failures: what is left over serves on, since a
+    /// fault that hits most of a pool is seldom the endpoints' own.
     pub fn failed(&self, index: usize, failure: Failure, now: Millis) {
-        let endpoint = &self.endpoints[index];
+        let endpoints = &self.inner.endpoints;
+        let Some(endpoint) = endpoints.get(index) else { return };
         if let Failure::Hold { for_ms } = failure {
             endpoint.hold(now, for_ms);
             return;
         }
-        endpoint.put_aside(now, fastrand::f64());
+        let _book = self.inner.shared.book.lock();
+        let aside = endpoints.iter().filter(|e| e.is_aside()).count();
+        if endpoint.is_aside() || aside < (endpoints.len() / 2).max(1) {
+            endpoint.put_aside(now, fastrand::f64());
+        } else {
+            self.inner.shared.kept_in_rotation.fetch_add(1, Relaxed);
+        }
     }
 
     /// The shortest time until one of the held endpoints is free, when all of them are held.
     #[must_use]
     pub fn all_held_ms(&self, now: Millis) -> Option<u64> {
-        self.endpoints.iter().map(|e| e.held_ms(now)).min().filter(|ms| *ms > 0)
+        self.inner.endpoints.iter().map(|e| e.held_ms(now)).min().filter(|ms| *ms > 0)
     }
+}
+
+impl Inner {
+    pub(crate) fn lease(&self) -> Millis {
+        self.picking.lease.as_millis() as Millis
+    }
+
+    /// Position of a worker's endpoint; a worker that is gone has none.
+    pub(crate) fn position(&self, worker: Worker) -> Option<usize> {
+        let position = self.positions.get(usize::from(worker.0)).filter(|p| **p != NOBODY);
+        position.map(|p| *p as usize)
+    }
+
+    /// What its own events say an endpoint holds, if they can be believed.
+    pub(crate) fn believed(&self, endpoint: &Endpoint, held: Held) -> Option<Cached> {
+        (endpoint.kv_state() != KvState::Blind).then(|| held.into())
+    }
+
+    /// What one endpoint holds of a prompt.
+    pub(crate) fn cached_on(
+        &self,
+        prefixes: &Prefixes,
+        endpoint: &Endpoint,
+        chain: &[u64],
+        now: Millis,
+        helds: &mut Vec<Held>,
+    ) -> Cached {
+        let of = |helds: &[Held]| helds.iter().find(|h| h.worker == endpoint.worker()).copied();
+        prefixes.told(chain, helds);
+        let told = of(helds).and_then(|held| self.believed(endpoint, held)).unwrap_or_default();
+        prefixes.guessed(chain, now, helds);
+        told.at_least(of(helds).map_or(0, |held| held.device))
+    }
+
+    /// Tokens of a prompt that need not be computed: slower tiers count for less.
+    pub(crate) fn cached_tokens(&self, cached: Cached, prompt_tokens: u32) -> u32 {
+        let kv = &self.picking.kv;
+        let blocks = f64::from(cached.device)
+            + kv.host_weight * f64::from(cached.host)
+            + kv.disk_weight * f64::from(cached.disk);
+        ((blocks * f64::from(self.picking.block_size)) as u32).min(prompt_tokens)
+    }
+
+    /// Blocks that a prompt takes, the partial last one too.
+    pub(crate) fn blocks(&self, ask: &Ask<'_>) -> u32 {
+        ask.prompt_tokens.div_ceil(self.picking.block_size.max(1)).max(ask.chain.len() as u32)
+    }
+}
+
+/// Those known before go on, new ones get numbers that nobody uses, and what the index holds of others is forgotten.
+fn endpoints(
+    specs: &[waypost_config::Endpoint],
+    before: Option<&Inner>,
+    prefixes: Option<&Prefixes>,
+) -> Vec<Arc<Endpoint>> {
+    let old = before.map_or(&[][..], |inner| &inner.endpoints);
+    let mut taken = before.map(|inner| inner.shared.book.lock().workers()).unwrap_or_default();
+    taken.extend(old.iter().map(|e| e.worker().0));
+    let mut next = 0_u16;
+    let mut fresh = || -> Option<Worker> {
+        while !taken.insert(next) {
+            next = next.checked_add(1)?;
+        }
+        if let Some(prefixes) = prefixes {
+            prefixes.forget(Worker(next));
+        }
+        Some(Worker(next))
+    };
+    let mut endpoints: Vec<Arc<Endpoint>> = Vec::with_capacity(specs.len());
+    for spec in specs.iter().take(ENDPOINTS_MAX) {
+        let id = spec.id();
+        let known = old.iter().find(|e| *e.id() == id);
+        let endpoint = match known {
+            Some(known) if known.spec() == spec => Arc::clone(known),
+            // Another role or event source: what it has on its hands stays with its number.
+            Some(known) => Arc::new(known.with_spec(spec.clone())),
+            None => match fresh() {
+                Some(worker) => Arc::new(Endpoint::new(spec.clone(), worker)),
+                None => break,
+            },
+        };
+        endpoints.push(endpoint);
+    }
+    if let Some(prefixes) = prefixes {
+        let gone = |e: &&Arc<Endpoint>| endpoints.iter().all(|kept| kept.worker() != e.worker());
+        old.iter().filter(gone).for_each(|e| prefixes.forget(e.worker()));
+    }
+    endpoints
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::endpoint::{ASIDE_FIRST_MS, ASIDE_MOST_MS};
-
-    fn pool(n: usize) -> Pool {
-        let at = |i| waypost_config::Endpoint::at(format!("http://e{i}"));
-        Pool::new((0..n).map(|i| Arc::new(Endpoint::new(at(i), crate::Worker(i as u16)))).collect())
-    }
-
-    #[test]
-    fn load_spreads_evenly_and_bookings_are_released_once() {
-        let pool = pool(4);
-        let picks: Vec<_> = (0..40).map(|_| pool.pick(0, &[], false).unwrap()).collect();
-        assert!(pool.endpoints().iter().all(|e| e.in_flight() == 10));
-        drop(picks);
-        assert!(pool.endpoints().iter().all(|e| e.in_flight() == 0));
-    }
-
-    #[test]
-    fn ties_are_random() {
-        let pool = pool(3);
-        let mut seen = [0; 3];
-        (0..300).for_each(|_| seen[pool.pick(0, &[], false).unwrap().index] += 1);
-        assert!(seen.iter().all(|n| *n > 50), "{seen:?}");
-    }
-
-    #[test]
-    fn one_probe_at_a_time_comes_back() {
-        let pool = pool(2);
-        (0..2).for_each(|i| pool.failed(i, Failure::Broken, 0));
-        assert!(pool.pick(1, &[], false).is_none(), "nothing healthy is left");
-        assert!(pool.pick(1, &[], true).is_some(), "desperation takes it");
-        let later = ASIDE_FIRST_MS * 2;
-        let probe = pool.pick(later, &[1], false).unwrap();
-        assert!(pool.pick(later, &[1], false).is_none(), "one probe at a time");
-        drop(probe);
-        let probe = pool.pick(later, &[1], false).unwrap();
-        probe.booking.endpoint().succeeded();
-        assert!(!pool.endpoints()[0].is_aside());
-    }
-
-    #[test]
-    fn time_aside_doubles_up_to_its_bound() {
-        let pool = pool(1);
-        let mut now = 0;
-        for round in 0..10 {
-            pool.failed(0, Failure::Broken, now);
-            assert!(pool.pick(now, &[], false).is_none());
-            assert!(pool.pick(now, &[], true).is_some(), "desperation takes it");
-            let most = (ASIDE_FIRST_MS << round).min(ASIDE_MOST_MS) * 12 / 10;
-            now += most + 1;
-            assert!(pool.pick(now, &[], false).is_some(), "round {round}");
-        }
-    }
-
-    #[test]
-    fn a_hold_is_obeyed_even_in_desperation() {
-        let pool = pool(2);
-        pool.failed(0, Failure::Hold { for_ms: 7_000 }, 0);
-        assert!((0..50).all(|_| pool.pick(6_999, &[], true).unwrap().index == 1));
-        assert_eq!(pool.all_held_ms(10), None);
-        pool.failed(1, Failure::Hold { for_ms: 3_000 }, 0);
-        assert_eq!(pool.all_held_ms(1_000), Some(2_000));
-        assert!(pool.pick(1_000, &[], true).is_none());
-        assert!(pool.pick(7_000, &[1], false).is_some());
-    }
-}
+mod tests;

@@ -1,13 +1,14 @@
 //! Step 6: which endpoint of which model is tried next.
 //!
 //! First the healthy endpoints of each model in the plan's order, then those put aside, then the same
-//! ones again. An endpoint that asked to be left alone is never tried. Called by send.
+//! ones again. An endpoint that asked to be left alone is never tried, nor one above a threshold. Called by send.
 
 use smallvec::SmallVec;
 use waypost_config::ModelIndex;
-use waypost_picker::Booking;
+use waypost_picker::NoPick;
 use waypost_policy::Plan;
-use waypost_router::Brain;
+use waypost_router::{Brain, Decision, NoPlace, Place, Placing, Prompt, RETRY_AFTER_BUSY_S};
+use waypost_wire::{ApiError, Code};
 
 /// One endpoint with this request booked on it.
 #[derive(Debug)]
@@ -15,11 +16,9 @@ pub(crate) struct Candidate {
     /// Position of its model in the plan.
     pub(crate) position: usize,
     pub(crate) model: ModelIndex,
-    /// Position in the model's pool.
-    pub(crate) index: usize,
     /// It has been tried for this request before.
     pub(crate) again: bool,
-    pub(crate) booking: Booking,
+    pub(crate) place: Place,
 }
 
 /// See the module.
@@ -27,47 +26,99 @@ pub(crate) struct Candidate {
 pub(crate) struct Candidates<'a> {
     brain: &'a Brain,
     plan: &'a Plan,
-    tried: SmallVec<[SmallVec<[usize; 4]>; 4]>,
+    placing: Placing<'a>,
+    models: SmallVec<[Tried; 4]>,
     again: bool,
+    /// Why the first model that had no place had none.
+    refused: Option<NoPlace>,
+}
+
+/// What is known of one model of the plan.
+#[derive(Debug, Default)]
+struct Tried {
+    endpoints: SmallVec<[usize; 4]>,
+    /// Read once, when the model is first tried.
+    prompt: Option<Option<Prompt>>,
+    /// It was too busy in this round; it is not waited for twice.
+    busy: bool,
 }
 
 impl<'a> Candidates<'a> {
-    pub(crate) fn new(brain: &'a Brain, plan: &'a Plan) -> Self {
-        Self { brain, plan, tried: plan.models.iter().map(|_| SmallVec::new()).collect(), again: false }
+    pub(crate) fn new(brain: &'a Brain, plan: &'a Plan, placing: Placing<'a>) -> Self {
+        let models = plan.models.iter().map(|_| Tried::default()).collect();
+        Self { brain, plan, placing, models, again: false, refused: None }
     }
 
     /// Picks and books the next one.
-    pub(crate) fn next(&mut self) -> Option<Candidate> {
-        if let Some(candidate) = self.untried() {
+    pub(crate) async fn next(&mut self, decision: &mut Decision) -> Option<Candidate> {
+        if let Some(candidate) = self.untried(decision).await {
             return Some(candidate);
         }
+        if self.models.iter().all(|model| model.endpoints.is_empty()) {
+            return None;
+        }
         self.again = true;
-        self.tried.iter_mut().for_each(SmallVec::clear);
-        self.untried()
+        self.models.iter_mut().for_each(|model| model.endpoints.clear());
+        self.untried(decision).await
     }
 
-    fn untried(&mut self) -> Option<Candidate> {
-        let now = self.brain.now();
+    async fn untried(&mut self, decision: &mut Decision) -> Option<Candidate> {
+        let (brain, placing) = (self.brain, self.placing);
+        self.models.iter_mut().for_each(|model| model.busy = false);
         for desperate in [false, true] {
             for (position, (model, _)) in self.plan.models.iter().enumerate() {
-                let tried = &mut self.tried[position];
-                if let Some(pick) = self.brain.pool(*model).pick(now, tried, desperate) {
-                    tried.push(pick.index);
-                    return Some(Candidate {
-                        position,
-                        model: *model,
-                        index: pick.index,
-                        again: self.again,
-                        booking: pick.booking,
-                    });
+                let tried = &mut self.models[position];
+                if tried.busy {
+                    continue;
+                }
+                if tried.prompt.is_none() {
+                    tried.prompt = Some(brain.read_prompt(*model, &placing).await);
+                }
+                let prompt = tried.prompt.as_ref().and_then(Option::as_ref);
+                match brain.place(*model, &placing, prompt, (&tried.endpoints, desperate)).await {
+                    Ok((place, placement)) => {
+                        tried.endpoints.push(place.index);
+                        decision.placements.extend(placement);
+                        return Some(Candidate { position, model: *model, again: self.again, place });
+                    }
+                    Err(no_place) => {
+                        tried.busy = no_place.is_busy();
+                        decision.no_place.get_or_insert(no_place.as_str());
+                        self.refused.get_or_insert(no_place);
+                    }
                 }
             }
         }
         None
     }
 
+    /// The client's answer when nothing could be tried at all.
+    pub(crate) fn refusal(&self) -> ApiError {
+        match self.refused {
+            Some(reason) if reason.is_busy() => {
+                let message = match reason {
+                    NoPlace::QueueFull => "The chosen model has as many requests waiting as it may.",
+                    NoPlace::QueueDeadline => "Every endpoint of the chosen model stayed busy.",
+                    NoPlace::Shed => "The chosen model is full, and requests of this priority give way.",
+                    NoPlace::Pick(_) => "Every endpoint of the chosen model is busy.",
+                };
+                ApiError::new(Code::Saturated, message).retry_after(RETRY_AFTER_BUSY_S)
+            }
+            Some(NoPlace::Pick(NoPick::NoRole | NoPick::NotInSubset | NoPick::Unhealthy)) => {
+                let message = "The chosen model has no endpoint that could answer.";
+                ApiError::new(Code::NoEndpoint, message).retry_after(RETRY_AFTER_BUSY_S)
+            }
+            _ => {
+                let seconds = self.held_for_s();
+                let message =
+                    format!("Every endpoint of the chosen model asked to be left alone for {seconds} s.");
+                ApiError::new(Code::UpstreamRateLimited, message).retry_after(seconds)
+            }
+        }
+    }
+
     /// Seconds until the first endpoint that asked to be left alone may be tried.
-    pub(crate) fn held_for_s(&self) -> u64 {
+    fn held_for_s(&self) -> u64 {
         let now = self.brain.now();
         let held = self.plan.models.iter().filter_map(|(m, _)| self.brain.pool(*m).all_held_ms(now));
         held.min().map_or(1, |ms| ms.div_ceil(1000).max(1))

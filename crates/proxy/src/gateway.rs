@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use waypost_config::{LogFile, Snapshot};
 use waypost_ledger::{DecisionFile, DecisionLog, Metrics};
 use waypost_picker::Endpoint;
-use waypost_router::{Asked, Brain, Classifiers, Decision, Escalation};
+use waypost_router::{Asked, Brain, Decision, Escalation, Loaded};
 
 /// See the module.
 #[derive(Debug)]
@@ -80,11 +80,11 @@ impl Gateway {
         self.brain.load_full()
     }
 
-    /// Takes over a new configuration and the classifiers loaded for it. Endpoints it shares with the old one keep their
+    /// Takes over a new configuration and what was loaded for it. Endpoints it shares with the old one keep their
     /// state.
-    pub fn apply(&self, snapshot: Snapshot, classifiers: Classifiers) {
+    pub fn apply(&self, snapshot: Snapshot, loaded: Loaded) {
         let old = self.brain();
-        self.brain.store(Arc::new(Brain::new(snapshot, classifiers, Some(&old))));
+        self.brain.store(Arc::new(Brain::new(snapshot, loaded, Some(&old))));
         self.metrics.config_reloads.with_label_values(&["applied"]).inc();
         self.note_applied();
     }
@@ -143,7 +143,7 @@ impl Gateway {
 
     pub(crate) fn note_health(&self, model: &str, endpoint: &Endpoint) {
         let aside = i64::from(endpoint.is_aside());
-        self.metrics.endpoint_aside.with_label_values(&[model, endpoint.base()]).set(aside);
+        self.metrics.endpoint_aside.with_label_values(&[model, endpoint.id()]).set(aside);
     }
 
     /// From now on readiness is false; requests are still served.

@@ -3,6 +3,7 @@
 //! Upstream goes what describes the request; what describes the client's connection, its rights at
 //! Waypost or its browser does not. Keys come from the configuration only. Used by send and relay.
 
+use crate::outfit::steers;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use waypost_config::Secret;
@@ -40,24 +41,30 @@ const NOT_UPSTREAM: [HeaderName; 12] = [
 /// Prefixes that never come from a client.
 const RESERVED_PREFIXES: [&str; 3] = ["x-waypost-", "x-forwarded-", "x-gateway-"];
 
-/// The client's headers made fit for an upstream; the key is added per model by [`authorize`].
-pub(crate) fn to_upstream(mut headers: HeaderMap) -> HeaderMap {
+/// The client's headers made fit for an upstream, and apart from them those that only a model which trusts its clients
+/// may see; the key is added per model by [`authorize`].
+pub(crate) fn to_upstream(mut headers: HeaderMap) -> (HeaderMap, HeaderMap) {
     strip_hop_by_hop(&mut headers);
     // Few headers, few of them dropped: looking at each is cheaper than asking for every name.
     let dropped: SmallVec<[HeaderName; 8]> = headers
         .keys()
         .filter(|name| {
-            NOT_UPSTREAM.contains(name) || RESERVED_PREFIXES.iter().any(|p| name.as_str().starts_with(p))
+            NOT_UPSTREAM.contains(name)
+                || RESERVED_PREFIXES.iter().any(|p| name.as_str().starts_with(p))
+                || steers(name)
         })
         .cloned()
         .collect();
+    let mut steering = HeaderMap::new();
     for name in dropped {
-        headers.remove(name);
+        if let Some(value) = headers.remove(&name).filter(|_| steers(&name)) {
+            steering.insert(name, value);
+        }
     }
     // The body has been read as JSON; whatever the client called it, that is what it is.
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("application/json"));
-    headers
+    (headers, steering)
 }
 
 /// Sets the key of one model; none for an empty key.
@@ -121,6 +128,9 @@ pub(crate) fn explain(headers: &mut HeaderMap, decision: &Decision) {
     if let Some(reason) = decision.fallback {
         set("x-waypost-fallback", reason);
     }
+    if let Some(reason) = decision.no_place.filter(|_| decision.endpoint.is_none()) {
+        set("x-waypost-refused", reason);
+    }
     if decision.attempts.len() > 1 {
         set("x-waypost-attempts", &decision.attempts.len().to_string());
     }
@@ -143,13 +153,15 @@ mod tests {
             ("x-gateway-destination-endpoint", "10.0.0.1:1"),
             ("accept-encoding", "gzip"),
             ("x-request-id", "r1"),
+            ("x-dynamo-worker-instance-id", "1"),
             ("traceparent", "00-1"),
             ("idempotency-key", "i1"),
             ("content-type", "application/json; charset=utf-8"),
         ] {
             headers.append(name, value.parse().unwrap());
         }
-        let mut out = to_upstream(headers);
+        let (mut out, steering) = to_upstream(headers);
+        assert_eq!(steering.keys().collect::<Vec<_>>(), ["x-dynamo-worker-instance-id"]);
         authorize(&mut out, &Secret::default());
         assert!(!out.contains_key("authorization"));
         authorize(&mut out, &Secret::new("sk"));

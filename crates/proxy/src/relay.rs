@@ -15,8 +15,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
-use waypost_picker::Booking;
-use waypost_router::Outcome;
+use waypost_router::{Held, Outcome};
 use waypost_wire::{ApiError, Code, SseReader, Usage};
 
 use crate::answer::Answer;
@@ -36,7 +35,7 @@ pub(crate) struct Relay {
     ending: Option<Ending>,
     ticket: Ticket,
     is_error: bool,
-    booking: Option<Booking>,
+    held: Option<Held>,
     idle: Duration,
     all: Instant,
     timer: Pin<Box<Sleep>>,
@@ -65,12 +64,12 @@ enum Ending {
 
 /// Turns an answer that has begun into the client's response.
 pub(crate) fn respond(reply: Reply, mut ticket: Ticket) -> http::Response<Answer> {
-    let Reply { head, body, booking, timeouts } = reply;
+    let Reply { head, body, held, timeouts, .. } = reply;
     let is_error = !head.status.is_success();
     let outcome = if is_error { Outcome::UpstreamError } else { Outcome::Completed };
     match body {
         ReplyBody::Whole(bytes) => {
-            drop(booking);
+            drop(held);
             if let Some(usage) = Usage::find(&bytes).filter(|_| !is_error) {
                 ticket.used(usage);
             }
@@ -91,7 +90,7 @@ pub(crate) fn respond(reply: Reply, mut ticket: Ticket) -> http::Response<Answer
                 ending: None,
                 ticket,
                 is_error,
-                booking: Some(booking),
+                held: Some(held),
                 idle: timeouts.idle,
                 all,
                 timer: Box::pin(sleep_until((now + timeouts.idle).min(all))),
@@ -189,7 +188,7 @@ impl Relay {
             return None;
         }
         self.ending = Some(Ending::Over);
-        self.booking = None;
+        self.held = None;
         let done = self.events.as_ref().is_some_and(|events| events.done);
         if let Some(usage) = self.events.as_ref().and_then(|events| events.usage) {
             self.ticket.used(usage);

@@ -5,21 +5,24 @@
 //! 502, 503, 504. Called on the way of a request.
 
 use crate::candidates::{Candidate, Candidates};
-use crate::headers;
+use crate::outfit::{self, Outfit};
 use crate::ticket::Ticket;
+use crate::{handover, headers};
 use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, StatusCode, Uri, header, response};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-use waypost_config::Timeouts;
-use waypost_picker::{Booking, Failure};
+use waypost_config::{Model, Timeouts};
+use waypost_picker::{Endpoint, Failure};
 use waypost_policy::Plan;
-use waypost_router::{Attempt, Brain, millis, retry_after};
-use waypost_wire::{ApiError, Code, RequestView};
+use waypost_router::{Attempt, Brain, Held, Outgoing, Place, Placing, millis, retry_after};
+use waypost_wire::members;
+use waypost_wire::{ApiError, Code, RequestView, Segments};
 
 /// A whole JSON answer up to this size is held back until it is complete, so that a cut can still be
 /// recovered from; a larger one is relayed as it comes.
@@ -33,7 +36,12 @@ pub(crate) struct Job<'a> {
     pub(crate) brain: &'a Brain,
     pub(crate) plan: &'a Plan,
     pub(crate) path: &'a PathAndQuery,
+    /// As the client sent them.
+    pub(crate) asked: &'a HeaderMap,
+    /// As they go out.
     pub(crate) headers: HeaderMap,
+    /// Those that go out to models which trust their clients only.
+    pub(crate) steering: HeaderMap,
     pub(crate) body: &'a Bytes,
     pub(crate) view: &'a RequestView<'a>,
 }
@@ -43,7 +51,8 @@ pub(crate) struct Job<'a> {
 pub(crate) struct Reply {
     pub(crate) head: response::Parts,
     pub(crate) body: ReplyBody,
-    pub(crate) booking: Booking,
+    pub(crate) held: Held,
+    pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) timeouts: Timeouts,
 }
 
@@ -83,19 +92,20 @@ impl Trouble {
 pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, ApiError> {
     let brain = job.brain;
     brain.budget().deposit(brain.now());
-    let mut candidates = Candidates::new(brain, job.plan);
+    let placing = Placing { view: job.view, body: job.body, headers: job.asked };
+    let mut candidates = Candidates::new(brain, job.plan, placing);
     let mut last: Option<Trouble> = None;
     for _ in 0..brain.snapshot().retry.max_attempts.max(1) {
-        let Some(candidate) = candidates.next() else { break };
+        let Some(candidate) = candidates.next(&mut ticket.decision).await else { break };
         if let Some(trouble) = &last
             && !may_retry(job, trouble, &candidate, ticket).await
         {
             break;
         }
-        let (position, model, index) = (candidate.position, candidate.model, candidate.index);
+        let (position, model, index) = (candidate.position, candidate.model, candidate.place.index);
         match attempt(job, candidate, ticket).await {
             Ok(reply) => {
-                ticket.answered_by(brain, model, reply.booking.endpoint().base(), position);
+                ticket.answered_by(brain, model, reply.endpoint.id(), position);
                 return Ok(reply);
             }
             Err(trouble) => {
@@ -107,7 +117,7 @@ pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, Ap
                 let endpoint = &brain.pool(model).endpoints()[index];
                 ticket.gateway().note_health(&brain.snapshot().models[model].name, endpoint);
                 if let Trouble::Status(reply) = &trouble {
-                    ticket.answered_by(brain, model, reply.booking.endpoint().base(), position);
+                    ticket.answered_by(brain, model, reply.endpoint.id(), position);
                 }
                 last = Some(trouble);
             }
@@ -149,19 +159,14 @@ fn give_up(last: Option<Trouble>, candidates: &Candidates<'_>) -> Result<Reply, 
         Some(Trouble::Cut) => {
             ApiError::new(Code::UpstreamFailed, "The chosen model broke off before its answer was complete.")
         }
-        None => {
-            let seconds = candidates.held_for_s();
-            let message =
-                format!("Every endpoint of the chosen model asked to be left alone for {seconds} s.");
-            ApiError::new(Code::UpstreamRateLimited, message).retry_after(seconds)
-        }
+        None => candidates.refusal(),
     })
 }
 
 /// One try: writes down how it went.
 async fn attempt(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Result<Reply, Trouble> {
     let model = &job.brain.snapshot().models[candidate.model];
-    let endpoint = candidate.booking.endpoint().clone();
+    let endpoint = Arc::clone(&candidate.place.endpoint);
     let begun = Instant::now();
     ticket.sent();
     let result = exchange(job, candidate, ticket).await;
@@ -171,10 +176,10 @@ async fn attempt(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Re
         Err(trouble) => (None, trouble.word()),
     };
     let metrics = &ticket.gateway().metrics;
-    metrics.upstream_attempts.with_label_values(&[&model.name, endpoint.base(), word]).inc();
+    metrics.upstream_attempts.with_label_values(&[&model.name, endpoint.id(), word]).inc();
     ticket.decision.attempts.push(Attempt {
         model: model.name.clone(),
-        endpoint: endpoint.base().clone(),
+        endpoint: endpoint.id().clone(),
         status,
         result: word,
         ms: millis(begun.elapsed()),
@@ -188,33 +193,82 @@ async fn attempt(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Re
 
 /// Request out, answer in, as far as the client's first byte.
 async fn exchange(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Result<Reply, Trouble> {
-    let model = &job.brain.snapshot().models[candidate.model];
+    let Candidate { model: index, place: Place { endpoint, held, prefill, .. }, .. } = candidate;
+    let model = &job.brain.snapshot().models[index];
     let timeouts = model.timeouts;
-    let endpoint = candidate.booking.endpoint();
-    let mut request = Request::new(job.view.rewrite(job.body, &model.upstream_id).into());
-    *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = format!("{}{}", endpoint.base(), job.path)
-        .parse::<Uri>()
-        .map_err(|e| Trouble::Connect(format!("its URL cannot be used: {e}")))?;
-    *request.headers_mut() = job.headers.clone();
-    headers::authorize(request.headers_mut(), &model.api_key);
-
+    let mut outfit = Outfit::new(model, &endpoint, prefill.as_ref().map(|(_, reader, _)| &**reader));
+    let plain = || Outfit::new(model, &endpoint, None);
+    let reader = prefill.as_ref().map(|(position, ..)| *position);
+    let watch = match prefill {
+        Some(reader) => handover::begin(job, index, reader, &mut outfit, ticket).await,
+        None => None,
+    };
     let now = Instant::now();
     let all = Instant::from_std(ticket.arrived()) + timeouts.total;
     let first_byte = (now + timeouts.first_byte).min(all);
-    let response = match timeout_at(first_byte, job.brain.client(candidate.model).request(request)).await {
-        Err(_) => return Err(Trouble::Timeout),
-        Ok(Err(e)) if e.is_connect() => return Err(Trouble::Connect(root_cause(&e))),
-        Ok(Err(_)) => return Err(Trouble::Cut),
-        Ok(Ok(response)) => response,
+    let answer = async |outfit: &Outfit| {
+        let request = request(job, model, &endpoint, dressed(job, model, outfit)?, outfit);
+        let request = request.ok_or_else(|| Trouble::Connect("its URL cannot be used".to_owned()))?;
+        match timeout_at(first_byte, job.brain.client(index).request(request)).await {
+            Err(_) => Err(Trouble::Timeout),
+            Ok(Err(e)) if e.is_connect() => Err(Trouble::Connect(root_cause(&e))),
+            Ok(Err(_)) => Err(Trouble::Cut),
+            Ok(Ok(response)) => Ok(response),
+        }
     };
+    let response = match (watch, reader) {
+        (Some(mut watch), Some(position)) => tokio::select! {
+            response = answer(&outfit) => response,
+            // Its sender is dropped without a word when the prefill is well: then only the answer counts.
+            Ok(why) = &mut watch => {
+                handover::failed(job, index, position, why, ticket);
+                ticket.prefilled(why, millis(now.elapsed()));
+                answer(&plain()).await
+            }
+        },
+        _ => answer(&outfit).await,
+    }?;
     ticket.upstream_answers();
     let (mut head, incoming) = response.into_parts();
     headers::from_upstream(&mut head.headers);
     let body = begin_body(&head, incoming, first_byte, all, timeouts.idle, ticket).await?;
+    // The first bytes are here, so the prompt has been read.
+    held.prefill_done();
     let retryable = matches!(head.status.as_u16(), 429 | 502..=504);
-    let reply = Reply { head, body, booking: candidate.booking, timeouts };
+    let reply = Reply { head, body, held, endpoint, timeouts };
     if retryable { Err(Trouble::Status(Box::new(reply))) } else { Ok(reply) }
+}
+
+/// The client's body with what this endpoint is told put in.
+fn dressed(job: &Job<'_>, model: &Model, outfit: &Outfit) -> Result<Segments, Trouble> {
+    if outfit.changes.is_empty() {
+        return Ok(job.view.rewrite(job.body, &model.upstream_id));
+    }
+    let mut changes = outfit::rewrite(model).to_vec();
+    changes.extend(outfit.changes.iter().cloned());
+    // A view was made of it, so it is a JSON object.
+    members::edit(job.body, &changes).map_err(|e| Trouble::Connect(e.to_string()))
+}
+
+/// A request to `endpoint`; `None` when its URL cannot be used.
+pub(crate) fn request(
+    job: &Job<'_>,
+    model: &Model,
+    endpoint: &Endpoint,
+    body: Segments,
+    outfit: &Outfit,
+) -> Option<Request<Outgoing>> {
+    let mut request = Request::new(body.into());
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = format!("{}{}", endpoint.base(), job.path).parse::<Uri>().ok()?;
+    let headers = request.headers_mut();
+    *headers = job.headers.clone();
+    if model.picking.trust_clients {
+        headers.extend(job.steering.clone());
+    }
+    headers.extend(outfit.headers.clone());
+    headers::authorize(headers, &model.api_key);
+    Some(request)
 }
 
 /// Reads a whole answer, or the first bytes of a stream.

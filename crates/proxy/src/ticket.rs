@@ -179,6 +179,14 @@ impl Ticket {
         self.streamed = Some((self.elapsed_ms(), events));
     }
 
+    /// How the prefill of the latest placement went.
+    pub(crate) fn prefilled(&mut self, result: &'static str, ms: f64) {
+        let latest = self.decision.placements.last_mut();
+        if let Some(prefill) = latest.and_then(|placement| placement.prefill.as_mut()) {
+            (prefill.result, prefill.ms) = (Some(result), Some(ms));
+        }
+    }
+
     /// The first byte of the answer's body is here.
     pub(crate) fn first_byte(&mut self) {
         self.decision.ttft_ms = Some(self.elapsed_ms());

@@ -8,11 +8,14 @@ use crate::classifying::Classifiers;
 use crate::client::{self, Client};
 use crate::conversations::Conversations;
 use crate::latency::Latency;
+use crate::loaded::Loaded;
+use crate::reading::Tokenizers;
+use crate::waiting::WaitingRoom;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 use waypost_config::{Model, ModelIndex, PolicyIndex, Snapshot};
-use waypost_picker::{Endpoint, Pool, RetryBudget, Worker};
+use waypost_picker::{Pool, RetryBudget};
 
 /// What a name in a request stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +29,12 @@ pub(crate) enum Name {
 pub struct Brain {
     snapshot: Arc<Snapshot>,
     names: HashMap<Arc<str>, Name>,
-    pools: Vec<Pool>,
+    /// In step with the snapshot's models; adapters share that of their model.
+    pools: Vec<Arc<Pool>>,
+    /// In step with the pools: absent where nothing waits.
+    rooms: Vec<Option<Arc<WaitingRoom>>>,
     classifiers: Classifiers,
+    tokenizers: Tokenizers,
     budget: Arc<RetryBudget>,
     /// In step with the snapshot's models.
     latencies: Vec<Arc<Latency>>,
@@ -36,10 +43,10 @@ pub struct Brain {
 }
 
 impl Brain {
-    /// Makes `snapshot` ready, for which `classifiers` were loaded. `previous` lends its endpoints' state and its retry
-    /// budget.
+    /// Makes `snapshot` ready, for which `loaded` was loaded. `previous` lends its endpoints' state and its retry budget.
     #[must_use]
-    pub fn new(snapshot: Snapshot, classifiers: Classifiers, previous: Option<&Self>) -> Self {
+    pub fn new(snapshot: Snapshot, loaded: Loaded, previous: Option<&Self>) -> Self {
+        let Loaded { classifiers, tokenizers } = loaded;
         // So that the first request does not wait for either.
         drop(client::tls_config());
         classifiers.warm_up();
@@ -56,9 +63,12 @@ impl Brain {
                 Arc::new(RetryBudget::new(retry.budget_ratio, retry.budget_min_per_second, now))
             }
         };
+        let pools = pools(&snapshot, previous);
         Self {
             names: names(&snapshot),
-            pools: pools(&snapshot, previous),
+            rooms: rooms(&snapshot, &pools, previous),
+            pools,
+            tokenizers,
             latencies: latencies(&snapshot, previous),
             conversations: previous
                 .map_or_else(|| Arc::new(Conversations::new()), |p| Arc::clone(&p.conversations)),
@@ -77,8 +87,30 @@ impl Brain {
 
     /// The replicas of a model.
     #[must_use]
-    pub fn pool(&self, model: ModelIndex) -> &Pool {
+    pub fn pool(&self, model: ModelIndex) -> &Arc<Pool> {
         &self.pools[model]
+    }
+
+    /// Requests that wait for an endpoint of this model.
+    #[must_use]
+    pub fn waiting(&self, model: ModelIndex) -> usize {
+        self.rooms[model].as_ref().map_or(0, |room| room.len())
+    }
+
+    pub(crate) fn waiting_room(&self, model: ModelIndex) -> Option<&Arc<WaitingRoom>> {
+        self.rooms[model].as_ref()
+    }
+
+    /// The tokenizers of pools whose choice looks at prompts.
+    #[must_use]
+    pub fn tokenizers(&self) -> &Tokenizers {
+        &self.tokenizers
+    }
+
+    /// Zero of the picker's clock.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// The calling thread's client that reaches a model.
@@ -149,19 +181,43 @@ fn names(snapshot: &Snapshot) -> HashMap<Arc<str>, Name> {
     names
 }
 
-/// One pool per model. What is known about an endpoint is known per model: behind a shared front one
-/// model may be out of quota or out of order while the next one is fine.
-fn pools(snapshot: &Snapshot, previous: Option<&Brain>) -> Vec<Pool> {
-    let known = |model: &str, endpoint: &waypost_config::Endpoint| {
-        let previous = previous?;
-        let index = previous.snapshot.models.iter().position(|m| *m.name == *model)?;
-        previous.pools[index].endpoints().iter().find(|e| **e.id() == *endpoint.id()).cloned()
-    };
-    let endpoint = |model: &Model, (i, spec): (usize, &waypost_config::Endpoint)| {
-        known(&model.name, spec).unwrap_or_else(|| Arc::new(Endpoint::new(spec.clone(), Worker(i as u16))))
-    };
-    let pool = |m: &Model| Pool::new(m.endpoints.iter().enumerate().map(|e| endpoint(m, e)).collect());
-    snapshot.models.iter().map(pool).collect()
+/// One pool per model. What is known about an endpoint is known per model: behind a shared front one model may be out of
+/// quota or out of order while the next one is fine. Adapters are served by the very endpoints of their model.
+fn pools(snapshot: &Snapshot, previous: Option<&Brain>) -> Vec<Arc<Pool>> {
+    let mut pools: Vec<Arc<Pool>> = Vec::with_capacity(snapshot.models.len());
+    for model in &snapshot.models {
+        let pool = match model.adapter_of {
+            Some(base) => Arc::clone(&pools[base]),
+            None => {
+                let before = previous.and_then(|p| Some(&*p.pools[p.snapshot.model(&model.name)?]));
+                Arc::new(Pool::new(Arc::clone(&model.picking), &model.endpoints, before))
+            }
+        };
+        pools.push(pool);
+    }
+    pools
+}
+
+/// Queues go on where their length has not changed, with those who wait in them.
+fn rooms(
+    snapshot: &Snapshot,
+    pools: &[Arc<Pool>],
+    previous: Option<&Brain>,
+) -> Vec<Option<Arc<WaitingRoom>>> {
+    let mut rooms: Vec<Option<Arc<WaitingRoom>>> = Vec::with_capacity(pools.len());
+    for (model, pool) in snapshot.models.iter().zip(pools) {
+        let most = pool.picking().queue.as_ref().map(|queue| queue.requests);
+        let before = previous.and_then(|p| p.rooms[p.snapshot.model(&model.name)?].clone());
+        rooms.push(match (model.adapter_of, most) {
+            (Some(base), _) => rooms[base].clone(),
+            (None, None) => None,
+            (None, Some(most)) => {
+                let kept = before.filter(|room| room.most() == most);
+                Some(kept.unwrap_or_else(|| Arc::new(WaitingRoom::new(most))))
+            }
+        });
+    }
+    rooms
 }
 
 /// Those of models that keep their name go on.

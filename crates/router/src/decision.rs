@@ -17,8 +17,10 @@ use crate::intent::IntentRecord;
 use crate::outlook::Candidate;
 use crate::personal::Personal;
 
+mod placement;
 mod words;
 
+pub use placement::{Placement, PrefillRecord};
 pub use words::{Asked, Escalation, Outcome, Tier};
 
 /// What makes a prompt hard, each for itself: what `complexity` sees beside its label.
@@ -220,6 +222,12 @@ pub struct Decision {
     pub plan: SmallVec<[Considered<Reason>; 2]>,
     /// Models ruled out by what the request needs.
     pub unfit: SmallVec<[Considered<Unfit>; 1]>,
+    /// How the endpoints of the attempts were chosen, where more than requests in flight counted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub placements: Vec<Box<Placement>>,
+    /// Why no endpoint would take it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_place: Option<&'static str>,
     /// Model that answered.
     pub model: Option<Arc<str>>,
     /// Endpoint that answered.

@@ -25,6 +25,14 @@ pub enum Error {
         /// Which label, and which was probably meant.
         problem: String,
     },
+    /// A model's tokenizer cannot be used.
+    #[error("model `{model}`: {source}")]
+    Tokenizer {
+        /// The model that names it.
+        model: Arc<str>,
+        /// What is wrong, with the file's name.
+        source: waypost_tokens::Error,
+    },
     /// An auto policy's network or embeddings cannot be used, or know nothing of a model.
     #[error("policy `{policy}`: {problem}")]
     Auto {

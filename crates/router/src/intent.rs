@@ -30,7 +30,7 @@ use std::time::Instant as Clock;
 use terms::{Extra, Offer, Terms};
 use tokio::time::{Instant, timeout_at};
 use waypost_config::{Intent, Policy};
-use waypost_picker::Pick;
+use waypost_picker::{Ask, Pick};
 use waypost_wire::{RequestView, Usage};
 
 /// The first try and one more.
@@ -268,6 +268,7 @@ impl Asker {
 /// Picks and books an endpoint: a healthy one not tried yet, then a doubtful one, then with `again` one already tried.
 fn pick(line: Line<'_>, tried: &[usize], again: bool) -> Option<Pick> {
     let (pool, now) = (line.brain.pool(line.model), line.brain.now());
-    let fresh = pool.pick(now, tried, false).or_else(|| pool.pick(now, tried, true));
-    fresh.or_else(|| again.then(|| pool.pick(now, &[], true)).flatten())
+    let pick = |tried, desperate| pool.pick(&Ask::any(tried, desperate), now).ok();
+    let fresh = pick(tried, false).or_else(|| pick(tried, true));
+    fresh.or_else(|| again.then(|| pick(&[], true)).flatten())
 }

@@ -20,30 +20,39 @@ mod intent;
 mod keeping;
 mod kserve;
 mod latency;
+mod loaded;
+mod offload;
 mod outlook;
 mod personal;
+mod placing;
 mod prompt;
 mod reach;
+mod reading;
 mod ready;
 mod route;
+mod waiting;
 
 pub use ask::{Ask, Via};
 pub use brain::Brain;
 pub use classifying::{Classified, Classifiers};
+pub use client::Outgoing;
 pub use context::{Context, Given, Remote, session_headers};
 pub use conversations::{Conversation, Recalled};
 pub use decision::{
-    Asked, Attempt, Considered, Decision, Dimensions, Escalation, Outcome, Probabilities, Shadowed, Tier,
-    millis, round,
+    Asked, Attempt, Considered, Decision, Dimensions, Escalation, Outcome, Placement, PrefillRecord,
+    Probabilities, Shadowed, Tier, millis, round,
 };
 pub use error::Error;
 pub use hold::{pause, retry_after};
 pub use intent::IntentRecord;
 pub use kserve::ask as ask_kserve;
 pub use latency::Latency;
+pub use loaded::Loaded;
 pub use outlook::{ANSWER_TOKENS, Candidate, read_outcomes};
 pub use personal::Personal;
+pub use placing::{Held, NoPlace, Place, Placing, RETRY_AFTER_BUSY_S};
 pub use prompt::PromptText;
+pub use reading::{Prompt, Reading, Tokenizers};
 pub use ready::read_model;
 
 #[cfg(test)]

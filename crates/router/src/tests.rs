@@ -1,6 +1,6 @@
 //! From a configuration and a request to the Decision, the built-in models included.
 
-use crate::{Ask, Brain, Classifiers, Context, Decision, Error, Via};
+use crate::{Ask, Brain, Context, Decision, Error, Loaded, Via};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -29,8 +29,8 @@ fn engine() -> Arc<Engine> {
 fn load(policies: &str, settings: &str, previous: Option<&Brain>) -> Result<Brain, Error> {
     let text = format!("{MODELS}{settings}policies:{policies}");
     let snapshot = waypost_config::load_str(&text, "waypost.yaml", &|_| None).unwrap();
-    let classifiers = Classifiers::load(engine(), &snapshot, previous.map(Brain::classifiers))?;
-    Ok(Brain::new(snapshot, classifiers, previous))
+    let loaded = Loaded::load(engine(), &snapshot, previous)?;
+    Ok(Brain::new(snapshot, loaded, previous))
 }
 
 fn brain(policies: &str, settings: &str) -> Brain {

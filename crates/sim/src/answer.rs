@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use crate::metrics::Finish;
 use crate::options::MAX_ANSWER_TOKENS;
@@ -40,6 +41,8 @@ pub(crate) struct Answer {
     pub(crate) pieces: Pieces,
     pub(crate) finish: Finish,
     pub(crate) usage: Usage,
+    /// `kv_transfer_params` for a decode engine.
+    pub(crate) handed: Option<Value>,
 }
 
 /// How one endpoint words an answer, whole or as a stream of events.
@@ -54,13 +57,13 @@ pub(crate) trait Form: Send {
     fn close(&mut self, answer: &Answer, out: &mut VecDeque<Bytes>);
 }
 
-/// Makes the tokens: `range` is the usual length, `prompt` and `cached` are counts.
+/// Makes the tokens: `range` is the usual length, `prompt` a count of tokens.
 pub(crate) fn write(
     kind: &Kind,
     model: &str,
     limits: Limits,
     range: (u32, u32),
-    (prompt, cached): (u32, u32),
+    prompt: u32,
     dice: &mut Dice,
 ) -> Answer {
     let limit = limits.max_tokens.unwrap_or(MAX_ANSWER_TOKENS);
@@ -80,8 +83,8 @@ pub(crate) fn write(
             (pieces, if cut { Finish::Length } else { Finish::Stop })
         }
     };
-    let usage = Usage { prompt, cached, completion: u32::try_from(pieces.len()).unwrap_or(u32::MAX) };
-    Answer { pieces, finish, usage }
+    let usage = Usage { prompt, cached: 0, completion: u32::try_from(pieces.len()).unwrap_or(u32::MAX) };
+    Answer { pieces, finish, usage, handed: None }
 }
 
 #[cfg(test)]
@@ -90,7 +93,7 @@ mod tests {
 
     fn written(limits: Limits) -> Answer {
         let kind = Kind::Prose { subject: "1 message".into() };
-        write(&kind, "sim-a", limits, (20, 30), (9, 0), &mut Dice::new(3))
+        write(&kind, "sim-a", limits, (20, 30), 9, &mut Dice::new(3))
     }
 
     #[test]

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use crate::answer::{Answer, Form, Kind, Limits};
 use crate::chunks::{Chunks, StreamOptions, quoted};
 use crate::core::{Core, Served};
-use crate::generate::{Call, generate};
+use crate::generate::{Call, Tail, generate};
+use crate::handoff::TransferFields;
 use crate::intent;
 use crate::metrics::Finish;
 use crate::plausible;
@@ -20,6 +21,9 @@ use crate::prompt::{Message, layout};
 use crate::reply::{ApiError, Reply, parse};
 use crate::stats::Ticket;
 use crate::text::{Dice, hash};
+
+/// What `layout` writes before the text of an answer when the next turn brings it back.
+const REPLY_ROLE: &str = "assistant\n";
 
 #[derive(Deserialize)]
 struct Request {
@@ -31,6 +35,10 @@ struct Request {
     max_completion_tokens: Option<u32>,
     min_tokens: Option<u32>,
     ignore_eos: Option<bool>,
+    cache_salt: Option<String>,
+    kv_transfer_params: Option<Value>,
+    bootstrap_host: Option<String>,
+    bootstrap_room: Option<u64>,
     n: Option<u32>,
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
@@ -45,11 +53,17 @@ pub(crate) async fn answer(
     say: Option<&str>,
 ) -> Result<Reply, ApiError> {
     let request: Request = parse(body)?;
-    let model = core.model(&request.model).ok_or_else(|| ApiError::no_model(&request.model))?;
+    let model = core.model(&request.model, ticket.rank).ok_or_else(|| ApiError::no_model(&request.model))?;
     if request.messages.is_empty() {
         return Err(ApiError::bad(Some("messages"), "There are no messages."));
     }
     one_choice(request.n)?;
+    let transfer = TransferFields {
+        kv_transfer_params: request.kv_transfer_params,
+        bootstrap_host: request.bootstrap_host,
+        bootstrap_room: request.bootstrap_room,
+    };
+    let transfer = transfer.read()?;
     let max_tokens = request.max_completion_tokens.or(request.max_tokens);
     let limits = Limits {
         max_tokens: some_tokens(max_tokens)?,
@@ -94,11 +108,15 @@ pub(crate) async fn answer(
     };
     let call = Call {
         prompt,
+        salt: request.cache_salt,
+        tail: Tail::Text(REPLY_ROLE),
+        transfer,
         kind,
         limits,
         stream: request.stream.unwrap_or(false),
         form: Box::new(form),
         arrived: ticket.arrived,
+        id: ticket.id,
         model,
     };
     generate(core, call).await
@@ -204,7 +222,7 @@ impl Form for Chat {
             "logprobs": null,
             "finish_reason": self.finish(answer.finish),
         });
-        self.chunks.whole("chat.completion", choice, answer.usage)
+        self.chunks.whole("chat.completion", choice, answer)
     }
 
     fn open(&mut self, out: &mut VecDeque<Bytes>) {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::answer::Usage;
+use crate::answer::{Answer, Usage};
 use crate::options::UsageForm;
 use crate::stats::unix_us;
 
@@ -79,7 +79,7 @@ impl Chunks {
     }
 
     /// The body of an answer that is not streamed.
-    pub(crate) fn whole(&self, object: &str, choice: Value, usage: Usage) -> Vec<u8> {
+    pub(crate) fn whole(&self, object: &str, choice: Value, answer: &Answer) -> Vec<u8> {
         let mut body = json!({
             "id": self.id,
             "object": object,
@@ -89,7 +89,10 @@ impl Chunks {
             "choices": [choice],
         });
         if self.usage != UsageForm::Never {
-            body["usage"] = counts(usage);
+            body["usage"] = counts(answer.usage);
+        }
+        if let Some(handed) = &answer.handed {
+            body["kv_transfer_params"] = handed.clone();
         }
         body.to_string().into_bytes()
     }

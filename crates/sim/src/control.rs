@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use crate::Fault;
 use crate::core::Core;
+use crate::feed::StreamFault;
 use crate::record::MAX_RECORDED;
 use crate::reply::{ApiError, Reply, parse};
 
 /// Answers a request to `/sim/...`.
 pub(crate) fn answer(core: &Core, head: &Parts, body: &[u8]) -> Result<Reply, ApiError> {
     match (&head.method, head.uri.path()) {
-        (&Method::GET, "/sim/stats") => shown(&core.board.stats()),
+        (&Method::GET, "/sim/stats") => shown(&core.stats()),
         (&Method::GET, "/sim/faults") => shown(&core.faults.list()),
         (&Method::POST, "/sim/faults") => {
             for fault in read_faults(body)? {
@@ -32,8 +33,38 @@ pub(crate) fn answer(core: &Core, head: &Parts, body: &[u8]) -> Result<Reply, Ap
             StatusCode::FORBIDDEN,
             "Requests are recorded only when the engine is started with recording on.",
         )),
+        (&Method::POST, "/reset_prefix_cache") => {
+            let mut reset = true;
+            for rank in &core.ranks {
+                reset &= rank.reset();
+            }
+            Ok(Reply::json(&json!({"reset": reset})))
+        }
+        (&Method::POST, "/sim/restart") => {
+            core.ranks.iter().for_each(|rank| rank.restart());
+            shown(&core.stats())
+        }
+        (&Method::POST, "/sim/events") => spoil(core, body),
+        (&Method::GET, path) if path.starts_with("/sim/kv/") => {
+            let names = path["/sim/kv/".len()..].split_once('/');
+            if names.is_some_and(|(engine, request)| core.handoffs.release(engine, request)) {
+                return Ok(Reply::json(&json!({"released": true})));
+            }
+            Err(ApiError::new(StatusCode::NOT_FOUND, "These blocks are not kept here."))
+        }
         _ => Err(ApiError::new(StatusCode::NOT_FOUND, "There is no such control.")),
     }
+}
+
+/// A fault of the event stream.
+fn spoil(core: &Core, body: &[u8]) -> Result<Reply, ApiError> {
+    let fault: StreamFault = parse(body)?;
+    fault.check().map_err(|why| ApiError::bad(None, why))?;
+    let Some(feed) = core.ranks.get(fault.rank).and_then(|rank| rank.feed()) else {
+        return Err(ApiError::bad(Some("rank"), "This rank publishes no events."));
+    };
+    feed.spoil(&fault);
+    shown(&core.stats())
 }
 
 fn shown<T: serde::Serialize>(value: &T) -> Result<Reply, ApiError> {
@@ -68,11 +99,18 @@ fn last(query: Option<&str>) -> Result<usize, ApiError> {
 
 /// `GET /v1/models`.
 pub(crate) fn models(core: &Core) -> Reply {
-    let data: Vec<Value> = core.options.models.iter().map(|m| model(m)).collect();
+    let names = core.options.models.iter().chain(&core.options.lora);
+    let data: Vec<Value> = names.filter_map(|name| model(core, name)).collect();
     Reply::json(&json!({"object": "list", "data": data}))
 }
 
-/// `GET /v1/models/{name}` and the entries of the list.
-pub(crate) fn model(name: &str) -> Value {
-    json!({"id": name, "object": "model", "created": 0, "owned_by": "waypost-sim"})
+/// `GET /v1/models/{name}` and the entries of the list; an adapter names the model it belongs to.
+pub(crate) fn model(core: &Core, name: &str) -> Option<Value> {
+    let mut entry = json!({"id": name, "object": "model", "created": 0, "owned_by": "waypost-sim"});
+    if core.options.lora.iter().any(|adapter| adapter == name) {
+        entry["parent"] = json!(core.options.models.first());
+    } else if !core.options.models.iter().any(|model| model == name) {
+        return None;
+    }
+    Some(entry)
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::core::Core;
-use crate::generate::Run;
+use crate::generate::{Need, Run};
 use crate::metrics::Finish;
 use crate::options::MAX_DIMENSIONS;
 use crate::prompt::Input;
@@ -34,7 +34,7 @@ struct Request {
 /// Answers one request.
 pub(crate) async fn answer(core: &Core, ticket: &Ticket, body: &[u8]) -> Result<Reply, ApiError> {
     let request: Request = parse(body)?;
-    let model = core.model(&request.model).ok_or_else(|| ApiError::no_model(&request.model))?;
+    let model = core.model(&request.model, ticket.rank).ok_or_else(|| ApiError::no_model(&request.model))?;
     let dimensions = request.dimensions.unwrap_or(core.options.dimensions);
     if !(1..=MAX_DIMENSIONS).contains(&dimensions) {
         let why = format!("dimensions must be 1 to {MAX_DIMENSIONS}.");
@@ -49,7 +49,7 @@ pub(crate) async fn answer(core: &Core, ticket: &Ticket, body: &[u8]) -> Result<
         let why = format!("Inputs times dimensions must be at most {MAX_NUMBERS}.");
         return Err(ApiError::bad(Some("input"), why));
     }
-    let run = Run::start(core, &model, &inputs.concat(), ticket.arrived).await?;
+    let mut run = Run::start(core, &model, Need::read(&inputs.concat()), ticket.arrived).await?;
     run.read().await;
     let packed = request.encoding_format.as_deref() == Some("base64");
     let data: Vec<Value> = inputs

@@ -27,6 +27,14 @@ pub enum Error {
         /// How many are allowed.
         max: usize,
     },
+    /// An address for KV events that cannot be used.
+    #[error("{url}: {why}")]
+    Address {
+        /// The address asked for.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A number outside its range.
     #[error("option {name} must be {wanted}")]
     Option {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::core::Core;
-use crate::generate::Run;
+use crate::generate::{Need, Run};
 use crate::metrics::Finish;
 use crate::reply::{ApiError, Reply, parse};
 use crate::stats::Ticket;
@@ -42,7 +42,7 @@ impl Document {
 /// Answers one request.
 pub(crate) async fn answer(core: &Core, ticket: &Ticket, body: &[u8]) -> Result<Reply, ApiError> {
     let request: Request = parse(body)?;
-    let model = core.model(&request.model).ok_or_else(|| ApiError::no_model(&request.model))?;
+    let model = core.model(&request.model, ticket.rank).ok_or_else(|| ApiError::no_model(&request.model))?;
     let documents = request.documents;
     if documents.is_empty() || documents.len() > MAX_DOCUMENTS {
         let why = format!("There must be 1 to {MAX_DOCUMENTS} documents.");
@@ -53,7 +53,7 @@ pub(crate) async fn answer(core: &Core, ticket: &Ticket, body: &[u8]) -> Result<
         prompt.push('\n');
         prompt.push_str(document.text());
     }
-    let run = Run::start(core, &model, prompt.as_bytes(), ticket.arrived).await?;
+    let mut run = Run::start(core, &model, Need::read(prompt.as_bytes()), ticket.arrived).await?;
     run.read().await;
     let query = words(&request.query);
     let mut ranked: Vec<(usize, f64)> =

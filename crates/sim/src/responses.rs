@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::answer::{Answer, Form, Kind, Limits};
 use crate::chat::some_tokens;
 use crate::core::Core;
-use crate::generate::{Call, generate};
+use crate::generate::{Call, Tail, generate};
+use crate::handoff::Transfer;
 use crate::metrics::Finish;
 use crate::options::UsageForm;
 use crate::reply::{ApiError, Reply, parse};
@@ -30,7 +31,7 @@ struct Request {
 /// Answers one request.
 pub(crate) async fn answer(core: &Core, ticket: &Ticket, body: &[u8]) -> Result<Reply, ApiError> {
     let request: Request = parse(body)?;
-    let model = core.model(&request.model).ok_or_else(|| ApiError::no_model(&request.model))?;
+    let model = core.model(&request.model, ticket.rank).ok_or_else(|| ApiError::no_model(&request.model))?;
     if request.previous_response_id.is_some() {
         let why = "This simulated engine stores no responses.";
         return Err(ApiError::bad(Some("previous_response_id"), why));
@@ -54,11 +55,15 @@ pub(crate) async fn answer(core: &Core, ticket: &Ticket, body: &[u8]) -> Result<
     let plural = if items == 1 { "" } else { "s" };
     let call = Call {
         prompt: prompt.join("\n").into_bytes(),
+        salt: None,
+        tail: Tail::Text(""),
+        transfer: Transfer::Alone,
         kind: Kind::Prose { subject: format!("{items} item{plural}") },
         limits: Limits { max_tokens: some_tokens(request.max_output_tokens)?, ..Limits::default() },
         stream: request.stream.unwrap_or(false),
         form: Box::new(form),
         arrived: ticket.arrived,
+        id: ticket.id,
         model,
     };
     generate(core, call).await

@@ -28,6 +28,8 @@ const MARK: &str = "x-sim";
 const FAULT_HEADER: &str = "x-sim-fault";
 const WORK: [&str; 6] =
     ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/rerank", "/rerank"];
+/// Paths of vLLM that control the engine.
+const RESET: &str = "/reset_prefix_cache";
 const PAGES: [&str; 4] = ["/v1/models", "/health", "/version", "/metrics"];
 
 /// The connection ends here: a fault wants it, or the client went away.
@@ -44,7 +46,7 @@ pub(crate) async fn handle(
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let body = Limited::new(body, core.options.max_body_bytes).collect();
-    if path.starts_with("/sim/") {
+    if path.starts_with("/sim/") || path == RESET {
         let reply = match received(body.await)? {
             Ok(body) => control::answer(&core, &head, &body),
             Err(error) => Err(error),
@@ -58,6 +60,12 @@ pub(crate) async fn handle(
         && let Ok(body) = &body
     {
         core.recorder.push(&head, body.clone());
+    }
+    if let Some(ticket) = &mut ticket {
+        ticket.rank = match core.rank_for(&head.headers) {
+            Ok(rank) => rank,
+            Err(error) => return Ok(response(Err(error), None, None, line)),
+        };
     }
     let fault = match fault_for(&core, &head, body.as_deref().unwrap_or_default()) {
         Ok(fault) => fault.map(Box::new),
@@ -153,10 +161,9 @@ fn page(core: &Core, head: &Parts) -> Result<Reply, ApiError> {
         }
         "/metrics" => Ok(Reply::bytes(core.metrics().into(), "text/plain; version=0.0.4; charset=utf-8")),
         _ => match path.strip_prefix("/v1/models/") {
-            Some(name) if core.options.models.iter().any(|m| m == name) => {
-                Ok(Reply::json(&control::model(name)))
+            Some(name) => {
+                control::model(core, name).ok_or_else(|| ApiError::no_model(name)).map(|m| Reply::json(&m))
             }
-            Some(name) => Err(ApiError::no_model(name)),
             None => Err(misdirected(path)),
         },
     }

@@ -21,6 +21,7 @@ use crate::faults::Gate;
 use crate::io::{Io, Line};
 use crate::metrics::Held;
 use crate::routes::handle;
+use crate::sockets;
 use crate::{Error, Faults, Options, Recorded, Stats};
 
 /// Connections at once; beyond that a new one is closed at once.
@@ -38,6 +39,8 @@ pub struct Engine {
     core: Arc<Core>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    /// The tasks of the event streams.
+    sockets: JoinSet<()>,
 }
 
 impl Engine {
@@ -46,15 +49,17 @@ impl Engine {
     /// # Errors
     /// If an option is out of range or the address cannot be listened on.
     pub async fn start(addr: SocketAddr, options: Options) -> Result<Engine, Error> {
-        let core = Arc::new(Core::new(options)?);
+        options.check()?;
         let fail = |source| Error::Listen { addr, source };
         let listener = listen(addr).map_err(fail)?;
         let addr = listener.local_addr().map_err(fail)?;
         let (stop, stopped) = watch::channel(false);
+        let sockets = sockets::open(&options, &stopped).await?;
+        let core = Arc::new(Core::new(options, addr, &sockets)?);
         let acceptor =
             Acceptor { addr, core: Arc::clone(&core), listener: Some(listener), connections: JoinSet::new() };
         let task = tokio::spawn(acceptor.run(stopped));
-        Ok(Engine { addr, core, stop, task })
+        Ok(Engine { addr, core, stop, task, sockets: sockets.tasks })
     }
 
     /// The address it listens on.
@@ -68,6 +73,7 @@ impl Engine {
         self.stop.send_replace(true);
         // It can only fail by being cancelled, and then it has stopped as well.
         let _ = (&mut self.task).await;
+        while self.sockets.join_next().await.is_some() {}
     }
 
     /// The faults in force, to be changed at any time.
@@ -77,7 +83,17 @@ impl Engine {
 
     /// What came in so far and how it ended.
     pub fn stats(&self) -> Stats {
-        self.core.board.stats()
+        self.core.stats()
+    }
+
+    /// Where KV events are published, by rank; empty unless [`Options::kv_events`] is set.
+    pub fn kv_events(&self) -> &[String] {
+        &self.core.kv_events
+    }
+
+    /// Where KV events can be asked for again, by rank; empty unless [`Options::kv_replay`] is set.
+    pub fn kv_replay(&self) -> &[String] {
+        &self.core.kv_replay
     }
 
     /// The latest requests, oldest first; empty unless [`Options::record`] is set.

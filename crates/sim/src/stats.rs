@@ -11,7 +11,10 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::handoff::Handed;
 use crate::metrics::{Gauge, Held};
+use crate::options::Role;
+use crate::rank::RankStats;
 
 /// Aborted requests remembered one by one.
 const MAX_ABORTS: usize = 256;
@@ -38,6 +41,18 @@ pub struct Stats {
     pub connections_open: u64,
     /// The latest aborts, oldest first, at most 256.
     pub aborts: Vec<Abort>,
+    /// What the engine does where prefill and decode are separate.
+    pub role: Role,
+    /// Its name towards other engines.
+    pub engine_id: String,
+    /// What was passed on between engines.
+    pub handed: Handed,
+    /// Caches and event streams by rank.
+    pub ranks: Vec<RankStats>,
+    /// Where KV events are published, by rank.
+    pub kv_events: Vec<String>,
+    /// Where they can be asked for again, by rank.
+    pub kv_replay: Vec<String>,
 }
 
 /// A request whose client went away.
@@ -88,6 +103,7 @@ impl Board {
     pub(crate) fn ticket(self: &Arc<Self>, path: &str) -> Ticket {
         Ticket {
             id: self.requests.fetch_add(1, Relaxed) + 1,
+            rank: 0,
             path: path.to_owned(),
             arrived: Instant::now(),
             events: 0,
@@ -108,6 +124,7 @@ impl Board {
             connections: self.connections.load(Relaxed),
             connections_open: self.connections_open.get(),
             aborts: self.aborts.lock().iter().cloned().collect(),
+            ..Stats::default()
         }
     }
 }
@@ -115,6 +132,8 @@ impl Board {
 /// Follows one request; counts its end when dropped.
 pub(crate) struct Ticket {
     pub(crate) id: u64,
+    /// The rank the request is for.
+    pub(crate) rank: usize,
     pub(crate) arrived: Instant,
     path: String,
     events: u64,

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use waypost_classify::Engine;
 use waypost_config::{Classifier, Policy, Snapshot, Warning};
-use waypost_router::Classifiers;
+use waypost_router::{Classifiers, Loaded};
 
 pub(crate) fn run(file: &Path) -> Result<(), Error> {
     let snapshot = waypost_config::load_file(file)?;
-    let classifiers = Classifiers::load(Arc::new(Engine::embedded()?), &snapshot, None)?;
+    let classifiers = Loaded::load(Arc::new(Engine::embedded()?), &snapshot, None)?.classifiers;
     let mut out = String::new();
     for warning in warnings(file, &snapshot, &classifiers) {
         // Writing to a string cannot fail.

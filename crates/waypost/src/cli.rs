@@ -1,5 +1,6 @@
 //! The command line: what the user can type, and the help that teaches it.
 
+mod sim;
 mod tools;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::outcomes::{Price, parse_price};
+pub(crate) use sim::{EventsForm, MetricsForm, Sim, SimRole};
 pub(crate) use tools::{Collect, Decide, ImportFrom, NvidiaV2, Replay, Report, ReportBy};
 
 /// Waypost decides which model, and which replica of it, should answer each prompt, and gets the
@@ -239,35 +241,4 @@ pub(crate) struct Eval {
     /// Write reliability.svg and confusion.svg, or curve.svg, into this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Example, two terminals:\n  waypost sim --listen 127.0.0.1:9000 --model sim-small\n  curl -s http://127.0.0.1:9000/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{\"model\":\"sim-small\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}'\n\nFaults, also at run time through POST /sim/faults and the header x-sim-fault:\n  waypost sim --fault 'status=503,n=3'"
-)]
-pub(crate) struct Sim {
-    /// Where to listen
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9000")]
-    pub(crate) listen: SocketAddr,
-    /// Model to serve; the name must begin with sim-; may be given several times
-    #[arg(long = "model", value_name = "NAME", default_value = "sim-small")]
-    pub(crate) models: Vec<String>,
-    /// Answer for every model name
-    #[arg(long)]
-    pub(crate) any_model: bool,
-    /// Time to read one uncached prompt token, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 0.02)]
-    pub(crate) prefill_ms: f64,
-    /// Time to write one token, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 5.0)]
-    pub(crate) decode_ms: f64,
-    /// Requests computed at once
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    pub(crate) max_running: usize,
-    /// A fault in force from the start; may be given several times
-    #[arg(long = "fault", value_name = "SPEC")]
-    pub(crate) faults: Vec<String>,
-    /// Keep the latest requests for GET /sim/requests, bodies included
-    #[arg(long)]
-    pub(crate) record: bool,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use waypost_classify::Engine;
 use waypost_config::{AutoSource, Classifier, PolicyIndex, Snapshot};
-use waypost_router::{Brain, Classifiers};
+use waypost_router::{Brain, Loaded};
 
 /// How long the encoder may take, its queue included.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -37,8 +37,7 @@ impl Offline {
 
     /// A brain that remembers no conversation; `like` lends what is loaded already.
     pub(crate) fn brain(&self, like: Option<&Brain>) -> Result<Brain, Error> {
-        let loaded =
-            Classifiers::load(Arc::clone(&self.engine), &self.snapshot, like.map(Brain::classifiers))?;
+        let loaded = Loaded::load(Arc::clone(&self.engine), &self.snapshot, like)?;
         Ok(Brain::new(self.snapshot.clone(), loaded, None))
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use watched::Watched;
 use waypost_config::Snapshot;
 use waypost_proxy::Gateway;
-use waypost_router::Classifiers;
+use waypost_router::Loaded;
 
 /// Editors and kubelets change a file in several steps; the steps are over after this.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -91,11 +91,10 @@ fn apply(snapshot: Snapshot, file: &Path, gateway: &Gateway) -> Result<(), Error
     let old = gateway.brain();
     let engine = Arc::clone(old.classifiers().engine());
     // Examples take the encoder's time; other tasks of this thread go on elsewhere meanwhile.
-    let classifiers =
-        tokio::task::block_in_place(|| Classifiers::load(engine, &snapshot, Some(old.classifiers())))?;
-    for warning in warnings(file, &snapshot, &classifiers) {
+    let loaded = tokio::task::block_in_place(|| Loaded::load(engine, &snapshot, Some(&old)))?;
+    for warning in warnings(file, &snapshot, &loaded.classifiers) {
         tracing::warn!("{warning}");
     }
-    gateway.apply(snapshot, classifiers);
+    gateway.apply(snapshot, loaded);
     Ok(())
 }

@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use waypost_classify::Engine;
 use waypost_config::{Shutdown, Snapshot};
 use waypost_proxy::{Gateway, LogLinesDropped, Server};
-use waypost_router::{Brain, Classifiers};
+use waypost_router::{Brain, Classifiers, Loaded};
 
 /// The printed addresses end with the command that printed them.
 const SIMULATED_NOTE: &str = "# Nothing was found. The endpoints below were simulated and are gone: start your own with\n# `waypost sim --listen 127.0.0.1:9000 --model sim-small` and put their addresses here.\n";
@@ -58,15 +58,15 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
         Some(file) => Some(Reload::new(file.clone(), text, &snapshot)?),
         None => None,
     };
-    let classifiers = Classifiers::load(Arc::new(Engine::embedded()?), &snapshot, None)?;
+    let loaded = Loaded::load(Arc::new(Engine::embedded()?), &snapshot, None)?;
     if let Some(file) = &options.config {
-        for warning in warnings(file, &snapshot, &classifiers) {
+        for warning in warnings(file, &snapshot, &loaded.classifiers) {
             tracing::warn!("{warning}");
         }
     }
     let listener = listen::listen(snapshot.listen)?;
     let address = listener.local_addr()?;
-    let gateway = Gateway::new(Brain::new(snapshot, classifiers, None), dropped).map_err(Error::Internal)?;
+    let gateway = Gateway::new(Brain::new(snapshot, loaded, None), dropped).map_err(Error::Internal)?;
     let brain = gateway.brain();
     greet(brain.snapshot(), brain.classifiers(), found.as_ref(), address)?;
     if let Some(reload) = reload {

@@ -11,20 +11,21 @@ use std::process::Command;
 
 /// From the top down; a crate may use those in lower layers only, never its neighbours.
 const LAYERS: [&[&str]; 6] = [
-    &["waypost", "training"],
+    &["waypost", "bench-picker", "training"],
     &["proxy", "extproc", "console", "sim"],
     &["router", "ledger", "feeds"],
-    &["classify", "policy", "picker", "vision"],
+    &["classify", "policy", "picker", "tokens", "vision"],
     &["config"],
     &["wire"],
 ];
 
 /// Crates that may use even less than their layer allows: they are useful on their own.
-const ONLY: [(&str, &[&str]); 5] = [
+const ONLY: [(&str, &[&str]); 6] = [
     ("ledger", &["config", "wire"]),
     ("classify", &["wire"]),
     ("sim", &["wire"]),
     ("training", &["classify"]),
+    ("tokens", &["wire"]),
     ("vision", &[]),
 ];
 

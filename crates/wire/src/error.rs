@@ -56,6 +56,10 @@ pub enum Code {
     UpstreamTimeout,
     /// Every endpoint of the model asked for a pause.
     UpstreamRateLimited,
+    /// Every endpoint of the model is busy.
+    Saturated,
+    /// The model has no endpoint that could answer.
+    NoEndpoint,
     /// Waypost has as many requests in flight as it may.
     Overloaded,
     /// Waypost is about to stop.
@@ -81,13 +85,17 @@ impl Code {
             C::ModelNotFound | C::PolicyNotFound | C::DecisionNotFound => 404,
             C::RequestTimeout => 408,
             C::RequestTooLarge => 413,
-            C::UpstreamRateLimited => 429,
+            C::UpstreamRateLimited | C::Saturated => 429,
             C::UnsupportedMediaType | C::UnsupportedEncoding => 415,
             C::HeadersTooLarge => 431,
             C::ClassifierFailed(status) => status,
             C::ClassifierInvalid | C::Internal => 500,
             C::LabelWithoutModel | C::UpstreamFailed => 502,
-            C::ClassifierUnavailable | C::UpstreamUnreachable | C::Overloaded | C::Draining => 503,
+            C::ClassifierUnavailable
+            | C::UpstreamUnreachable
+            | C::Overloaded
+            | C::Draining
+            | C::NoEndpoint => 503,
             C::UpstreamTimeout => 504,
         }
     }
@@ -132,6 +140,8 @@ impl Code {
             C::UpstreamFailed => "upstream_error",
             C::UpstreamTimeout => "upstream_timeout",
             C::UpstreamRateLimited => "upstream_rate_limited",
+            C::Saturated => "saturated",
+            C::NoEndpoint => "no_endpoint",
             C::Overloaded => "overloaded",
             C::Draining => "draining",
             C::Internal => "internal_error",

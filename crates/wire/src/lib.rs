@@ -8,6 +8,7 @@ pub mod error;
 pub mod json;
 pub mod kserve;
 pub mod labels;
+pub mod members;
 pub mod rawstr;
 pub mod splice;
 pub mod sse;

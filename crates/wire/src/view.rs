@@ -58,6 +58,8 @@ pub struct RequestView<'a> {
     pub needs: Needs,
     /// `max_tokens`, `max_completion_tokens` or `max_output_tokens`: the largest of them.
     pub max_tokens: Option<u64>,
+    /// What keeps the request's KV blocks apart from those of others: `cache_salt`, or that of Dynamo's `nvext`.
+    pub cache_salt: Option<RawStr<'a>>,
     /// Bytes of prompt text, tool definitions and tool calls as they stand on the wire; images and audio
     /// are not counted.
     pub text_bytes: usize,
@@ -150,6 +152,13 @@ impl<'a> RequestView<'a> {
                 // The model reads the definitions as text.
                 self.text_bytes += s.pos() - value;
             }
+            "cache_salt" => self.scan_salt(s)?,
+            "nvext" if s.kind()? == Kind::Object => {
+                s.object::<Problem>(|s, key| match key.is("cache_salt") {
+                    true => self.scan_salt(s),
+                    false => Ok(s.skip()?),
+                })?
+            }
             // Chat's place for it, and the Responses API's.
             "response_format" => self.needs.json_schema |= asks_for_schema(s)?,
             "text" => self.needs.json_schema |= text_asks_for_schema(s)?,
@@ -164,6 +173,14 @@ impl<'a> RequestView<'a> {
             _ => s.skip()?,
         }
         Ok(())
+    }
+
+    fn scan_salt(&mut self, s: &mut Scanner<'a>) -> Result<(), Problem> {
+        if s.kind()? == Kind::String {
+            self.cache_salt = Some(s.string()?);
+            return Ok(());
+        }
+        Ok(s.skip()?)
     }
 
     /// The Responses API's system prompt.

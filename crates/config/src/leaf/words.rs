@@ -41,7 +41,7 @@ impl Leaf for Builtin {
 }
 
 /// The value of that name, or what it is not and what was meant.
-fn named<T: Copy + Leaf>(names: &[(&str, T)], text: &str, what: &str) -> Result<T, String> {
+pub(super) fn named<T: Copy + Leaf>(names: &[(&str, T)], text: &str, what: &str) -> Result<T, String> {
     let word = text.trim();
     let found = names.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
     found.ok_or_else(|| match hint(word, names.iter().map(|(name, _)| *name)) {

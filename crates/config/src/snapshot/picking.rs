@@ -78,6 +78,8 @@ pub struct Picking {
     pub disaggregation: Option<Disaggregation>,
     /// Endpoints are frontends of Dynamo: bodies get `nvext`, requests its headers.
     pub dynamo: bool,
+    /// Clients may steer the engines themselves, by Dynamo's and llm-d's headers and by `nvext`.
+    pub trust_clients: bool,
     /// A booking that nobody released ends after this.
     pub lease: Duration,
     /// Header that names a session, for session affinity.
@@ -114,6 +116,7 @@ impl Default for Picking {
             queue: None,
             disaggregation: None,
             dynamo: false,
+            trust_clients: false,
             lease: LEASE,
             session_header: SESSION_HEADER.into(),
         }

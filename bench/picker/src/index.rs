@@ -1,0 +1,229 @@
+//! The prefix index: a million blocks, 64 workers, prompts of 209 blocks, with and without a writer.
+
+use serde_json::json;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use waypost_picker::{Block, PrefixIndex, Tier, Worker, hash};
+
+use crate::peers::{Dash, Index, Locked};
+
+const WORKERS: u16 = 64;
+const PROMPT_BLOCKS: usize = 209;
+/// Prompts that share the first [`SHARED_BLOCKS`] and their workers in groups of [`GROUP`], a million distinct blocks in all.
+const PROMPTS: usize = 6_400;
+const GROUP: usize = 16;
+const SHARED_BLOCKS: usize = 56;
+const MAX_BYTES: usize = 1 << 30;
+const ROUNDS: usize = 3;
+const READS: usize = 20_000;
+const EVENTS_PER_S: u64 = 100_000;
+
+struct Prompt {
+    blocks: Vec<Block>,
+    chain: Vec<u64>,
+    workers: Vec<Worker>,
+}
+
+/// Prompts of random blocks, each on so many workers.
+fn prompts(copies: usize, seed: u64) -> Vec<Prompt> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut shared = Vec::new();
+    let one = |number: usize| {
+        if number.is_multiple_of(GROUP) {
+            shared = std::iter::repeat_with(|| random.u64(..)).take(SHARED_BLOCKS).collect();
+        }
+        let own = std::iter::repeat_with(|| random.u64(..)).take(PROMPT_BLOCKS - SHARED_BLOCKS);
+        let local: Vec<u64> = shared.iter().copied().chain(own).collect();
+        let chain = hash::chain(&local);
+        let blocks = local.iter().zip(&chain);
+        let blocks = blocks.map(|(local, chain)| Block { engine: !chain, local: *local }).collect();
+        let first = (number / GROUP) as u16;
+        let workers = (0..copies as u16).map(|n| Worker((first + n * 7) % WORKERS)).collect();
+        Prompt { blocks, chain, workers }
+    };
+    (0..PROMPTS).map(one).collect()
+}
+
+fn fill(index: &dyn Index, prompts: &[Prompt]) {
+    for prompt in prompts {
+        prompt.workers.iter().for_each(|worker| index.store(*worker, &prompt.blocks));
+    }
+}
+
+fn microseconds(times: &mut [u64], share: f64) -> f64 {
+    times.sort_unstable();
+    let at = ((times.len() - 1) as f64 * share) as usize;
+    times.get(at).map_or(0.0, |nanoseconds| *nanoseconds as f64 / 1000.0)
+}
+
+/// Reads random prompts while, if asked, a writer stores and removes other prompts, `EVENTS_PER_S` blocks
+/// a second in events of ten.
+fn reads(name: &str, index: &dyn Index, prompts: &[Prompt], churn: &[Prompt], writing: bool) {
+    let (done, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        if writing {
+            scope.spawn(|| write(index, churn, &done, &written));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let mut random = fastrand::Rng::with_seed(5);
+        let (mut times, mut out, mut wrong) = (Vec::with_capacity(READS), Vec::new(), 0);
+        let begin = Instant::now();
+        let before = written.load(Ordering::Relaxed);
+        for _ in 0..READS {
+            let prompt = &prompts[random.usize(0..prompts.len())];
+            let start = Instant::now();
+            index.depths(black_box(&prompt.chain), &mut out);
+            times.push(start.elapsed().as_nanos() as u64);
+            let full = out.iter().filter(|(_, depth)| *depth as usize == PROMPT_BLOCKS).count();
+            wrong += usize::from(full != prompt.workers.len());
+        }
+        let events = (written.load(Ordering::Relaxed) - before) as f64 / begin.elapsed().as_secs_f64();
+        done.store(true, Ordering::Relaxed);
+        let case = if writing { "match beside a writer" } else { "match" };
+        println!(
+            "{}",
+            json!({"case": case, "index": name, "blocks": PROMPT_BLOCKS, "wrong": wrong, "reads": READS,
+                "p50_us": microseconds(&mut times, 0.5), "p99_us": microseconds(&mut times, 0.99),
+                "p999_us": microseconds(&mut times, 0.999), "block_events_per_s": events.round()})
+        );
+    });
+}
+
+fn write(index: &dyn Index, churn: &[Prompt], done: &AtomicBool, written: &AtomicU64) {
+    let begin = Instant::now();
+    for (number, prompt) in churn.iter().cycle().enumerate() {
+        // Every second time round takes back what the last one stored.
+        let store = (number / churn.len()).is_multiple_of(2);
+        for blocks in prompt.blocks.chunks(10) {
+            if done.load(Ordering::Relaxed) {
+                return;
+            }
+            let worker = prompt.workers[0];
+            if store {
+                index.store(worker, blocks)
+            } else {
+                index.remove(worker, blocks)
+            }
+            let count = written.fetch_add(blocks.len() as u64, Ordering::Relaxed);
+            let due = begin + Duration::from_nanos(count * (1_000_000_000 / EVENTS_PER_S));
+            // Due in the past: behind, so no pause.
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+/// Stores everything, looks everything up, removes everything; every step is checked for its effect.
+fn operations(name: &str, index: &dyn Index, prompts: &[Prompt]) {
+    let blocks = prompts.len() * PROMPT_BLOCKS;
+    let mut out = Vec::new();
+    let begin = Instant::now();
+    prompts.iter().for_each(|p| index.store(p.workers[0], &p.blocks));
+    let stored = begin.elapsed();
+    let mut found = 0;
+    for prompt in prompts {
+        index.depths(&prompt.chain, &mut out);
+        let depth = out.iter().find(|(worker, _)| *worker == prompt.workers[0].0);
+        found += depth.map_or(0, |(_, depth)| *depth as usize);
+    }
+    let looked = begin.elapsed();
+    prompts.iter().for_each(|p| index.remove(p.workers[0], &p.blocks));
+    let total = begin.elapsed();
+    let left: usize = prompts
+        .iter()
+        .map(|p| {
+            index.depths(&p.chain, &mut out);
+            out.len()
+        })
+        .sum();
+    let million = |count: usize, time: Duration| count as f64 / time.as_secs_f64() / 1e6;
+    println!(
+        "{}",
+        json!({"case": "operations", "index": name, "complete": found == blocks && left == 0,
+            "ops_per_s": (million(3 * blocks, total) * 1e6).round(), "store_m_per_s": million(blocks, stored),
+            "look_up_m_per_s": million(blocks, looked - stored),
+            "remove_m_per_s": million(blocks, total - looked)})
+    );
+}
+
+fn memory(copies: usize) {
+    let index = PrefixIndex::new(MAX_BYTES);
+    fill(&index, &prompts(copies, 1));
+    let stats = index.stats();
+    println!(
+        "{}",
+        json!({"case": "memory", "workers_per_block": stats.pairs as f64 / stats.blocks as f64,
+            "blocks": stats.blocks, "pairs": stats.pairs, "resident_bytes": resident(),
+            "bytes_per_pair": stats.bytes as f64 / stats.pairs as f64, "peak_bytes": stats.peak_bytes})
+    );
+}
+
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    status.split(' ').nth(1).and_then(|pages| pages.parse().ok()).map_or(0, |pages: usize| pages * 4096)
+}
+
+fn clear() {
+    let index = PrefixIndex::new(MAX_BYTES);
+    let prompts = prompts(1, 1);
+    for prompt in &prompts {
+        index.store(Worker(0), Tier::Device, None, &prompt.blocks);
+    }
+    let pairs = index.stats().pairs;
+    let start = Instant::now();
+    index.clear(Worker(0));
+    let time = start.elapsed();
+    println!(
+        "{}",
+        json!({"case": "clear one worker of all", "pairs": pairs, "left": index.stats().pairs,
+            "ms": time.as_secs_f64() * 1e3, "ns_per_pair": time.as_nanos() as f64 / pairs as f64})
+    );
+}
+
+fn hashing() {
+    let tokens: Vec<u32> = (0..8192).collect();
+    for size in [16, 64] {
+        let mut times: Vec<u64> = Vec::new();
+        for _ in 0..20_000 {
+            let start = Instant::now();
+            black_box(hash::chain(&hash::local_hashes(black_box(&tokens), size, 1337, &[])));
+            times.push(start.elapsed().as_nanos() as u64);
+        }
+        println!(
+            "{}",
+            json!({"case": "hash 8192 tokens", "block_size": size,
+                "p50_us": microseconds(&mut times, 0.5), "p99_us": microseconds(&mut times, 0.99)})
+        );
+    }
+}
+
+pub(crate) fn run() {
+    hashing();
+    memory(1);
+    memory(4);
+    clear();
+    let (held, churn) = (prompts(2, 1), prompts(1, 2));
+    let churn = &churn[..PROMPTS / 10];
+    let ours = PrefixIndex::new(MAX_BYTES);
+    let (locked, dash) = (Locked::default(), Dash::default());
+    let all: [(&str, &dyn Index); 3] = [("waypost", &ours), ("RwLock<HashMap>", &locked), ("DashMap", &dash)];
+    all.iter().for_each(|(_, index)| fill(*index, &held));
+    for _ in 0..ROUNDS {
+        for writing in [false, true] {
+            all.iter().for_each(|(name, index)| reads(name, *index, &held, churn, writing));
+        }
+    }
+    drop((ours, locked, dash));
+    for _ in 0..ROUNDS {
+        // Prompts that share nothing, so that every block is stored once and removed once.
+        let alone: Vec<Prompt> = prompts(1, 3).into_iter().step_by(GROUP).chain(own()).collect();
+        operations("waypost", &PrefixIndex::new(MAX_BYTES), &alone);
+        operations("RwLock<HashMap>", &Locked::default(), &alone);
+        operations("DashMap", &Dash::default(), &alone);
+    }
+}
+
+/// Prompts with a first block of their own.
+fn own() -> impl Iterator<Item = Prompt> {
+    (0..10).flat_map(|seed| prompts(1, 100 + seed).into_iter().step_by(GROUP))
+}

@@ -1,0 +1,62 @@
+//! Every order of a reader's and the writer's steps, tried by loom on one segment of the table:
+//! `RUSTFLAGS="--cfg loom" cargo test -p waypost-picker --release loom`.
+
+use loom::thread;
+use std::sync::Arc;
+
+use super::line::{Blocks, Line};
+use super::room::Room;
+use super::table::Table;
+
+/// A table whose keys 1.. share one segment's ring, the first `keys` of them in it with the bit 1 << key.
+fn table(keys: u64) -> (Table<Blocks>, Room, Vec<u64>) {
+    let mut room = Room::new(1 << 20);
+    let mut table = Table::<Blocks>::new(0, &mut room).unwrap();
+    let shared = table.neighbours(keys as usize);
+    for (number, key) in shared.iter().enumerate() {
+        table.insert(*key, 1 << number, &mut room).unwrap();
+    }
+    (table, room, shared)
+}
+
+#[test]
+fn loom_a_moving_block_is_never_missed() {
+    loom::model(|| {
+        // Five blocks at home in a line of four: the fifth lies in the next line and is pulled back.
+        let (mut table, mut room, keys) = table(5);
+        let view = Arc::new(table.changed().unwrap());
+        let (reader, moved) = (Arc::clone(&view), keys[4]);
+        let read = thread::spawn(move || assert_eq!(reader.workers(moved), 1 << 4));
+        table.remove(keys[0], &mut room);
+        read.join().unwrap();
+        assert_eq!(view.workers(keys[0]), 0);
+    });
+}
+
+#[test]
+fn loom_a_reused_slot_never_lends_its_workers() {
+    loom::model(|| {
+        let (mut table, mut room, keys) = table(2);
+        let view = Arc::new(table.changed().unwrap());
+        let (reader, gone) = (Arc::clone(&view), keys[0]);
+        let read = thread::spawn(move || assert!([0, 1].contains(&reader.workers(gone))));
+        table.remove(keys[0], &mut room);
+        table.insert(table.neighbours(3)[2], 1 << 7, &mut room).unwrap();
+        read.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_a_worker_joins_and_leaves_a_block() {
+    loom::model(|| {
+        let (mut table, _, keys) = table(1);
+        let view = Arc::new(table.changed().unwrap());
+        let (reader, key) = (Arc::clone(&view), keys[0]);
+        let read = thread::spawn(move || assert!([1, 3, 2].contains(&reader.workers(key))));
+        let (line, slot) = table.find(key).unwrap();
+        line.set(slot, 3);
+        line.set(slot, 2);
+        read.join().unwrap();
+        assert_eq!(view.workers(key), 2);
+    });
+}

@@ -1,0 +1,105 @@
+//! What one worker's engine calls its blocks, and which of them go first when the index is full.
+
+use super::line::{Line, Named, Names};
+use super::room::{Full, Room};
+use super::table::{Table, name};
+
+/// Depths told apart when choosing what to give up; deeper blocks count as this deep.
+const DEPTHS: usize = 4096;
+
+/// The blocks of a worker in one tier.
+#[derive(Debug)]
+pub(super) struct Book(Table<Names>);
+
+/// What became of a block that was to be written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Counted once more.
+    Again,
+    /// The name stands for another block.
+    Other,
+    /// Not known.
+    No,
+}
+
+impl Book {
+    pub(super) fn new(secret: u64, room: &mut Room) -> Result<Self, Full> {
+        Table::new(secret, room).map(Self)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn get(&self, engine: u64) -> Option<Named> {
+        self.0.find(name(engine)).map(|(line, slot)| line.value(slot))
+    }
+
+    /// Counts one more store of a known name.
+    pub(super) fn again(&self, engine: u64, chain: u64) -> Known {
+        let Some((line, slot)) = self.0.find(name(engine)) else { return Known::No };
+        let named = line.value(slot);
+        if named.chain != chain {
+            return Known::Other;
+        }
+        line.set(slot, Named { count: named.count.saturating_add(1), ..named });
+        Known::Again
+    }
+
+    /// Writes down a name that is not known.
+    pub(super) fn add(&mut self, engine: u64, chain: u64, depth: u32, room: &mut Room) -> Result<(), Full> {
+        let depth = depth.min(Named::MAX_DEPTH);
+        self.0.insert(name(engine), Named { chain, depth, count: 1 }, room)
+    }
+
+    /// Takes back one store: the block's chain hash if that was the last one, `Err` if the name is unknown.
+    pub(super) fn take(&mut self, engine: u64, room: &mut Room) -> Result<Option<u64>, ()> {
+        let (line, slot) = self.0.find(name(engine)).ok_or(())?;
+        let named = line.value(slot);
+        if named.count > 1 {
+            line.set(slot, Named { count: named.count - 1, ..named });
+            return Ok(None);
+        }
+        self.0.remove(name(engine), room);
+        Ok(Some(named.chain))
+    }
+
+    /// The chain hashes of all names.
+    pub(super) fn chains(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|(line, slot)| line.value(slot).chain)
+    }
+
+    pub(super) fn free(self, room: &mut Room) {
+        self.0.free(room);
+    }
+
+    /// Gives up at least one block and about `1 / share` of them, the deepest in their prompts first, since
+    /// a block is worth nothing without those before it; hands each chain hash to `gone`.
+    pub(super) fn trim(&mut self, share: usize, room: &mut Room, mut gone: impl FnMut(&mut Room, u64)) {
+        let mut depths = vec![0u32; DEPTHS];
+        let depth_of = |named: Named| (named.depth as usize).min(DEPTHS - 1);
+        self.0.iter().for_each(|(line, slot)| depths[depth_of(line.value(slot))] += 1);
+        let quota = self.0.len() / share + 1;
+        let (mut above, mut limit) = (0, 0);
+        for (depth, count) in depths.iter().enumerate().rev() {
+            if above + *count as usize >= quota {
+                limit = depth;
+                break;
+            }
+            above += *count as usize;
+        }
+        let mut at_limit = quota - above;
+        let mut chains = Vec::with_capacity(quota);
+        self.0.retain(room, |line, slot| {
+            let named = line.value(slot);
+            let spare = depth_of(named) == limit && at_limit > 0;
+            at_limit -= usize::from(spare);
+            let drop = spare || depth_of(named) > limit;
+            if drop {
+                chains.push(named.chain);
+            }
+            !drop
+        });
+        chains.iter().for_each(|chain| gone(room, *chain));
+    }
+}

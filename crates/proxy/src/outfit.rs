@@ -1,0 +1,174 @@
+//! What an endpoint is told beside the client's own request: its rank, and Dynamo's ids.
+//!
+//! Ids come from the configuration only. The headers by which clients could steer engines themselves are kept back, unless
+//! the model trusts its clients. Used by send and handover.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use waypost_config::Model;
+use waypost_picker::Endpoint;
+use waypost_router::Held;
+use waypost_wire::members::Change;
+
+/// Which data-parallel rank behind an address is meant; vLLM's and SGLang's name.
+const RANK: HeaderName = HeaderName::from_static("x-data-parallel-rank");
+
+/// Steer an engine or a router behind this one. Names beginning so are kept back, too: [`STEERING_PREFIXES`].
+const STEERING: [&str; 9] = [
+    "x-worker-instance-id",
+    "x-prefill-instance-id",
+    "x-prefiller-host-port",
+    "x-dp-rank",
+    "x-data-parallel-rank",
+    "x-prefill-dp-rank",
+    "x-encoder-hosts-ports",
+    "x-kv-cache-source-host-port",
+    "x-decode-instance-id",
+];
+const STEERING_PREFIXES: [&str; 2] = ["x-dynamo-", "x-llm-d-"];
+/// Names a session and steers nothing.
+const SESSION: &str = "x-dynamo-session-id";
+/// Members of `nvext` that pin workers; ours alone count.
+const PINS: [&str; 5] =
+    ["backend_instance_id", "prefill_worker_id", "decode_worker_id", "dp_rank", "prefill_dp_rank"];
+
+/// Whether a client's header of this name is kept back.
+pub(crate) fn steers(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let reserved =
+        STEERING.contains(&name) || STEERING_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    reserved && name != SESSION
+}
+
+/// What one attempt changes of the client's request.
+#[derive(Debug, Default)]
+pub(crate) struct Outfit {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) headers: HeaderMap,
+    /// Load of a prefill that ends when the answer begins.
+    pub(crate) kept: Option<Held>,
+}
+
+impl Outfit {
+    /// For `endpoint`, after `prefill` where that reads the prompt.
+    pub(crate) fn new(model: &Model, endpoint: &Endpoint, prefill: Option<&Endpoint>) -> Self {
+        let mut outfit = Self::default();
+        outfit.rank(endpoint);
+        if model.picking.dynamo {
+            outfit.dynamo(endpoint, prefill, model.picking.trust_clients);
+        }
+        outfit
+    }
+
+    /// Which rank is meant; a number of another endpoint must not stay.
+    pub(crate) fn rank(&mut self, endpoint: &Endpoint) {
+        match endpoint.spec().rank {
+            Some(rank) => drop(self.headers.insert(RANK, HeaderValue::from(rank))),
+            None => drop(self.headers.remove(RANK)),
+        }
+    }
+
+    /// Dynamo's ids, in the body for those frontends that read it there and as headers for the others, of both generations.
+    fn dynamo(&mut self, endpoint: &Endpoint, prefill: Option<&Endpoint>, trust: bool) {
+        let Some(worker) = endpoint.spec().instance else { return };
+        let prefill = prefill.and_then(|prefill| Some((prefill.spec().instance?, prefill.spec().rank)));
+        let mut pins: Vec<(&'static str, String)> = match prefill {
+            Some((id, _)) => {
+                vec![("prefill_worker_id", id.to_string()), ("decode_worker_id", worker.to_string())]
+            }
+            None => vec![("backend_instance_id", worker.to_string())],
+        };
+        pins.extend(endpoint.spec().rank.map(|rank| ("dp_rank", rank.to_string())));
+        pins.extend(prefill.and_then(|(_, rank)| Some(("prefill_dp_rank", rank?.to_string()))));
+        let foreign = PINS.iter().filter(|pin| !trust && !pins.iter().any(|(ours, _)| ours == *pin));
+        let mut inner: Vec<Change> = foreign.map(|pin| Change::Remove(pin)).collect();
+        inner.extend(pins.into_iter().map(|(key, json)| Change::Set(key, json)));
+        self.changes.push(Change::Merge("nvext", inner));
+
+        let mut set = |name: &'static str, value: HeaderValue| {
+            self.headers.insert(HeaderName::from_static(name), value);
+        };
+        for name in ["x-worker-instance-id", "x-dynamo-worker-instance-id"] {
+            set(name, HeaderValue::from(worker));
+        }
+        if let Some(rank) = endpoint.spec().rank {
+            set("x-dynamo-dp-rank", HeaderValue::from(rank));
+        }
+        let mode = if prefill.is_some() { "disaggregated" } else { "aggregated" };
+        set("x-dynamo-routing-mode", HeaderValue::from_static(mode));
+        if let Some((id, rank)) = prefill {
+            // The last one held an id, whatever its name says, in the first generation.
+            for name in ["x-prefill-instance-id", "x-dynamo-prefill-instance-id", "x-prefiller-host-port"] {
+                set(name, HeaderValue::from(id));
+            }
+            if let Some(rank) = rank {
+                set("x-dynamo-prefill-dp-rank", HeaderValue::from(rank));
+            }
+        }
+    }
+}
+
+/// `model` as the endpoint calls it, and v1's object gone: what [`waypost_wire::RequestView::rewrite`] does, as changes.
+pub(crate) fn rewrite(model: &Model) -> [Change; 2] {
+    let id = serde_json::Value::from(&*model.upstream_id).to_string();
+    [Change::Set("model", id), Change::Remove("nim-llm-router")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waypost_picker::Worker;
+
+    fn endpoint(instance: u64, rank: Option<u32>) -> Endpoint {
+        let spec = waypost_config::Endpoint {
+            instance: Some(instance),
+            rank,
+            ..waypost_config::Endpoint::at("http://f")
+        };
+        Endpoint::new(spec, Worker(0))
+    }
+
+    fn dynamo(trust: bool, prefill: Option<&Endpoint>) -> Outfit {
+        let mut outfit = Outfit::default();
+        outfit.dynamo(&endpoint(u64::MAX - 1, Some(2)), prefill, trust);
+        outfit
+    }
+
+    #[test]
+    fn ids_are_whole_64_bit_numbers_in_body_and_headers() {
+        let outfit = dynamo(true, None);
+        let body = bytes::Bytes::from_static(br#"{"nvext":{"cache_salt":"s","backend_instance_id":1}}"#);
+        let out = waypost_wire::members::edit(&body, &outfit.changes).unwrap().to_vec();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            r#"{"nvext":{"dp_rank":2,"cache_salt":"s","backend_instance_id":18446744073709551614}}"#
+        );
+        assert_eq!(outfit.headers["x-worker-instance-id"], "18446744073709551614");
+        assert_eq!(outfit.headers["x-dynamo-routing-mode"], "aggregated");
+        assert!(!outfit.headers.contains_key("x-prefiller-host-port"));
+    }
+
+    #[test]
+    fn a_pair_is_told_both_ids_and_a_clients_own_pins_are_gone() {
+        let prefill = endpoint(7, None);
+        let outfit = dynamo(false, Some(&prefill));
+        let body = bytes::Bytes::from_static(br#"{"nvext":{"backend_instance_id":1,"annotations":[]}}"#);
+        let out = waypost_wire::members::edit(&body, &outfit.changes).unwrap().to_vec();
+        let out: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let expected = serde_json::json!({"nvext": {
+            "annotations": [], "prefill_worker_id": 7, "decode_worker_id": 18_446_744_073_709_551_614_u64, "dp_rank": 2
+        }});
+        assert_eq!(out, expected);
+        assert_eq!(outfit.headers["x-prefiller-host-port"], "7");
+        assert_eq!(outfit.headers["x-dynamo-routing-mode"], "disaggregated");
+    }
+
+    #[test]
+    fn clients_name_sessions_and_steer_nothing() {
+        for name in ["x-dynamo-worker-instance-id", "x-dp-rank", "x-llm-d-anything"] {
+            assert!(steers(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in [SESSION, "x-request-id", "x-session-id"] {
+            assert!(!steers(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+}

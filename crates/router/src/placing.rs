@@ -1,0 +1,274 @@
+//! Step 6 of a request's way: an endpoint with the load booked on it, or a pair of them, or a wait for one.
+//!
+//! The choice itself is the picker's; here are the prompt it looks at, the queue in front of it, and the record of both for
+//! the Decision. Called by both doors.
+
+use crate::brain::Brain;
+use crate::decision::{Placement, PrefillRecord, millis};
+use crate::reading::{Prompt, Reading};
+use crate::waiting::{WaitingRoom, Woken};
+use bytes::Bytes;
+use http::HeaderMap;
+use std::sync::Arc;
+use std::time::Instant;
+use waypost_config::{Model, ModelIndex, Queue as QueueSettings};
+use waypost_picker::{Ask, Booking, NoPick, Pick, Pool, is_shed};
+use waypost_wire::RequestView;
+
+/// After this many seconds a refused client may try again.
+pub const RETRY_AFTER_BUSY_S: u64 = 1;
+
+/// Load booked on an endpoint; when it is dropped, the next request in line is woken.
+#[derive(Debug)]
+pub struct Held {
+    booking: Option<Booking>,
+    line: Option<Line>,
+}
+
+/// Those who wait for what is held here.
+#[derive(Debug)]
+struct Line {
+    room: Arc<WaitingRoom>,
+    pool: Arc<Pool>,
+    /// Zero of the picker's clock.
+    started: Instant,
+}
+
+impl Held {
+    /// The prompt has been read: it is load no longer.
+    pub fn prefill_done(&self) {
+        if let Some(booking) = &self.booking {
+            booking.prefill_done();
+        }
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let Some(Line { room, pool, started }) = &self.line else { return };
+        let now = started.elapsed().as_millis() as u64;
+        if room.has_line() && pool.has_room(now) {
+            room.call(now);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.booking = None;
+        self.wake();
+    }
+}
+
+/// An endpoint that a request is sent to.
+#[derive(Debug)]
+pub struct Place {
+    /// Position in the model's pool.
+    pub index: usize,
+    /// The endpoint.
+    pub endpoint: Arc<waypost_picker::Endpoint>,
+    /// Its load.
+    pub held: Held,
+    /// Reads the prompt before: its position, itself and its load.
+    pub prefill: Option<(usize, Arc<waypost_picker::Endpoint>, Held)>,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPlace {
+    /// The picker's reason.
+    Pick(NoPick),
+    /// As many wait as may.
+    QueueFull,
+    /// The wait took too long.
+    QueueDeadline,
+    /// The pool is full, and the request is of those that give way.
+    Shed,
+}
+
+impl NoPlace {
+    /// Its word in Decisions, headers and metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Pick(reason) => reason.as_str(),
+            Self::QueueFull => "queue_full",
+            Self::QueueDeadline => "queue_deadline",
+            Self::Shed => "shed",
+        }
+    }
+
+    /// Whether it is a matter of load: waiting, or other models, may help.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !matches!(self, Self::Pick(reason) if !matches!(reason, NoPick::Busy(_)))
+    }
+}
+
+/// A request as placing sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Placing<'a> {
+    /// Its scanned body.
+    pub view: &'a RequestView<'a>,
+    /// The body.
+    pub body: &'a Bytes,
+    /// Its headers, as the client sent them.
+    pub headers: &'a HeaderMap,
+}
+
+impl Brain {
+    /// The prompt as this model's pool sees it; `None` where the choice does not look at prompts.
+    pub async fn read_prompt(&self, model: ModelIndex, placing: &Placing<'_>) -> Option<Prompt> {
+        if !self.pool(model).reads_prompts() {
+            return None;
+        }
+        let settings = &self.snapshot().models[model];
+        Some(self.tokenizers().read(model, settings, placing.view, placing.body).await)
+    }
+
+    /// An endpoint of `model` that is not in `tried`, booked; waits in the model's queue while all are busy.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn place(
+        &self,
+        model: ModelIndex,
+        placing: &Placing<'_>,
+        prompt: Option<&Prompt>,
+        (tried, desperate): (&[usize], bool),
+    ) -> Result<(Place, Option<Box<Placement>>), NoPlace> {
+        let settings = &self.snapshot().models[model];
+        let session = placing.headers.get(&*settings.picking.session_header).and_then(|v| v.to_str().ok());
+        let ask = Ask {
+            chain: prompt.map_or(&[], |p| &p.chain),
+            prompt_tokens: prompt.map_or(0, |p| p.tokens),
+            exact: prompt.is_some_and(|p| matches!(p.reading, Reading::Exact | Reading::ExactBeforeMedia)),
+            adapter: settings.adapter_of.map(|_| &*settings.upstream_id),
+            session,
+            tried,
+            desperate,
+            ..Ask::default()
+        };
+        let room = self.waiting_room(model);
+        let (picked, queued_ms) = match (room, &settings.picking.queue) {
+            (Some(room), Some(queue)) => self.place_in_line(model, room, queue, placing, &ask).await?,
+            _ => (self.pick(model, &ask).map_err(NoPlace::Pick)?, None),
+        };
+        Ok(self.placed(model, picked, prompt, queued_ms))
+    }
+
+    /// Tries at once if nobody waits, else waits for a turn.
+    async fn place_in_line(
+        &self,
+        model: ModelIndex,
+        room: &Arc<WaitingRoom>,
+        queue: &QueueSettings,
+        placing: &Placing<'_>,
+        ask: &Ask<'_>,
+    ) -> Result<(Picked, Option<f64>), NoPlace> {
+        let pool = self.pool(model);
+        if !room.has_line() {
+            match self.pick(model, ask) {
+                Err(NoPick::Busy(_)) => {}
+                other => return other.map(|picked| (picked, None)).map_err(NoPlace::Pick),
+            }
+        }
+        let (caller, priority) = caller(queue, placing.headers);
+        if is_shed(priority, pool.saturation(self.now())) {
+            return Err(NoPlace::Shed);
+        }
+        let start = Instant::now();
+        let deadline = self.now() + queue.deadline.as_millis() as u64;
+        let now = || self.now();
+        let has_room = || pool.has_room(self.now());
+        loop {
+            let turn = room.wait(caller, priority, deadline, &now, &has_room).await;
+            let turn = turn.map_err(|woken| match woken {
+                Woken::Late => NoPlace::QueueDeadline,
+                Woken::Full | Woken::Turn => NoPlace::QueueFull,
+            })?;
+            match self.pick(model, ask) {
+                // Somebody else's load came in between: the next turn, until the deadline.
+                Err(NoPick::Busy(_)) => drop(turn),
+                other => {
+                    drop(turn);
+                    // There may be room for one more.
+                    room.call(self.now());
+                    return other.map(|p| (p, Some(millis(start.elapsed())))).map_err(NoPlace::Pick);
+                }
+            }
+        }
+    }
+
+    fn pick(&self, model: ModelIndex, ask: &Ask<'_>) -> Result<Picked, NoPick> {
+        let pool = self.pool(model);
+        if pool.picking().disaggregation.is_none() {
+            return pool.pick(ask, self.now()).map(|decode| Picked { decode, prefill: None, why: None });
+        }
+        let pair = pool.pick_pair(ask, self.now())?;
+        Ok(Picked { decode: pair.decode, prefill: pair.prefill, why: Some(pair.why.as_str()) })
+    }
+
+    fn placed(
+        &self,
+        model: ModelIndex,
+        picked: Picked,
+        prompt: Option<&Prompt>,
+        queued_ms: Option<f64>,
+    ) -> (Place, Option<Box<Placement>>) {
+        let settings: &Model = &self.snapshot().models[model];
+        let Pick { index, booking, choice, cached_tokens } = picked.decode;
+        let endpoint = Arc::clone(booking.endpoint());
+        let told = choice.is_some() || prompt.is_some() || queued_ms.is_some() || picked.why.is_some();
+        let (prefill, record) = match picked.prefill {
+            Some(Pick { index, booking, choice, .. }) => {
+                let endpoint = Arc::clone(booking.endpoint());
+                let record = PrefillRecord::at(Arc::clone(endpoint.id()), choice);
+                (Some((index, endpoint, self.held(model, booking))), Some(record))
+            }
+            None => (None, None),
+        };
+        let placement = told.then(|| {
+            Box::new(Placement {
+                model: Arc::clone(&settings.name),
+                endpoint: Arc::clone(endpoint.id()),
+                reading: prompt.map(|p| p.reading),
+                read_ms: prompt.map(|p| p.ms),
+                block_size: settings.picking.block_size,
+                cached_tokens,
+                queued_ms,
+                pair: picked.why,
+                prefill: record,
+                choice,
+            })
+        });
+        (Place { index, endpoint, held: self.held(model, booking), prefill }, placement)
+    }
+
+    fn held(&self, model: ModelIndex, booking: Booking) -> Held {
+        let line = self.waiting_room(model).map(|room| Line {
+            room: Arc::clone(room),
+            pool: Arc::clone(self.pool(model)),
+            started: self.started(),
+        });
+        Held { booking: Some(booking), line }
+    }
+}
+
+/// What the picker said.
+struct Picked {
+    decode: Pick,
+    prefill: Option<Pick>,
+    why: Option<&'static str>,
+}
+
+/// Who asks, and how urgently. What is not said or not known is nobody in particular, and 0.
+fn caller(queue: &QueueSettings, headers: &HeaderMap) -> (u64, i32) {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let caller = headers.get(&*queue.fairness_header);
+    let caller = caller.map_or(0, |value| xxhash_rust::xxh3::xxh3_64(value.as_bytes()));
+    let priority = text(&queue.priority_header).and_then(|text| {
+        let named = queue.priorities.iter().find(|(name, _)| **name == *text);
+        named.map(|(_, priority)| *priority).or_else(|| text.parse().ok())
+    });
+    (caller, priority.unwrap_or(0))
+}
