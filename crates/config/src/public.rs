@@ -24,7 +24,8 @@ impl Snapshot {
         self.policies.iter().position(|policy| &*policy.name == name)
     }
 
-    /// The folders and files that are read beside the configuration: trained ones that policies name, and CLIP models.
+    /// The folders and files that are read beside the configuration: trained ones that policies name, CLIP models,
+    /// tokenizers, and files of endpoints.
     /// One that two policies name comes twice.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
         let trained = self.policies.iter().filter_map(|policy| match &policy.classifier {
@@ -39,7 +40,9 @@ impl Snapshot {
             EmbeddingKind::Folder(folder) => Some(&**folder),
             _ => None,
         });
-        trained.chain(models)
+        let tokenizers = self.models.iter().filter_map(|model| model.picking.tokenizer.as_deref());
+        let endpoints = self.models.iter().filter_map(|model| model.endpoints_file.as_deref());
+        trained.chain(models).chain(tokenizers).chain(endpoints)
     }
 
     /// The configuration as `GET /config` shows it: v1's `policies`, and `models`; keys redacted.

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use waypost_config::{Metrics, MetricsForm};
 use waypost_feeds::Client;
 use waypost_feeds::scrape::Scraper;
-use waypost_picker::{Endpoint, Worker};
+use waypost_picker::Pool;
 
 const ENDPOINTS: u16 = 100;
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -39,13 +39,12 @@ async fn measure() -> Result<(), Box<dyn Error>> {
         .spawn()?;
     let addresses = BufReader::new(servers.stdout.take().ok_or("no pipe")?).lines().take(ENDPOINTS.into());
     let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
-    let endpoint = |(number, address): (u16, &String)| {
-        Arc::new(Endpoint::new(waypost_config::Endpoint::at(format!("http://{address}")), Worker(number)))
-    };
-    let endpoints: Vec<_> = (0..).zip(&addresses).map(endpoint).collect();
+    let endpoint = |address: &String| waypost_config::Endpoint::at(format!("http://{address}"));
+    let endpoints: Vec<_> = addresses.iter().map(endpoint).collect();
+    let pool = Arc::new(Pool::new(Arc::default(), &endpoints, None));
     let mut scraper = Scraper::default();
     scraper.add(
-        &endpoints,
+        &pool,
         &Metrics {
             form: MetricsForm::Vllm,
             path: "/metrics".into(),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use waypost_config::{Metrics, MetricsForm};
-use waypost_picker::{Endpoint, Millis};
+use waypost_picker::{Endpoint, Millis, Pool};
 
 /// Most bytes of a page; reading stops there and the page is not used.
 pub const MAX_PAGE_BYTES: u64 = 4 << 20;
@@ -72,7 +72,8 @@ struct Target {
     names: Names,
     interval: Duration,
     timeout: Duration,
-    endpoints: Vec<Arc<Endpoint>>,
+    /// Pools, and positions in them.
+    places: Vec<(Arc<Pool>, usize)>,
     counts: Counts,
 }
 
@@ -116,17 +117,18 @@ impl Scraper {
     ///
     /// # Errors
     /// Nothing is added if the path or a custom metric's name is wrong.
-    pub fn add(&mut self, endpoints: &[Arc<Endpoint>], metrics: &Metrics) -> Result<(), Error> {
+    pub fn add(&mut self, pool: &Arc<Pool>, metrics: &Metrics) -> Result<(), Error> {
         let names = Names::of(&metrics.form)?;
-        let paths = endpoints.iter().map(|endpoint| below(endpoint.base(), &metrics.path));
+        let paths = pool.endpoints().iter().map(|endpoint| below(endpoint.base(), &metrics.path));
         let uris = paths.collect::<Result<Vec<_>, _>>()?;
         let timeout = metrics.stale_after.clamp(TIMEOUTS[0], TIMEOUTS[1]);
-        for (endpoint, uri) in endpoints.iter().zip(uris) {
+        for (index, uri) in uris.into_iter().enumerate() {
+            let place = (Arc::clone(pool), index);
             match self.targets.iter_mut().find(|t| t.uri == uri && t.form == metrics.form) {
                 Some(target) => {
                     target.interval = target.interval.min(metrics.interval);
                     target.timeout = target.timeout.max(timeout);
-                    target.endpoints.push(Arc::clone(endpoint));
+                    target.places.push(place);
                 }
                 None => self.targets.push(Target {
                     uri,
@@ -134,7 +136,7 @@ impl Scraper {
                     names: names.clone(),
                     interval: metrics.interval,
                     timeout,
-                    endpoints: vec![Arc::clone(endpoint)],
+                    places: vec![place],
                     counts: Counts::default(),
                 }),
             }
@@ -159,12 +161,16 @@ impl Scraper {
     }
 
     /// How reads went, for each page with the endpoints it tells of.
-    pub fn tallies(&self) -> impl Iterator<Item = (&[Arc<Endpoint>], Tally)> {
-        self.targets.iter().map(|target| (&*target.endpoints, target.counts.tally()))
+    pub fn tallies(&self) -> impl Iterator<Item = (Vec<&Arc<Endpoint>>, Tally)> {
+        self.targets.iter().map(|target| (target.endpoints().collect(), target.counts.tally()))
     }
 }
 
 impl Target {
+    fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.places.iter().filter_map(|(pool, index)| pool.endpoints().get(*index))
+    }
+
     /// Reads the page and takes note of how that went; whether it went well.
     async fn visit(&self, client: &Client, clock: &Clock) -> bool {
         let read = tokio::time::timeout(self.timeout, self.read(client, clock)).await;
@@ -172,8 +178,8 @@ impl Target {
         let add = |to: &AtomicU64| _ = to.fetch_add(1, Relaxed);
         match read.unwrap_or(Err(Bad::Slow(self.timeout))) {
             Ok((page, at)) => {
-                for endpoint in &self.endpoints {
-                    endpoint.observe(page.observed(endpoint.spec().rank, at));
+                for ((pool, index), endpoint) in self.places.iter().zip(self.endpoints()) {
+                    pool.observe(*index, page.observed(endpoint.spec().rank, at));
                 }
                 add(&counts.ok);
                 counts.skipped.fetch_add(page.skipped(), Relaxed);

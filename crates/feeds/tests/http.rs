@@ -52,13 +52,12 @@ async fn refusing() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-fn endpoint(base: &str, rank: Option<u32>) -> Arc<Endpoint> {
-    let spec = waypost_config::Endpoint { rank, ..waypost_config::Endpoint::at(base) };
-    Arc::new(Endpoint::new(spec, Worker(0)))
-}
-
-fn pool(bases: [&str; 2]) -> Arc<Pool> {
-    Arc::new(Pool::new(Arc::default(), &bases.map(waypost_config::Endpoint::at), None))
+fn pool(places: &[(&str, Option<u32>)]) -> Arc<Pool> {
+    let spec = |(base, rank): &(&str, _)| waypost_config::Endpoint {
+        rank: *rank,
+        ..waypost_config::Endpoint::at(*base)
+    };
+    Arc::new(Pool::new(Arc::default(), &places.iter().map(spec).collect::<Vec<_>>(), None))
 }
 
 fn metrics() -> Metrics {
@@ -94,14 +93,14 @@ async fn scraped_with(
     what: &str,
     mut holds: impl FnMut(Tally) -> bool,
 ) -> Arc<Endpoint> {
-    let endpoint = endpoint(base, None);
+    let pool = pool(&[(base, None)]);
     let mut scraper = Scraper::default();
-    scraper.add(std::slice::from_ref(&endpoint), metrics).unwrap();
+    scraper.add(&pool, metrics).unwrap();
     tokio::select! {
         () = scraper.run(Client::new(), clock()) => panic!("it ends only when dropped"),
         () = until(what, || holds(scraper.tallies().next().unwrap().1)) => {}
     }
-    endpoint
+    Arc::clone(&pool.endpoints()[0])
 }
 
 #[tokio::test]
@@ -125,9 +124,10 @@ async fn ranks_share_a_read_and_a_connection() {
         }
     })
     .await;
-    let endpoints = [endpoint(&base, Some(0)), endpoint(&base, Some(1)), endpoint(&base, None)];
+    let pool = pool(&[(&base, Some(0)), (&base, Some(1)), (&base, None)]);
+    let endpoints = pool.endpoints();
     let mut scraper = Scraper::default();
-    scraper.add(&endpoints, &metrics()).unwrap();
+    scraper.add(&pool, &metrics()).unwrap();
     let tally = || scraper.tallies().next().unwrap().1;
     tokio::select! {
         () = scraper.run(Client::new(), clock()) => panic!("it ends only when dropped"),
@@ -204,7 +204,7 @@ async fn a_page_of_fifty_megabytes_is_cut_off() {
 async fn a_wrong_path_adds_nothing() {
     let mut scraper = Scraper::default();
     let metrics = Metrics { path: "/a b".into(), ..metrics() };
-    let error = scraper.add(&[endpoint("http://e", None)], &metrics).unwrap_err().to_string();
+    let error = scraper.add(&pool(&[("http://e", None)]), &metrics).unwrap_err().to_string();
     assert!(error.contains("`/a b`"), "{error}");
     assert_eq!(scraper.tallies().count(), 0);
 }
@@ -226,7 +226,7 @@ async fn failing_checks_put_aside_and_a_good_one_brings_back() {
     })
     .await;
     let other = answering(200, "ok").await;
-    let pool = pool([&base, &other]);
+    let pool = pool(&[(&base, None), (&other, None)]);
     let health = Health {
         path: "/health".into(),
         interval: Duration::from_millis(20),
@@ -262,7 +262,7 @@ async fn silence_counts_as_a_failure() {
         Ok(())
     })
     .await;
-    let pool = pool([&base, &answering(200, "").await]);
+    let pool = pool(&[(&base, None), (&answering(200, "").await, None)]);
     let health = Health {
         path: "/health".into(),
         interval: Duration::from_millis(10),

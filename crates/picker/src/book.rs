@@ -137,6 +137,15 @@ impl Book {
         self.remove(self.other(other)?)
     }
 
+    /// Frees all that another process told.
+    pub(crate) fn remove_replica(&mut self, replica: &str) {
+        let ids: Vec<u64> =
+            self.others.iter().filter(|((of, _), _)| **of == *replica).map(|(_, id)| *id).collect();
+        for id in ids {
+            self.remove(id);
+        }
+    }
+
     /// Puts it on another endpoint, with `prefill_tokens` to compute there. `None`: the booking is gone.
     pub(crate) fn move_to(&mut self, id: u64, to: &Arc<Endpoint>, prefill_tokens: u32) -> Option<&Weight> {
         let mut entry = self.entries.remove(&id)?;

@@ -207,6 +207,11 @@ impl Pool {
         }
     }
 
+    /// Another process is gone: whatever it booked is over.
+    pub fn remote_gone(&self, replica: &str) {
+        self.inner.shared.book.lock().remove_replica(replica);
+    }
+
     /// Remembers that endpoint `index` failed.
     ///
     /// At most half of a pool, and at least one, is put aside by failures: what is left over serves on, since a

@@ -4,15 +4,14 @@
 //! the server, and handed to every request.
 
 use arc_swap::ArcSwap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use waypost_config::{LogFile, Snapshot};
 use waypost_ledger::{DecisionFile, DecisionLog, Metrics};
 use waypost_picker::Endpoint;
 use waypost_router::{Asked, Brain, Decision, Escalation, Loaded};
 
 /// See the module.
-#[derive(Debug)]
 pub struct Gateway {
     brain: ArcSwap<Brain>,
     pub(crate) metrics: Metrics,
@@ -26,7 +25,12 @@ pub struct Gateway {
     not_ready: AtomicBool,
     closing: AtomicBool,
     log_lines_dropped: LogLinesDropped,
+    /// Writes the figures of those who feed the picker.
+    also: OnceLock<Box<Also>>,
 }
+
+/// Figures kept outside of this crate, as Prometheus text.
+pub type Also = dyn Fn(&Brain) -> String + Send + Sync;
 
 /// Asks the log how many lines it has thrown away so far.
 #[derive(Clone)]
@@ -42,6 +46,12 @@ impl LogLinesDropped {
 impl std::fmt::Debug for LogLinesDropped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("LogLinesDropped").field(&(self.0)()).finish()
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("in_flight", &self.in_flight).finish_non_exhaustive()
     }
 }
 
@@ -69,6 +79,7 @@ impl Gateway {
             not_ready: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             log_lines_dropped,
+            also: OnceLock::new(),
         };
         gateway.note_applied();
         Ok(Arc::new(gateway))
@@ -122,6 +133,12 @@ impl Gateway {
         }
     }
 
+    /// `/metrics` ends with what `also` writes from now on; only the first call counts.
+    pub fn also_tell(&self, also: Box<Also>) {
+        // A second one is a defect of the caller's without consequence.
+        let _ = self.also.set(also);
+    }
+
     /// All metrics as text.
     pub(crate) fn metrics_text(&self) -> Result<Vec<u8>, String> {
         self.metrics.log_lines_dropped.set((self.log_lines_dropped.0)() as i64);
@@ -129,7 +146,11 @@ impl Gateway {
         self.metrics.conversations.set(self.brain().conversations_kept() as i64);
         let dropped = self.file.as_ref().map_or(0, DecisionFile::dropped);
         self.metrics.decision_lines_dropped.set(dropped as i64);
-        self.metrics.encode().map_err(|e| e.to_string())
+        let mut text = self.metrics.encode().map_err(|e| e.to_string())?;
+        if let Some(also) = self.also.get() {
+            text.extend_from_slice(also(&self.brain()).as_bytes());
+        }
+        Ok(text)
     }
 
     /// Tier 0 of this classifier wanted the encoder.

@@ -25,6 +25,6 @@ mod shadow;
 mod ticket;
 mod way;
 
-pub use gateway::{Gateway, LogLinesDropped};
+pub use gateway::{Also, Gateway, LogLinesDropped};
 pub use server::Server;
 pub use way::{need_messages, policy_header};

@@ -97,6 +97,13 @@ impl Brain {
         self.rooms[model].as_ref().map_or(0, |room| room.len())
     }
 
+    /// Requests that queued in vain: those that found the queue full, and those whose time was over. `None` without a queue.
+    #[must_use]
+    pub fn queue_refused(&self, model: ModelIndex) -> Option<[u64; 2]> {
+        let room = self.rooms[model].as_ref()?;
+        Some(room.refused.each_ref().map(|count| count.load(std::sync::atomic::Ordering::Relaxed)))
+    }
+
     pub(crate) fn waiting_room(&self, model: ModelIndex) -> Option<&Arc<WaitingRoom>> {
         self.rooms[model].as_ref()
     }

@@ -10,7 +10,8 @@ use waypost_config::{Classifier, Policy, Snapshot, Warning};
 use waypost_router::{Classifiers, Loaded};
 
 pub(crate) fn run(file: &Path) -> Result<(), Error> {
-    let snapshot = waypost_config::load_file(file)?;
+    let mut snapshot = waypost_config::load_file(file)?;
+    crate::feeding::discover(&mut snapshot)?;
     let classifiers = Loaded::load(Arc::new(Engine::embedded()?), &snapshot, None)?.classifiers;
     let mut out = String::new();
     for warning in warnings(file, &snapshot, &classifiers) {

@@ -10,6 +10,7 @@ mod decide;
 mod discover;
 mod error;
 mod eval;
+mod feeding;
 mod import;
 mod lines;
 mod listen;

@@ -24,6 +24,7 @@ impl Offline {
     /// Reads a configuration; its warnings are `waypost check`'s to tell.
     pub(crate) fn open(file: &Path) -> Result<Self, Error> {
         let mut snapshot = waypost_config::load_file(file)?;
+        crate::feeding::discover(&mut snapshot)?;
         snapshot.encoder.deadline = PATIENCE;
         for policy in snapshot.policies.iter_mut().filter(|policy| is_here(&policy.classifier)) {
             policy.classify_timeout = PATIENCE;

@@ -7,6 +7,8 @@ mod watched;
 
 use crate::check::warnings;
 use crate::error::Error;
+use crate::feeding::{self, Feeding};
+use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,6 +50,7 @@ impl Reload {
         listening: SocketAddr,
         listen_override: bool,
         gateway: Arc<Gateway>,
+        feeding: Arc<Mutex<Feeding>>,
     ) -> Result<(), Error> {
         let Self { file, mut watched, mut changes } = self;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -74,7 +77,10 @@ impl Reload {
                         tracing::warn!(wanted = %snapshot.listen, %listening, "a new listen address takes a restart");
                     }
                 }
-                match loaded.map_err(Error::from).and_then(|snapshot| apply(snapshot, &file, &gateway)) {
+                match loaded
+                    .map_err(Error::from)
+                    .and_then(|snapshot| apply(snapshot, &file, &gateway, &feeding))
+                {
                     Ok(()) => tracing::info!(file = %file.display(), "configuration applied"),
                     Err(error) => {
                         gateway.note_refused();
@@ -87,7 +93,13 @@ impl Reload {
     }
 }
 
-fn apply(snapshot: Snapshot, file: &Path, gateway: &Gateway) -> Result<(), Error> {
+fn apply(
+    mut snapshot: Snapshot,
+    file: &Path,
+    gateway: &Gateway,
+    feeding: &Mutex<Feeding>,
+) -> Result<(), Error> {
+    feeding::discover(&mut snapshot)?;
     let old = gateway.brain();
     let engine = Arc::clone(old.classifiers().engine());
     // Examples take the encoder's time; other tasks of this thread go on elsewhere meanwhile.
@@ -96,5 +108,5 @@ fn apply(snapshot: Snapshot, file: &Path, gateway: &Gateway) -> Result<(), Error
         tracing::warn!("{warning}");
     }
     gateway.apply(snapshot, loaded);
-    Ok(())
+    feeding.lock().follow(&gateway.brain())
 }

@@ -4,8 +4,10 @@ use crate::check::{summary, warnings};
 use crate::cli::{LogFormat, Serve};
 use crate::discover::{Discovery, discover};
 use crate::error::Error;
+use crate::feeding::{self, Feeding};
 use crate::reload::Reload;
 use crate::{listen, print, roles};
+use parking_lot::Mutex;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -64,13 +66,19 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
             tracing::warn!("{warning}");
         }
     }
+    feeding::discover(&mut snapshot)?;
     let listener = listen::listen(snapshot.listen)?;
     let address = listener.local_addr()?;
     let gateway = Gateway::new(Brain::new(snapshot, loaded, None), dropped).map_err(Error::Internal)?;
     let brain = gateway.brain();
     greet(brain.snapshot(), brain.classifiers(), found.as_ref(), address)?;
+    let feeding = Arc::new(Mutex::new(Feeding::start(&gateway)?));
+    gateway.also_tell({
+        let feeding = Arc::clone(&feeding);
+        Box::new(move |brain| feeding.lock().text(brain))
+    });
     if let Some(reload) = reload {
-        reload.start(address, options.listen.is_some(), Arc::clone(&gateway))?;
+        reload.start(address, options.listen.is_some(), Arc::clone(&gateway), feeding)?;
     }
     let stop = stop_signals(Arc::clone(&gateway))?;
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

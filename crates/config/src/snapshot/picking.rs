@@ -92,8 +92,8 @@ pub(crate) const BLOCK_SIZE: u32 = 16;
 pub(crate) const PREDICTED: Duration = Duration::from_secs(2);
 /// Some five million blocks.
 pub(crate) const INDEX_BYTES: usize = 256 << 20;
-/// Longer than nearly every answer; a booking this old has been lost.
-pub(crate) const LEASE: Duration = Duration::from_secs(300);
+/// Longer than the longest request (15 minutes, where nothing else is set): a booking this old has been lost.
+pub(crate) const LEASE: Duration = Duration::from_secs(20 * 60);
 pub(crate) const SESSION_HEADER: &str = "x-session-id";
 /// Dynamo's.
 pub(crate) const APPROXIMATE_TTL: Duration = Duration::from_secs(120);

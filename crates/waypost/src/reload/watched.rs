@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use waypost_classify::FILE_NAME;
 use waypost_classify::outcomes::OUTCOMES_FILE;
 
+/// The file by which a tokenizer is told from its next version.
+const TOKENIZER_FILE: &str = "tokenizer.json";
+
 /// Tells one state of a file from another without reading it: device, inode, size, seconds and nanoseconds.
 type Stamp = (u64, u64, u64, i64, i64);
 
@@ -88,7 +91,7 @@ impl Watched {
 /// Of a trained folder's model, or of the file itself.
 fn stamp(path: &Path) -> Option<Stamp> {
     let of = |data: Metadata| (data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec());
-    let files = [path.join(FILE_NAME), path.join(OUTCOMES_FILE), path.to_owned()];
+    let files = [path.join(FILE_NAME), path.join(OUTCOMES_FILE), path.join(TOKENIZER_FILE), path.to_owned()];
     files.iter().filter_map(|file| std::fs::metadata(file).ok()).find(Metadata::is_file).map(of)
 }
 

@@ -1,0 +1,301 @@
+//! How feeds, pools and queues do, in the Prometheus text form.
+//!
+//! Read from the counters where they are kept; labels are names of the configuration only. Called by feeding.
+
+use super::Feeding;
+use std::fmt::Write;
+use std::sync::Arc;
+use waypost_picker::{KvState, Pool};
+use waypost_router::Brain;
+
+type Pools = [(Arc<str>, Arc<Pool>)];
+
+/// Gathers samples by family, since a family must stand together.
+#[derive(Default)]
+struct Page {
+    families: Vec<(&'static str, String)>,
+}
+
+impl Page {
+    fn family(&mut self, name: &'static str, kind: &str, help: &str) -> &mut String {
+        let at = self.families.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+            self.families.push((name, format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")));
+            self.families.len() - 1
+        });
+        &mut self.families[at].1
+    }
+
+    fn add(&mut self, (name, kind, help): Family, labels: &[(&str, &str)], value: f64) {
+        let labels: Vec<_> = labels.iter().map(|(key, text)| format!("{key}=\"{}\"", escape(text))).collect();
+        let braces = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.family(name, kind, help), "{name}{braces} {value}");
+    }
+}
+
+/// Name, kind and help.
+type Family = (&'static str, &'static str, &'static str);
+
+pub(super) fn text(feeding: &Feeding, brain: &Brain, pools: &Pools) -> String {
+    let mut page = Page::default();
+    endpoints(&mut page, brain, pools);
+    indexes(&mut page, pools);
+    queues(&mut page, brain);
+    feeds(&mut page, feeding);
+    page.families.into_iter().map(|(_, text)| text).collect()
+}
+
+fn endpoints(page: &mut Page, brain: &Brain, pools: &Pools) {
+    let now = brain.now();
+    for (model, pool) in pools {
+        for (index, endpoint) in pool.endpoints().iter().enumerate() {
+            let labels = [("model", &**model), ("endpoint", &**endpoint.id())];
+            let mut add = |family: Family, value: f64| page.add(family, &labels, value);
+            let load = pool.load(index);
+            add(
+                ("waypost_endpoint_requests", "gauge", "Requests booked on an endpoint"),
+                f64::from(endpoint.in_flight()),
+            );
+            add(
+                (
+                    "waypost_endpoint_others_requests",
+                    "gauge",
+                    "Requests booked on it by other Waypost processes",
+                ),
+                f64::from(endpoint.requests().saturating_sub(endpoint.in_flight())),
+            );
+            add(
+                ("waypost_endpoint_prefill_tokens", "gauge", "Prompt tokens it has yet to compute"),
+                load.prefill_tokens as f64,
+            );
+            add(
+                ("waypost_endpoint_decode_blocks", "gauge", "KV blocks in use by requests in flight"),
+                load.decode_blocks as f64,
+            );
+            let observed = endpoint.observed();
+            let told = [
+                (
+                    ("waypost_endpoint_waiting", "gauge", "Requests waiting, as the engine tells"),
+                    observed.waiting.map(f64::from),
+                ),
+                (
+                    ("waypost_endpoint_running", "gauge", "Requests running, as the engine tells"),
+                    observed.running.map(f64::from),
+                ),
+                (
+                    ("waypost_endpoint_kv_usage", "gauge", "Share of KV cache in use, as the engine tells"),
+                    observed.kv_usage,
+                ),
+            ];
+            let mut any = false;
+            for (family, value) in told {
+                if let Some(value) = value {
+                    any = true;
+                    add(family, value);
+                }
+            }
+            if any {
+                let age = now.saturating_sub(observed.at) as f64 / 1e3;
+                add(("waypost_endpoint_figures_age_seconds", "gauge", "Age of what the engine told"), age);
+            }
+            let state = endpoint.kv_state();
+            if state != KvState::Off {
+                let labels = [labels[0], labels[1], ("state", state.as_str())];
+                page.add(
+                    ("waypost_endpoint_kv_state", "gauge", "1 for how far its KV events can be believed"),
+                    &labels,
+                    1.0,
+                );
+            }
+        }
+    }
+}
+
+fn indexes(page: &mut Page, pools: &Pools) {
+    for (model, pool) in pools {
+        let labels = [("model", &**model)];
+        let mut add = |family: Family, value: f64| page.add(family, &labels, value);
+        let stats = pool.stats();
+        add(
+            ("waypost_bookings", "gauge", "Bookings of this process that are written down"),
+            stats.bookings as f64,
+        );
+        add(
+            ("waypost_bookings_expired_total", "counter", "Bookings whose lease ended"),
+            stats.expired as f64,
+        );
+        add(
+            ("waypost_others_bookings", "gauge", "Bookings told by other Waypost processes"),
+            stats.others as f64,
+        );
+        add(
+            (
+                "waypost_others_bookings_dropped_total",
+                "counter",
+                "Bookings of others for which there was no room",
+            ),
+            stats.others_dropped as f64,
+        );
+        add(
+            (
+                "waypost_kept_in_rotation_total",
+                "counter",
+                "Failures that put no endpoint aside, because half of the pool was",
+            ),
+            stats.kept_in_rotation as f64,
+        );
+        let Some(index) = pool.index() else { continue };
+        let stats = index.stats();
+        add(("waypost_index_blocks", "gauge", "Blocks in the prefix index"), stats.blocks as f64);
+        add(
+            ("waypost_index_pairs", "gauge", "Block and endpoint pairs in the prefix index"),
+            stats.pairs as f64,
+        );
+        add(("waypost_index_bytes", "gauge", "Memory of the prefix index"), stats.bytes as f64);
+        add(("waypost_index_max_bytes", "gauge", "Memory it may take"), stats.max_bytes as f64);
+        add(
+            ("waypost_index_evicted_total", "counter", "Pairs given up because the index was full"),
+            stats.evicted as f64,
+        );
+        add(
+            ("waypost_index_unknown_parents_total", "counter", "Stored blocks whose parent was not known"),
+            stats.unknown_parents as f64,
+        );
+        add(
+            ("waypost_index_unknown_removes_total", "counter", "Removed blocks that were not known"),
+            stats.unknown_removes as f64,
+        );
+    }
+}
+
+fn queues(page: &mut Page, brain: &Brain) {
+    for (index, model) in brain.snapshot().models.iter().enumerate() {
+        let Some([full, late]) = brain.queue_refused(index) else { continue };
+        let name = [("model", &*model.name)];
+        page.add(
+            ("waypost_queue_requests", "gauge", "Requests that wait for an endpoint"),
+            &name,
+            brain.waiting(index) as f64,
+        );
+        for (reason, count) in [("queue_full", full), ("queue_deadline", late)] {
+            let labels = [name[0], ("reason", reason)];
+            page.add(
+                ("waypost_queue_refused_total", "counter", "Requests that waited or queued in vain"),
+                &labels,
+                count as f64,
+            );
+        }
+    }
+}
+
+fn feeds(page: &mut Page, feeding: &Feeding) {
+    let scrapes: Family = ("waypost_scrapes_total", "counter", "Reads of engines' metrics by result");
+    for (endpoints, tally) in feeding.scraper.tallies() {
+        for endpoint in endpoints {
+            for (result, count) in [
+                ("ok", tally.ok),
+                ("failed", tally.failed),
+                ("too_large", tally.too_large),
+                ("garbage", tally.garbage),
+            ] {
+                page.add(scrapes, &[("endpoint", endpoint.id()), ("result", result)], count as f64);
+            }
+        }
+    }
+    let checks: Family = ("waypost_health_checks_total", "counter", "Checks of health by result");
+    for (endpoints, tally) in feeding.checks.tallies() {
+        for endpoint in endpoints {
+            page.add(checks, &[("endpoint", endpoint.id()), ("result", "ok")], tally.ok as f64);
+            page.add(checks, &[("endpoint", endpoint.id()), ("result", "failed")], tally.failed as f64);
+        }
+    }
+    for (model, events) in &feeding.events {
+        for (endpoint, stats) in events.stats() {
+            let labels = [("model", &**model), ("endpoint", &**endpoint.id())];
+            page.add(
+                ("waypost_kv_batches_total", "counter", "Batches of KV events applied"),
+                &labels,
+                stats.batches.get() as f64,
+            );
+            page.add(
+                ("waypost_kv_bytes_total", "counter", "Bytes of them"),
+                &labels,
+                stats.bytes.get() as f64,
+            );
+            let what: Family = (
+                "waypost_kv_events_total",
+                "counter",
+                "What became of KV events, and of batches that were not",
+            );
+            for (kind, count) in [
+                ("stored", &stats.stored),
+                ("removed", &stats.removed),
+                ("cleared", &stats.cleared),
+                ("malformed", &stats.malformed),
+                ("unknown", &stats.unknown),
+                ("other_group", &stats.other_group),
+                ("other_medium", &stats.other_medium),
+                ("ambiguous", &stats.ambiguous),
+                ("block_size", &stats.block_size),
+                ("other_worker", &stats.other_worker),
+                ("garbled", &stats.garbled),
+                ("oversized", &stats.oversized),
+                ("duplicates", &stats.duplicates),
+                ("gaps", &stats.gaps),
+                ("lost", &stats.lost),
+                ("replays", &stats.replays),
+                ("replays_failed", &stats.replays_failed),
+            ] {
+                page.add(what, &[labels[0], labels[1], ("kind", kind)], count.get() as f64);
+            }
+        }
+    }
+    if let Some((_, watch)) = &feeding.sharing {
+        let tally = watch.tally();
+        let what: Family =
+            ("waypost_replica_events_total", "counter", "Bookings told between Waypost processes");
+        for (kind, count) in [
+            ("sent", tally.sent),
+            ("dropped", tally.dropped),
+            ("lost", tally.lost),
+            ("heard", tally.heard),
+            ("missed", tally.missed),
+            ("garbage", tally.garbage),
+            ("disconnects", tally.disconnects),
+        ] {
+            page.add(what, &[("kind", kind)], count as f64);
+        }
+        page.add(
+            ("waypost_replica_peers", "gauge", "Other Waypost processes heard lately"),
+            &[],
+            tally.peers as f64,
+        );
+        page.add(
+            ("waypost_replica_drift", "gauge", "How far the bookings heard are from what the others count"),
+            &[],
+            tally.drift as f64,
+        );
+    }
+}
+
+/// A label's value as Prometheus' text form wants it.
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_stands_together_and_its_labels_are_escaped() {
+        let mut page = Page::default();
+        let (a, b): (Family, Family) = (("a", "gauge", "A."), ("b", "counter", "B."));
+        page.add(a, &[("x", "1\"\n")], 1.0);
+        page.add(b, &[], 2.5);
+        page.add(a, &[("x", "2")], 3.0);
+        let text: String = page.families.into_iter().map(|(_, text)| text).collect();
+        let expected = "# HELP a A.\n# TYPE a gauge\na{x=\"1\\\"\\n\"} 1\na{x=\"2\"} 3\n# HELP b B.\n# TYPE b counter\nb 2.5\n";
+        assert_eq!(text, expected);
+    }
+}
