@@ -2,13 +2,13 @@
 # Fuzzes what comes from outside for less than a minute, coverage-guided, on the stable toolchain.
 #
 # cargo-fuzz needs nightly for its sanitizers; coverage alone does not: LLVM's own pass is in the stable
-# compiler and libFuzzer comes as a crate. FUZZ_SECONDS sets the time per target (default: 15, and 5
-# for kserve). Arguments name the targets. Fails on a crash and on a run without coverage.
+# compiler and libFuzzer comes as a crate. FUZZ_SECONDS sets the time per target (default: 15 for view,
+# sse and kv_events, 5 for the others). Arguments name the targets. Fails on a crash and on a run without coverage.
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(view sse kserve kv_events)
+[ ${#targets[@]} -gt 0 ] || targets=(view sse kserve metrics_page kv_events)
 host=$(rustc -vV | sed -n 's/^host: //p')
 export CARGO_TARGET_DIR="$PWD/target"
 
@@ -26,7 +26,7 @@ RUSTFLAGS="${flags[*]}" cargo build --release --locked --quiet --target "$host" 
 
 for target in "${targets[@]}"; do
   seconds=${FUZZ_SECONDS:-15}
-  [ "$target" != kserve ] || seconds=${FUZZ_SECONDS:-5}
+  case $target in kserve | metrics_page) seconds=${FUZZ_SECONDS:-5} ;; esac
   log="target/$target.log"
   mkdir -p "corpus/$target" "artifacts/$target"
   code=0

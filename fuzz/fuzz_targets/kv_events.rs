@@ -4,9 +4,30 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::sync::Arc;
-use waypost_feeds::events::decode::{Batch, Decoder, Event};
-use waypost_feeds::events::{Share, Target, dynamo};
 use waypost_picker::{Endpoint, KvState, PrefixIndex, Worker};
+
+/// The pure files of the crate, without what it takes to listen.
+#[allow(dead_code)]
+mod events {
+    #[path = "../../../crates/feeds/src/events/apply.rs"]
+    pub mod apply;
+    #[path = "../../../crates/feeds/src/events/decode.rs"]
+    pub mod decode;
+    #[path = "../../../crates/feeds/src/events/dynamo.rs"]
+    pub mod dynamo;
+    #[path = "../../../crates/feeds/src/events/msgpack.rs"]
+    mod msgpack;
+    #[path = "../../../crates/feeds/src/events/slots.rs"]
+    mod slots;
+    #[path = "../../../crates/feeds/src/events/stats.rs"]
+    mod stats;
+    #[path = "../../../crates/feeds/src/events/taint.rs"]
+    mod taint;
+}
+
+use events::apply::{Share, Target};
+use events::decode::{Batch, Decoder, Event};
+use events::dynamo;
 
 fuzz_target!(|message: &[u8]| {
     let endpoint = Arc::new(Endpoint::new(waypost_config::Endpoint::at("http://e"), Worker(0)));

@@ -1,6 +1,15 @@
-//! What engines tell of themselves: KV events, metrics, health, and where they are.
+//! What is heard about the endpoints from outside: KV events, metrics, health, who they are, and what other
+//! replicas booked.
 //!
-//! It listens and writes down what it hears into the picker's index and endpoints; it never chooses an
-//! endpoint and never touches a request. Started by the binary for each pool.
+//! Every feed is one task that writes into the picker's endpoints and counts what it heard; none of them decides
+//! anything. Started by the waypost binary.
 
+mod client;
+pub mod discovery;
 pub mod events;
+pub mod health;
+pub mod replicas;
+mod schedule;
+pub mod scrape;
+
+pub use client::Client;
