@@ -7,21 +7,22 @@ use std::sync::Arc;
 use waypost_picker::{Endpoint, KvState, PrefixIndex, Worker};
 
 /// The pure files of the crate, without what it takes to listen.
-#[allow(dead_code)]
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../crates/feeds/src/events"]
 mod events {
-    #[path = "../../../crates/feeds/src/events/apply.rs"]
+    #[path = "apply.rs"]
     pub mod apply;
-    #[path = "../../../crates/feeds/src/events/decode.rs"]
+    #[path = "decode.rs"]
     pub mod decode;
-    #[path = "../../../crates/feeds/src/events/dynamo.rs"]
+    #[path = "dynamo.rs"]
     pub mod dynamo;
-    #[path = "../../../crates/feeds/src/events/msgpack.rs"]
+    #[path = "msgpack.rs"]
     mod msgpack;
-    #[path = "../../../crates/feeds/src/events/slots.rs"]
+    #[path = "slots.rs"]
     mod slots;
-    #[path = "../../../crates/feeds/src/events/stats.rs"]
+    #[path = "stats.rs"]
     mod stats;
-    #[path = "../../../crates/feeds/src/events/taint.rs"]
+    #[path = "taint.rs"]
     mod taint;
 }
 
