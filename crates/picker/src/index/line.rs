@@ -87,6 +87,15 @@ impl Line for Blocks {
 }
 
 impl Blocks {
+    /// The workers of a key that lies in this line, and whether it does. Without branches.
+    #[inline]
+    pub(super) fn at_home(&self, key: u64) -> (u64, bool) {
+        let (slot, _) = self.search(key);
+        let number = slot % Self::SLOTS;
+        let workers = self.workers[number].load(Ordering::Acquire);
+        (workers, (slot < Self::SLOTS) & (self.chains[number].load(Ordering::Acquire) == key))
+    }
+
     /// The value of a slot, if it still is that key's.
     #[inline]
     pub(super) fn read(&self, slot: usize, key: u64) -> Option<u64> {

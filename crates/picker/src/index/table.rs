@@ -19,6 +19,8 @@ const SEGMENTS: usize = 1 << SEGMENT_BITS;
 const MAX_PROBE_LINES: usize = 32;
 /// Reads of one key that a writer may spoil before a reader takes the block for absent.
 const MAX_READS: usize = 16;
+/// Most blocks that are looked up together.
+pub(super) const BATCH: usize = 64;
 /// Bytes in front of the lines of a segment: two reference counts, padded.
 const HEADER_BYTES: usize = 64;
 
@@ -65,11 +67,28 @@ impl<L: Line> View<L> {
         ((u128::from(place << SEGMENT_BITS) * lines as u128) >> 64) as usize
     }
 
+    /// The segment of a key and the number of its home line there.
+    #[inline]
+    fn home_of(&self, key: u64) -> (&[L], usize) {
+        let place = self.place(key);
+        let lines: &[L] = self.segments.get(Self::segment_of(place)).map_or(&[], |lines| lines);
+        (lines, Self::home(place, lines.len()))
+    }
+
+    /// Brings the home lines of keys near; without waiting for one before asking for the next, as looking
+    /// into them would.
+    #[inline]
+    pub(super) fn touch(&self, keys: impl Iterator<Item = u64>) {
+        let first = |key| {
+            let (lines, at) = self.home_of(name(key));
+            lines.get(at).map_or(0, |line| line.key(0))
+        };
+        std::hint::black_box(keys.map(first).fold(0, |all, key| all ^ key));
+    }
+
     #[inline]
     pub(super) fn find(&self, key: u64) -> Option<(&L, usize)> {
-        let place = self.place(key);
-        let lines: &[L] = self.segments.get(Self::segment_of(place))?;
-        let mut at = Self::home(place, lines.len());
+        let (lines, mut at) = self.home_of(key);
         for _ in 0..lines.len().min(MAX_PROBE_LINES) {
             let line = lines.get(at)?;
             let (slot, full) = line.search(key);
@@ -97,6 +116,36 @@ impl View<Blocks> {
             return workers;
         }
         self.absent(key)
+    }
+
+    /// [`Self::workers`] of up to [`BATCH`] blocks, in a few passes of loads that do not wait for each other:
+    /// nearly all the time goes into cache misses.
+    #[inline]
+    pub(super) fn workers_of(&self, chain: &[u64], held: &mut [u64; BATCH]) {
+        let empty: (&[Blocks], usize) = (&[], 0);
+        let (mut homes, mut away, mut seen) = ([empty; BATCH], [0u8; BATCH], 0);
+        for (hash, home) in chain.iter().zip(&mut homes) {
+            *home = self.home_of(name(*hash));
+            seen ^= home.0.get(home.1).map_or(0, |line| line.key(0));
+        }
+        std::hint::black_box(seen);
+        let mut count = 0;
+        for (number, ((hash, (lines, at)), held)) in chain.iter().zip(&homes).zip(held.iter_mut()).enumerate() {
+            let (workers, found) = lines.get(*at).map_or((0, false), |line| line.at_home(name(*hash)));
+            *held = workers;
+            away[count % BATCH] = number as u8;
+            count += usize::from(!found);
+        }
+        let away = &away[..count];
+        for number in away {
+            let (lines, at) = homes[*number as usize % BATCH];
+            seen ^= lines.get(at + 1).map_or(0, |line| line.key(0));
+        }
+        std::hint::black_box(seen);
+        for number in away {
+            let number = *number as usize % BATCH;
+            held[number] = chain.get(number).map_or(0, |hash| self.workers(*hash));
+        }
     }
 
     /// Looks until no entry moved meanwhile. A miss ends a walk, so this runs about once a prompt.
