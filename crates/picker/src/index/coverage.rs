@@ -216,6 +216,29 @@ impl Covered {
         }
     }
 
+    /// [`Self::release`] of many.
+    pub(crate) fn release_all(
+        &mut self,
+        to: &Coverage,
+        worker: Worker,
+        tier: Tier,
+        chains: &[u64],
+        room: &mut Room,
+    ) {
+        for chains in chains.chunks(BATCH) {
+            self.touch(worker, tier, chains);
+            chains.iter().for_each(|chain| self.release(to, worker, tier, *chain, room));
+        }
+    }
+
+    /// Brings near what holding or releasing these blocks will look at.
+    pub(crate) fn touch(&self, worker: Worker, tier: Tier, chains: &[u64]) {
+        let tiers = self.pages.get(place(worker).0);
+        if let Some(table) = tiers.and_then(|tiers| tiers[tier as usize].as_ref()) {
+            table.touch(chains.iter().copied());
+        }
+    }
+
     /// Pages are opened in order, so that readers stop at the first one that is not.
     fn open(&mut self, to: &Coverage, page: usize, room: &mut Room) -> Result<(), Full> {
         while self.pages.len() <= page {

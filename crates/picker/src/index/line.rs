@@ -128,6 +128,12 @@ impl Named {
     pub(super) const MAX_DEPTH: u32 = (1 << 24) - 1;
 }
 
+impl Names {
+    pub(super) fn values(&self) -> impl Iterator<Item = Named> {
+        (0..Self::SLOTS).filter(|slot| self.key(*slot) != EMPTY).map(|slot| self.value(slot))
+    }
+}
+
 impl Line for Names {
     type Value = Named;
     const SLOTS: usize = 6;

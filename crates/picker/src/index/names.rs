@@ -64,9 +64,16 @@ impl Book {
         Ok(Some(named.chain))
     }
 
-    /// The chain hashes of all names.
-    pub(super) fn chains(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().map(|(line, slot)| line.value(slot).chain)
+    /// Brings near what looking at these names will look at.
+    pub(super) fn touch(&self, engine: impl Iterator<Item = u64>) {
+        self.0.touch(engine);
+    }
+
+    /// Takes out a part of the names: the chain hashes they stood for; `None` when no names are left.
+    pub(super) fn take_some(&mut self, room: &mut Room) -> Option<Vec<u64>> {
+        let lines = self.0.take_segment(room)?;
+        let chains = lines.iter().flat_map(Names::values).map(|named| named.chain);
+        Some(chains.collect())
     }
 
     pub(super) fn free(self, room: &mut Room) {
@@ -74,8 +81,8 @@ impl Book {
     }
 
     /// Gives up at least one block and about `1 / share` of them, the deepest in their prompts first, since
-    /// a block is worth nothing without those before it; hands each chain hash to `gone`.
-    pub(super) fn trim(&mut self, share: usize, room: &mut Room, mut gone: impl FnMut(&mut Room, u64)) {
+    /// a block is worth nothing without those before it; returns their chain hashes.
+    pub(super) fn trim(&mut self, share: usize, room: &mut Room) -> Vec<u64> {
         let mut depths = vec![0u32; DEPTHS];
         let depth_of = |named: Named| (named.depth as usize).min(DEPTHS - 1);
         self.0.iter().for_each(|(line, slot)| depths[depth_of(line.value(slot))] += 1);
@@ -100,6 +107,6 @@ impl Book {
             }
             !drop
         });
-        chains.iter().for_each(|chain| gone(room, *chain));
+        chains
     }
 }

@@ -222,6 +222,20 @@ impl<L: Line> Table<L> {
         self.view.find(key)
     }
 
+    /// Brings near what looking for these keys, or hashes, will look at.
+    pub(super) fn touch(&self, keys: impl Iterator<Item = u64>) {
+        self.view.touch(keys);
+    }
+
+    /// Takes out a whole segment with what is in it; `None` when nothing is left. For tables without readers.
+    pub(super) fn take_segment(&mut self, room: &mut Room) -> Option<Arc<[L]>> {
+        let number = self.counts.iter().position(|count| *count > 0)?;
+        self.live -= std::mem::take(&mut self.counts[number]) as usize;
+        let lines = std::mem::replace(&mut self.view.segments[number], Arc::from(Vec::new()));
+        room.refund(bytes_of::<L>(lines.len()));
+        Some(lines)
+    }
+
     /// Keys that have one home in a segment of two lines.
     #[cfg(all(test, loom))]
     pub(super) fn neighbours(&self, keys: usize) -> Vec<u64> {
