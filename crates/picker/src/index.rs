@@ -147,13 +147,13 @@ impl PrefixIndex {
 
     /// Books the blocks of a store event: `blocks` follow `parent`, or start a prompt without one.
     ///
-    /// A block the worker already holds there under that name is counted once more, up to 255 times: what
-    /// was stored more often goes with the 255th removal. Nothing is stored behind an unknown parent, and
+    /// A block the worker already holds there under that name is counted once more, up to 63 times: what
+    /// was stored more often goes with the 63rd removal. Nothing is stored behind an unknown parent, and
     /// nothing from a block on whose name stands for another block already.
     pub fn store(&self, worker: Worker, tier: Tier, parent: Option<u64>, blocks: &[Block]) -> Stored {
         let writer = &mut *self.swept(worker);
         let mut stored = Stored::default();
-        let (mut last, mut depth) = (None, 0);
+        let (mut last, mut depth) = (None, 0u16);
         if let Some(parent) = parent {
             if let Some(named) = writer.named(worker, parent) {
                 (last, depth) = (Some(named.chain), named.depth.saturating_add(1));
@@ -274,7 +274,7 @@ impl Writer {
     }
 
     /// Brings near what [`Self::add`] of these names will look at.
-    fn touch(&self, worker: Worker, tier: Tier, engine: impl Iterator<Item = u64>) {
+    fn touch(&self, worker: Worker, tier: Tier, engine: impl Iterator<Item = u64> + Clone) {
         let books = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
         if let Some(book) = books.and_then(|books| books[tier as usize].as_ref()) {
             book.touch(engine);
@@ -316,7 +316,7 @@ impl Writer {
         tier: Tier,
         engine: u64,
         chain: u64,
-        depth: u32,
+        depth: u16,
     ) -> bool {
         let book = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
         let book = book.and_then(|books| books[tier as usize].as_ref());
