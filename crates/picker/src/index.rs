@@ -19,8 +19,8 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::hash::extend;
 pub(crate) use coverage::{Coverage, Covered};
 use names::{Book, Known};
-use table::BATCH;
 pub(crate) use room::{Full, Room};
+use table::BATCH;
 
 const TIERS: [Tier; 3] = [Tier::Device, Tier::Host, Tier::Disk];
 /// A full index gives up this share of the largest worker's blocks in one go.
@@ -141,7 +141,14 @@ impl PrefixIndex {
         let stats = Stats { max_bytes, ..Stats::default() };
         let covered = Covered::new(fastrand::u64(..));
         // A secret of its own: in the order of one table, the other is swept at random.
-        let writer = Writer { secret: fastrand::u64(..), room, covered, workers: Vec::new(), sweeps: Vec::new(), stats };
+        let writer = Writer {
+            secret: fastrand::u64(..),
+            room,
+            covered,
+            workers: Vec::new(),
+            sweeps: Vec::new(),
+            stats,
+        };
         Self { coverage: Coverage::new(), writer: Mutex::new(writer) }
     }
 
@@ -229,7 +236,9 @@ impl PrefixIndex {
     pub fn clear(&self, worker: Worker) {
         {
             let writer = &mut *self.swept(worker);
-            let Some(books) = writer.workers.get_mut(worker.0 as usize).and_then(Option::take) else { return };
+            let Some(books) = writer.workers.get_mut(worker.0 as usize).and_then(Option::take) else {
+                return;
+            };
             self.coverage.hide(worker, true);
             writer.sweeps.push(Sweep { worker, books });
         }
@@ -240,7 +249,9 @@ impl PrefixIndex {
     fn swept(&self, worker: Worker) -> MutexGuard<'_, Writer> {
         loop {
             let mut writer = self.writer.lock();
-            let Some(at) = writer.sweeps.iter().position(|sweep| sweep.worker == worker) else { return writer };
+            let Some(at) = writer.sweeps.iter().position(|sweep| sweep.worker == worker) else {
+                return writer;
+            };
             writer.sweep(&self.coverage, at);
             MutexGuard::unlock_fair(writer);
         }

@@ -4,6 +4,7 @@
 //! up to 64 endpoints need one look-up a block. Used by the index of events and by the approximate one.
 
 use arc_swap::ArcSwapOption;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -41,7 +42,7 @@ pub(crate) struct Covered {
     pages: Vec<[Option<Table<Blocks>>; TIERS]>,
     /// Names beyond the first by which a worker holds a block: two names of an engine may stand for the
     /// same tokens.
-    aliases: HashMap<(Worker, Tier, u64), u32>,
+    aliases: HashMap<(Worker, Tier, u64), u32, RandomState>,
 }
 
 impl Coverage {
@@ -148,7 +149,7 @@ fn place(worker: Worker) -> (usize, u64) {
 
 impl Covered {
     pub(crate) fn new(secret: u64) -> Self {
-        Self { secret, pages: Vec::new(), aliases: HashMap::new() }
+        Self { secret, pages: Vec::new(), aliases: HashMap::default() }
     }
 
     /// Blocks, each counted once per tier and page.

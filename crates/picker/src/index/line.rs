@@ -160,7 +160,11 @@ impl Line for Names {
 
     fn value(&self, slot: usize) -> Named {
         let note = self.notes[slot].load(Ordering::Relaxed);
-        Named { chain: self.chains[slot].load(Ordering::Relaxed), depth: note >> Named::COUNT_BITS, count: note as u8 & Named::MAX_COUNT }
+        Named {
+            chain: self.chains[slot].load(Ordering::Relaxed),
+            depth: note >> Named::COUNT_BITS,
+            count: note as u8 & Named::MAX_COUNT,
+        }
     }
 
     fn set(&self, slot: usize, named: Named) {
