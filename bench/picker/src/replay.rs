@@ -168,7 +168,7 @@ impl Replay<'_> {
     fn first_token(&mut self, engine: usize, now: f64) {
         let Some(number) = self.engines[engine].first_token(self.jobs, now) else { return };
         if let Some(booking) = &self.bookings[number] {
-            booking.prefill_done();
+            booking.prefill_done(millis(now));
         }
         self.seen.ttft.push(now - self.arrivals[number]);
         let (job, hits) = (&self.jobs[number], self.hits[number]);

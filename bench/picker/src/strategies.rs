@@ -30,5 +30,7 @@ pub(crate) fn all() -> Vec<(&'static str, Picking)> {
         ("dynamo kv, events", Picking { predicted: Duration::ZERO, ..events(of(Strategy::Kv)) }),
         ("kv", of(Strategy::Kv)),
         ("kv, events", events(of(Strategy::Kv))),
+        ("ttft", of(Strategy::Ttft)),
+        ("ttft, events", events(of(Strategy::Ttft))),
     ]
 }

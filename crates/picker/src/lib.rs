@@ -22,6 +22,7 @@ mod pick;
 mod pool;
 mod prefixes;
 mod queue;
+mod reading;
 mod remote;
 mod room;
 mod saturation;
@@ -30,6 +31,7 @@ mod sessions;
 mod survey;
 #[cfg(test)]
 mod testing;
+mod ttft;
 
 pub use approximate::{Approximate, ApproximateStats, Policy as ApproximatePolicy};
 pub use ask::{Ask, NoPick, Threshold, Want, WhyNot};
