@@ -1,10 +1,11 @@
 //! Measures the endpoint picker; prints one JSON object per row.
 //!
-//! `cargo run --profile dist -p waypost-bench-picker -- index`, or `trace FILE.jsonl.gz [all|first|second [CACHE]]`
+//! `cargo run --profile dist -p waypost-bench-picker -- index`, `herd`, or `trace FILE.jsonl.gz [all|first|second [CACHE]]`
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
 mod engine;
+mod herd;
 mod index;
 mod peers;
 mod replay;
@@ -18,8 +19,12 @@ fn main() -> std::process::ExitCode {
             index::run();
             Ok(())
         }
+        Some("herd") => {
+            herd::run();
+            Ok(())
+        }
         Some("trace") => trace::run(&args[1..]),
-        _ => Err("usage: waypost-bench-picker index | trace FILE [all|first|second [CACHE]]".into()),
+        _ => Err("usage: waypost-bench-picker index | herd | trace FILE [all|first|second [CACHE]]".into()),
     };
     if let Err(error) = done {
         eprintln!("{error}");

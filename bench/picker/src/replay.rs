@@ -109,7 +109,9 @@ impl Replay<'_> {
             match self.what.remove(&number) {
                 Some(What::Arrives(job)) => self.arrives(job, now),
                 Some(What::FirstToken(engine)) => self.first_token(engine, now),
-                Some(What::Ends(engine, version)) if version == self.versions[engine] => self.ends(engine, now),
+                Some(What::Ends(engine, version)) if version == self.versions[engine] => {
+                    self.ends(engine, now)
+                }
                 Some(What::Scrape) => self.scrape(now),
                 Some(What::Told) => self.tell(),
                 Some(What::Ends(..)) | None => {}
@@ -125,8 +127,7 @@ impl Replay<'_> {
 
     fn arrives(&mut self, number: usize, now: f64) {
         let job = &self.jobs[number];
-        let ask =
-            Ask { chain: &job.chain, prompt_tokens: job.prompt_tokens, exact: true, ..Ask::default() };
+        let ask = Ask { chain: &job.chain, prompt_tokens: job.prompt_tokens, exact: true, ..Ask::default() };
         let begin = std::time::Instant::now();
         let picked = self.pool.pick(&ask, millis(now));
         self.seen.pick_ns += begin.elapsed().as_nanos() as u64;
@@ -172,7 +173,8 @@ impl Replay<'_> {
         }
         self.seen.ttft.push(now - self.arrivals[number]);
         let (job, hits) = (&self.jobs[number], self.hits[number]);
-        let named = job.chain.iter().zip(&job.local).map(|(chain, local)| Block { engine: *chain, local: *local });
+        let named =
+            job.chain.iter().zip(&job.local).map(|(chain, local)| Block { engine: *chain, local: *local });
         let blocks: Vec<Block> = named.skip(hits).collect();
         if !blocks.is_empty() {
             let parent = hits.checked_sub(1).map(|last| job.chain[last]);

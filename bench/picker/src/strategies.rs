@@ -16,6 +16,7 @@ pub(crate) fn all() -> Vec<(&'static str, Picking)> {
     let of = |strategy| Picking { strategy, ..Picking::default() };
     let scorers = |scorers: &[(Scorer, f64)]| Picking { scorers: scorers.to_vec(), ..of(Strategy::Scorers) };
     let events = |picking: Picking| Picking { prefixes: Prefixes::Events, ..picking };
+    let sticky = Picking { affinity: Some(STICKY), ..scorers(&[(Scorer::TokenLoad, 1.0)]) };
     vec![
         ("round-robin", of(Strategy::RoundRobin)),
         ("random", of(Strategy::Random)),
@@ -25,8 +26,9 @@ pub(crate) fn all() -> Vec<(&'static str, Picking)> {
             "llm-d default",
             scorers(&[(Scorer::Queue, 2.0), (Scorer::KvUtilization, 2.0), (Scorer::Prefix, 3.0)]),
         ),
-        ("llm-d sticky", Picking { affinity: Some(STICKY), ..scorers(&[(Scorer::TokenLoad, 1.0)]) }),
-        // Its side index of prompts just routed is off by default.
+        ("llm-d sticky", sticky.clone()),
+        ("llm-d sticky, events", events(sticky)),
+        // Dynamo's side index of prompts just routed is off by default.
         ("dynamo kv, events", Picking { predicted: Duration::ZERO, ..events(of(Strategy::Kv)) }),
         ("kv", of(Strategy::Kv)),
         ("kv, events", events(of(Strategy::Kv))),

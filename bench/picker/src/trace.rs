@@ -39,7 +39,8 @@ struct Trace {
 /// Reads `path`; `part` is `all`, `first` or `second` (half).
 fn read(path: &str, part: &str) -> Result<Trace, Box<dyn std::error::Error>> {
     let file = BufReader::new(flate2::read::GzDecoder::new(std::fs::File::open(path)?));
-    let lines: Result<Vec<Line>, _> = file.lines().map(|line| line.map(|l| serde_json::from_str(&l))).collect::<Result<_, _>>()?;
+    let lines: Result<Vec<Line>, _> =
+        file.lines().map(|line| line.map(|l| serde_json::from_str(&l))).collect::<Result<_, _>>()?;
     let lines = lines?;
     let half = lines.len() / 2;
     let lines = match part {
@@ -141,7 +142,10 @@ pub(crate) fn run(args: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     }
     let speed = trace.speed(setup);
     let name = path.rsplit('/').next().and_then(|name| name.split("_trace").next()).unwrap_or(path);
-    println!("{}", json!({"trace": name, "part": part, "requests": trace.jobs.len(), "speed": speed, "blocks": capacity}));
+    println!(
+        "{}",
+        json!({"trace": name, "part": part, "requests": trace.jobs.len(), "speed": speed, "blocks": capacity})
+    );
     for rate in RATES {
         let case = format!("{name}, {part}, cache {factor}, rate {rate}");
         for seed in SEEDS {

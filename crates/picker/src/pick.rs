@@ -199,11 +199,15 @@ impl Inner {
         if side == Side::Decode {
             return self.by_cost(survey, side, ask);
         }
+        let blocks = self.blocks(ask);
         for row in survey.rows.iter_mut().filter(|row| row.why_not.is_none()) {
+            let wanted = row.terms.decode_blocks as f64 + f64::from(blocks.saturating_sub(row.terms.active));
+            let over = row.figures.room.map_or(0.0, |room| (wanted - room).max(0.0));
             row.value = Some(ttft::cost(&Waits {
                 backlog: (row.terms.prefill_tokens as f64 - row.progress).max(0.0),
                 uncached: f64::from(ask.prompt_tokens.saturating_sub(row.cached_tokens)),
                 pending: f64::from(row.pending_tokens),
+                over: over * f64::from(self.picking.block_size),
                 requests: row.terms.requests,
                 pace: row.pace,
             }));

@@ -90,6 +90,7 @@ impl Pool {
                 || picking.strategy == Strategy::Scorers
                 || picking.busy.is_bounded(),
             figures: picking.metrics.is_some()
+                || picking.strategy == Strategy::Ttft
                 || picking.busy.kv_share.is_some()
                 || picking.busy.waiting.is_some()
                 || [Scorer::Queue, Scorer::Running, Scorer::KvUtilization, Scorer::LoraAffinity]

@@ -56,6 +56,8 @@ pub(crate) struct Figures {
     pub(crate) usage: Option<f64>,
     /// The same by our own bookings, where the cache's size is known.
     pub(crate) booked_usage: Option<f64>,
+    /// Blocks of our size that its KV cache can hold, as told.
+    pub(crate) room: Option<f64>,
     /// 0 to 1: how ready the adapter asked for is.
     pub(crate) adapter: f64,
 }
@@ -85,6 +87,7 @@ impl Figures {
             waiting: observed.waiting.filter(|_| fresh),
             running: observed.running.filter(|_| fresh),
             usage: observed.kv_usage.filter(|usage| fresh && usage.is_finite()),
+            room,
             booked_usage: room.map(|room| load.decode_blocks as f64 / room),
             adapter: readiness(observed.adapters.as_ref().filter(|_| fresh), adapter),
         }

@@ -249,10 +249,9 @@ impl Brain {
     }
 
     fn held(&self, model: ModelIndex, booking: Booking) -> Held {
-        let line = self.waiting_room(model).map(|room| Line {
-            room: Arc::clone(room),
-            pool: Arc::clone(self.pool(model)),
-        });
+        let line = self
+            .waiting_room(model)
+            .map(|room| Line { room: Arc::clone(room), pool: Arc::clone(self.pool(model)) });
         Held { booking: Some(booking), line, started: self.started() }
     }
 }
