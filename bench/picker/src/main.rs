@@ -1,23 +1,38 @@
 //! Measures the endpoint picker; prints one JSON object per row.
 //!
-//! `cargo run --profile dist -p waypost-bench-picker -- index`
+//! `cargo run --profile dist -p waypost-bench-picker -- index`, `herd`, or `trace FILE.jsonl.gz [all|first|second [CACHE]]`
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
+mod engine;
+mod herd;
 mod index;
 mod peers;
+mod replay;
+mod strategies;
+mod trace;
 
 /// That of the product.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("index") => index::run(),
-        _ => {
-            eprintln!("usage: waypost-bench-picker index");
-            return std::process::ExitCode::FAILURE;
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let done = match args.first().map(String::as_str) {
+        Some("index") => {
+            index::run();
+            Ok(())
         }
+        Some("herd") => {
+            herd::run();
+            Ok(())
+        }
+        Some("trace") => trace::run(&args[1..]),
+        _ => Err("usage: waypost-bench-picker index | herd | trace FILE [all|first|second [CACHE]]".into()),
+    };
+    if let Err(error) = done {
+        eprintln!("{error}");
+        return std::process::ExitCode::FAILURE;
     }
     std::process::ExitCode::SUCCESS
 }

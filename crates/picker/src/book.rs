@@ -5,6 +5,7 @@
 
 use crate::active::Active;
 use crate::endpoint::Endpoint;
+use crate::reading::{Pace, Reading};
 use crate::{Millis, Worker};
 use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -36,6 +37,8 @@ pub(crate) struct Weight {
     pub(crate) prompt_tokens: u32,
     /// What the endpoint computes of it before the first token.
     pub(crate) prefill_tokens: u32,
+    /// Blocks of `chain` that it finds cached.
+    pub(crate) cached_blocks: u32,
     /// It is before its first token.
     pub(crate) prefilling: bool,
 }
@@ -55,6 +58,7 @@ pub(crate) struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     loads: Vec<Load>,
+    readings: Vec<Reading>,
     pub(crate) active: Active,
     /// Numbers grow, so the first one is the oldest and its lease the first to end.
     entries: BTreeMap<u64, Entry>,
@@ -69,10 +73,28 @@ impl Book {
         self.loads.get(usize::from(worker.0)).copied().unwrap_or_default()
     }
 
-    /// Books it and returns its number, which is never 0.
-    pub(crate) fn add(&mut self, endpoint: &Arc<Endpoint>, weight: Weight, ends: Millis) -> u64 {
+    /// What the endpoint is reading, if it ever read anything.
+    pub(crate) fn reading(&self, worker: Worker) -> Option<&Reading> {
+        self.readings.get(usize::from(worker.0))
+    }
+
+    /// The pace of all endpoints together.
+    pub(crate) fn pace(&self, now: Millis) -> Pace {
+        self.readings.iter().map(|reading| reading.pace(now)).fold(Pace::default(), |sum, pace| Pace {
+            tokens: sum.tokens + pace.tokens,
+            ms: sum.ms + pace.ms,
+        })
+    }
+
+    /// Books it from `now` until `ends` and returns its number, which is never 0.
+    pub(crate) fn add(
+        &mut self,
+        endpoint: &Arc<Endpoint>,
+        weight: Weight,
+        (now, ends): (Millis, Millis),
+    ) -> u64 {
         endpoint.book();
-        self.put(Entry { endpoint: Arc::clone(endpoint), weight, ends, other: None })
+        self.put(Entry { endpoint: Arc::clone(endpoint), weight, ends, other: None }, now)
     }
 
     /// Books what another process told. False: there is no room.
@@ -81,7 +103,7 @@ impl Book {
         other: Other,
         endpoint: &Arc<Endpoint>,
         weight: Weight,
-        ends: Millis,
+        (now, ends): (Millis, Millis),
     ) -> bool {
         drop(self.remove_other(&other));
         if self.others.len() >= OTHERS_BOOKINGS_MAX {
@@ -90,27 +112,31 @@ impl Book {
         }
         endpoint.book_other();
         let entry = Entry { endpoint: Arc::clone(endpoint), weight, ends, other: Some(other.clone()) };
-        let id = self.put(entry);
+        let id = self.put(entry, now);
         self.others.insert(other, id);
         true
     }
 
-    fn put(&mut self, entry: Entry) -> u64 {
+    fn put(&mut self, entry: Entry, now: Millis) -> u64 {
         self.last += 1;
-        self.charge(&entry);
+        self.charge(self.last, &entry, now);
         self.entries.insert(self.last, entry);
         self.last
     }
 
     /// The first token came. False: it came before, or the booking is gone.
-    pub(crate) fn prefill_done(&mut self, id: u64) -> bool {
+    pub(crate) fn prefill_done(&mut self, id: u64, now: Millis) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
         if !std::mem::take(&mut entry.weight.prefilling) {
             return false;
         }
-        if let Some(load) = self.loads.get_mut(usize::from(entry.endpoint.worker().0)) {
+        let worker = usize::from(entry.endpoint.worker().0);
+        if let Some(load) = self.loads.get_mut(worker) {
             load.prefilling -= 1;
             load.prefill_tokens -= u64::from(std::mem::take(&mut entry.weight.prefill_tokens));
+        }
+        if let Some(reading) = self.readings.get_mut(worker) {
+            reading.done(id, now);
         }
         true
     }
@@ -122,7 +148,7 @@ impl Book {
     /// Frees it; `None` when that has been done before.
     pub(crate) fn remove(&mut self, id: u64) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
-        self.discharge(&entry);
+        self.discharge(id, &entry);
         match &entry.other {
             Some(other) => {
                 self.others.remove(other);
@@ -146,17 +172,25 @@ impl Book {
         }
     }
 
-    /// Puts it on another endpoint, with `prefill_tokens` to compute there. `None`: the booking is gone.
-    pub(crate) fn move_to(&mut self, id: u64, to: &Arc<Endpoint>, prefill_tokens: u32) -> Option<&Weight> {
+    /// Puts it on another endpoint, with `prefill_tokens` to compute behind `cached_blocks` there. `None`: the booking is
+    /// gone.
+    pub(crate) fn move_to(
+        &mut self,
+        id: u64,
+        to: &Arc<Endpoint>,
+        (cached_blocks, prefill_tokens): (u32, u32),
+        now: Millis,
+    ) -> Option<&Weight> {
         let mut entry = self.entries.remove(&id)?;
-        self.discharge(&entry);
+        self.discharge(id, &entry);
         entry.endpoint.release();
         to.book();
         entry.endpoint = Arc::clone(to);
         if entry.weight.prefilling {
             entry.weight.prefill_tokens = prefill_tokens;
+            entry.weight.cached_blocks = cached_blocks;
         }
-        self.charge(&entry);
+        self.charge(id, &entry, now);
         Some(&self.entries.entry(id).or_insert(entry).weight)
     }
 
@@ -192,11 +226,15 @@ impl Book {
         self.entries.values().map(|entry| entry.endpoint.worker().0).collect()
     }
 
-    fn charge(&mut self, entry: &Entry) {
+    fn charge(&mut self, id: u64, entry: &Entry, now: Millis) {
         let (worker, weight) = (entry.endpoint.worker(), &entry.weight);
         let new = self.active.add(worker, &weight.chain);
         if self.loads.len() <= usize::from(worker.0) {
             self.loads.resize(usize::from(worker.0) + 1, Load::default());
+            self.readings.resize_with(self.loads.len(), Reading::default);
+        }
+        if let Some(reading) = self.readings.get_mut(usize::from(worker.0)).filter(|_| weight.prefilling) {
+            reading.begin(id, weight.prefill_tokens, &weight.chain, weight.cached_blocks, now);
         }
         if let Some(load) = self.loads.get_mut(usize::from(worker.0)) {
             load.prefilling += u32::from(weight.prefilling);
@@ -205,9 +243,12 @@ impl Book {
         }
     }
 
-    fn discharge(&mut self, entry: &Entry) {
+    fn discharge(&mut self, id: u64, entry: &Entry) {
         let (worker, weight) = (entry.endpoint.worker(), &entry.weight);
         let gone = self.active.remove(worker, &weight.chain);
+        if let Some(reading) = self.readings.get_mut(usize::from(worker.0)).filter(|_| weight.prefilling) {
+            reading.abandoned(id);
+        }
         if let Some(load) = self.loads.get_mut(usize::from(worker.0)) {
             load.prefilling -= u32::from(weight.prefilling);
             load.prefill_tokens -= u64::from(weight.prefill_tokens);

@@ -70,8 +70,8 @@ impl Booking {
     }
 
     /// The first token came: its prompt is no longer load. Further calls do nothing.
-    pub fn prefill_done(&self) {
-        if self.id != 0 && self.pool.shared.book.lock().prefill_done(self.id) {
+    pub fn prefill_done(&self, now: Millis) {
+        if self.id != 0 && self.pool.shared.book.lock().prefill_done(self.id, now) {
             self.pool.shared.report(|reporter| reporter.prefill_done(self.id));
         }
     }
@@ -115,16 +115,16 @@ impl Pool {
         let Some(weight) = book.weight(id) else { return };
         let (tokens, blocks) = (weight.prompt_tokens, weight.chain.len());
         let mut told = Vec::new();
-        let cached = match &inner.prefixes {
+        let (device, cached) = match &inner.prefixes {
             Some(prefixes) if blocks > 0 => {
                 let chain = &weight.chain;
                 let cached = inner.cached_on(prefixes, to, chain, now, &mut told);
                 prefixes.note(to.worker(), chain, now);
-                inner.cached_tokens(cached, tokens)
+                (cached.device, inner.cached_tokens(cached, tokens))
             }
-            _ => 0,
+            _ => (0, 0),
         };
-        let Some(weight) = book.move_to(id, to, tokens - cached) else { return };
+        let Some(weight) = book.move_to(id, to, (device, tokens - cached), now) else { return };
         inner.shared.report(|reporter| {
             reporter.booked(&Booked {
                 id,

@@ -61,7 +61,7 @@ pub struct Considered {
     /// They were too old to be used.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
-    /// What taking it would cost; the unit is the strategy's: blocks, or requests.
+    /// What taking it would cost; the unit is the strategy's: blocks, milliseconds, or requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
     /// Weighted sum of its scores; the highest is taken.

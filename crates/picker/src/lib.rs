@@ -23,6 +23,7 @@ mod pool;
 mod prefixes;
 mod preview;
 mod queue;
+mod reading;
 mod remote;
 mod saturation;
 mod scorers;
@@ -30,6 +31,7 @@ mod sessions;
 mod survey;
 #[cfg(test)]
 mod testing;
+mod ttft;
 
 pub use approximate::{Approximate, ApproximateStats, Policy as ApproximatePolicy};
 pub use ask::{Ask, NoPick, Threshold, Want, WhyNot};

@@ -11,6 +11,7 @@ use crate::cost::{Prompt, Side, at_temperature, cost};
 use crate::pool::{Inner, Pool};
 use crate::remote::Booked;
 use crate::survey::Survey;
+use crate::ttft::{self, Waits};
 use crate::{Millis, affinity, scorers};
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -88,7 +89,7 @@ impl Pool {
         let endpoint = &inner.endpoints[index];
         let probe = endpoint.is_aside();
         let weight = inner.weight(side, ask, cached_tokens);
-        let id = book.add(endpoint, weight, now.saturating_add(inner.lease()));
+        let id = book.add(endpoint, weight, (now, now.saturating_add(inner.lease())));
         if let Some(prefixes) = &inner.prefixes {
             prefixes.note(endpoint.worker(), ask.chain, now);
         }
@@ -134,6 +135,7 @@ impl Inner {
             unnamed,
             prompt_tokens: if prefilling { ask.prompt_tokens } else { 0 },
             prefill_tokens: if prefilling { ask.prompt_tokens.saturating_sub(cached_tokens) } else { 0 },
+            cached_blocks: cached_tokens / self.picking.block_size.max(1),
             prefilling,
         }
     }
@@ -159,6 +161,7 @@ impl Inner {
                 let scores = survey.eligible().map(|(index, row)| ((-row.value.unwrap_or(0.0), 0), index));
                 least(scores).map(|index| (index, explored))
             }
+            Strategy::Ttft => self.by_ttft(survey, side, ask).map(|index| (index, false)),
             _ => {
                 for row in survey.rows.iter_mut().filter(|row| row.why_not.is_none()) {
                     row.value = Some(f64::from(row.terms.requests));
@@ -189,6 +192,27 @@ impl Inner {
         let costs =
             survey.eligible().map(|(i, row)| ((row.value.unwrap_or(f64::MAX), row.terms.requests), i));
         least(costs)
+    }
+
+    fn by_ttft(&self, survey: &mut Survey, side: Side, ask: &Ask<'_>) -> Option<usize> {
+        // Whoever only writes answers reads nothing: what counts there is room.
+        if side == Side::Decode {
+            return self.by_cost(survey, side, ask);
+        }
+        let blocks = self.blocks(ask);
+        for row in survey.rows.iter_mut().filter(|row| row.why_not.is_none()) {
+            let wanted = row.terms.decode_blocks as f64 + f64::from(blocks.saturating_sub(row.terms.active));
+            let over = row.figures.room.map_or(0.0, |room| (wanted - room).max(0.0));
+            row.value = Some(ttft::cost(&Waits {
+                backlog: (row.terms.prefill_tokens as f64 - row.progress).max(0.0),
+                uncached: f64::from(ask.prompt_tokens.saturating_sub(row.cached_tokens)),
+                pending: f64::from(row.pending_tokens),
+                over: over * f64::from(self.picking.block_size),
+                requests: row.terms.requests,
+                pace: row.pace,
+            }));
+        }
+        least(survey.eligible().map(|(i, row)| ((row.value.unwrap_or(f64::MAX), row.terms.requests), i)))
     }
 
     /// The strategies that compare requests in flight, or nothing.

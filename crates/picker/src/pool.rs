@@ -90,6 +90,7 @@ impl Pool {
                 || picking.strategy == Strategy::Scorers
                 || picking.busy.is_bounded(),
             figures: picking.metrics.is_some()
+                || picking.strategy == Strategy::Ttft
                 || picking.busy.kv_share.is_some()
                 || picking.busy.waiting.is_some()
                 || [Scorer::Queue, Scorer::Running, Scorer::KvUtilization, Scorer::LoraAffinity]
@@ -195,13 +196,16 @@ impl Pool {
                     chain = chain[..most].into();
                 }
                 let prefilling = true;
+                let to_compute = prefill_tokens.div_ceil(self.inner.picking.block_size.max(1));
+                let cached_blocks = (chain.len() as u32).saturating_sub(to_compute);
+                let prompt_tokens = prefill_tokens;
                 let weight =
-                    Weight { chain, unnamed, prompt_tokens: prefill_tokens, prefill_tokens, prefilling };
+                    Weight { chain, unnamed, prompt_tokens, prefill_tokens, cached_blocks, prefilling };
                 let ends = now.saturating_add(self.inner.lease());
-                book.add_other((replica, id), &self.inner.endpoints[index], weight, ends)
+                book.add_other((replica, id), &self.inner.endpoints[index], weight, (now, ends))
             }
             Remote::PrefillDone { replica, id } => {
-                book.other(&(replica, id)).is_some_and(|id| book.prefill_done(id))
+                book.other(&(replica, id)).is_some_and(|id| book.prefill_done(id, now))
             }
             Remote::Free { replica, id } => book.remove_other(&(replica, id)).is_some(),
         }

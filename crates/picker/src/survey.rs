@@ -8,9 +8,9 @@ use crate::cost::Terms;
 use crate::endpoint::Endpoint;
 use crate::pool::Inner;
 use crate::prefixes::Cached;
-use crate::{Adapters, Held, Millis, Observed};
+use crate::{Adapters, Held, Millis, Observed, ttft};
 use smallvec::SmallVec;
-use waypost_config::Role;
+use waypost_config::{Role, Strategy};
 
 /// A thread's buffers.
 #[derive(Debug, Default)]
@@ -27,6 +27,12 @@ pub(crate) struct Row {
     /// Tokens of the prompt it need not compute.
     pub(crate) cached_tokens: u32,
     pub(crate) prefilling: u32,
+    /// Of the prompts it is reading, tokens that are probably computed.
+    pub(crate) progress: f64,
+    /// Tokens of the prompt that are only cached because others are having them computed.
+    pub(crate) pending_tokens: u32,
+    /// Prompt tokens it reads in a millisecond; 1 where nobody knows.
+    pub(crate) pace: f64,
     pub(crate) figures: Figures,
     pub(crate) why_not: Option<WhyNot>,
     /// Cost or score, by the strategy.
@@ -50,6 +56,8 @@ pub(crate) struct Figures {
     pub(crate) usage: Option<f64>,
     /// The same by our own bookings, where the cache's size is known.
     pub(crate) booked_usage: Option<f64>,
+    /// Blocks of our size that its KV cache can hold, as told.
+    pub(crate) room: Option<f64>,
     /// 0 to 1: how ready the adapter asked for is.
     pub(crate) adapter: f64,
 }
@@ -79,6 +87,7 @@ impl Figures {
             waiting: observed.waiting.filter(|_| fresh),
             running: observed.running.filter(|_| fresh),
             usage: observed.kv_usage.filter(|usage| fresh && usage.is_finite()),
+            room,
             booked_usage: room.map(|room| load.decode_blocks as f64 / room),
             adapter: readiness(observed.adapters.as_ref().filter(|_| fresh), adapter),
         }
@@ -156,6 +165,24 @@ impl Survey {
             if inner.figures {
                 row.figures = endpoint.with_observed(|o| Figures::new(inner, o, load, ask.adapter, now));
             }
+        }
+        if inner.picking.strategy == Strategy::Ttft {
+            self.estimate(inner, book, ask, now);
+        }
+    }
+
+    /// How far each endpoint has come with what it is reading.
+    fn estimate(&mut self, inner: &Inner, book: &Book, ask: &Ask<'_>, now: Millis) {
+        let pool = book.pace(now);
+        for (row, endpoint) in self.rows.iter_mut().zip(&inner.endpoints) {
+            let reading = book.reading(endpoint.worker());
+            let pace = ttft::pace(reading.map(|r| r.pace(now)).unwrap_or_default(), pool);
+            row.pace = pace.unwrap_or(1.0);
+            let Some(reading) = reading else { continue };
+            row.progress = reading.progress(pace.unwrap_or(0.0), now);
+            let cached = row.terms.cached.device;
+            let pending = cached - reading.computed(ask.chain, cached);
+            row.pending_tokens = pending.saturating_mul(inner.picking.block_size).min(ask.prompt_tokens);
         }
     }
 

@@ -23,6 +23,8 @@ pub const RETRY_AFTER_BUSY_S: u64 = 1;
 pub struct Held {
     booking: Option<Booking>,
     line: Option<Line>,
+    /// Zero of the picker's clock.
+    started: Instant,
 }
 
 /// Those who wait for what is held here.
@@ -30,22 +32,24 @@ pub struct Held {
 struct Line {
     room: Arc<WaitingRoom>,
     pool: Arc<Pool>,
-    /// Zero of the picker's clock.
-    started: Instant,
 }
 
 impl Held {
     /// The prompt has been read: it is load no longer.
     pub fn prefill_done(&self) {
         if let Some(booking) = &self.booking {
-            booking.prefill_done();
+            booking.prefill_done(self.now());
         }
         self.wake();
     }
 
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
     fn wake(&self) {
-        let Some(Line { room, pool, started }) = &self.line else { return };
-        let now = started.elapsed().as_millis() as u64;
+        let Some(Line { room, pool }) = &self.line else { return };
+        let now = self.now();
         if room.has_line() && pool.has_room(now) {
             room.call(now);
         }
@@ -255,12 +259,10 @@ impl Brain {
     }
 
     fn held(&self, model: ModelIndex, booking: Booking) -> Held {
-        let line = self.waiting_room(model).map(|room| Line {
-            room: Arc::clone(room),
-            pool: Arc::clone(self.pool(model)),
-            started: self.started(),
-        });
-        Held { booking: Some(booking), line }
+        let line = self
+            .waiting_room(model)
+            .map(|room| Line { room: Arc::clone(room), pool: Arc::clone(self.pool(model)) });
+        Held { booking: Some(booking), line, started: self.started() }
     }
 }
 

@@ -77,7 +77,8 @@ pub(crate) enum PickOption {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PickSpec {
-    /// `kv`, `scorers`, `least-load`, `power-of-two`, `round-robin` or `random`.
+    /// `ttft`, `kv`, `scorers`, `least-load`, `power-of-two`, `round-robin` or `random`. `ttft` is the one for pools with
+    /// prefixes that repeat.
     pub(crate) strategy: Raw<Strategy>,
     /// Parameters of `kv`.
     pub(crate) kv: KvSpec,

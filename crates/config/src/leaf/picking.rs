@@ -71,7 +71,8 @@ words!(Form, "a form of metrics", "`vllm`, `sglang`, `trtllm`, `triton` or `cust
 ]);
 
 impl Leaf for Strategy {
-    const KIND: &'static str = "`kv`, `scorers`, `least-load`, `power-of-two`, `round-robin` or `random`";
+    const KIND: &'static str =
+        "`ttft`, `kv`, `scorers`, `least-load`, `power-of-two`, `round-robin` or `random`";
 
     fn parse(text: &str) -> Result<Self, String> {
         named(&Self::NAMES, text, "a strategy")

@@ -144,7 +144,7 @@ impl Picking {
         let scored =
             || self.scorers.iter().any(|(scorer, _)| matches!(scorer, Scorer::Prefix | Scorer::TokenLoad));
         match self.strategy {
-            Strategy::Kv => true,
+            Strategy::Ttft | Strategy::Kv => true,
             Strategy::Scorers => scored() || self.affinity.is_some(),
             _ => self.disaggregation.is_some() || self.busy.prefill_tokens.is_some(),
         }
@@ -154,6 +154,8 @@ impl Picking {
 /// A way to choose among endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strategy {
+    /// Shortest estimated time to first token, from what is cached and what each endpoint has to read before.
+    Ttft,
     /// Dynamo's cost: blocks to compute plus blocks in use, less what is cached.
     Kv,
     /// llm-d's weighted scorers.
@@ -171,7 +173,8 @@ pub enum Strategy {
 
 impl Strategy {
     /// All of them, by the name in files, metrics and Decisions.
-    pub const NAMES: [(&'static str, Self); 6] = [
+    pub const NAMES: [(&'static str, Self); 7] = [
+        ("ttft", Self::Ttft),
         ("kv", Self::Kv),
         ("scorers", Self::Scorers),
         ("least-load", Self::LeastLoad),

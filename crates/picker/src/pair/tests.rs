@@ -40,7 +40,7 @@ fn decode_goes_by_decode_load_and_prefill_by_cost() {
     assert_eq!(costs, [Some(10.0), Some(5.0), None, None]);
     let costs: Vec<_> = pair.decode.choice.unwrap().candidates.iter().map(|c| c.cost).collect();
     assert_eq!(costs, [None, None, Some(20.0), Some(10.0)]);
-    prefill.booking.prefill_done();
+    prefill.booking.prefill_done(0);
     drop(prefill.booking);
     drop(pair.decode.booking);
     assert_eq!((pool.load(1), pool.load(3)), (Load::default(), Load::default()));

@@ -65,7 +65,7 @@ fn kv_weighs_what_is_cached_against_what_is_loaded() {
     assert_eq!(costs, [20.0, 18.0, 15.5]);
     assert_eq!((second.index, second.cached_tokens), (2, 72));
     assert!(choice.candidates[2].chosen && choice.candidates[1].requests == 1);
-    first.booking.prefill_done();
+    first.booking.prefill_done(0);
     assert_eq!(pool.load(1), Load { prefilling: 0, prefill_tokens: 0, decode_blocks: 10 });
 }
 
@@ -103,8 +103,8 @@ fn a_blind_endpoint_is_not_believed_but_what_was_just_sent_there_is() {
 fn fifty_equal_requests_at_once_spread_evenly() {
     let predicted = |p: &mut Picking| p.predicted = Duration::from_secs(2);
     for (endpoints, blocks) in [(4, 100), (8, 209), (7, 1)] {
-        for partial in [0, 5] {
-            let pool = pool(endpoints, Strategy::Kv, predicted);
+        for (strategy, partial) in [Strategy::Kv, Strategy::Ttft].into_iter().flat_map(|s| [(s, 0), (s, 5)]) {
+            let pool = pool(endpoints, strategy, predicted);
             let prompt = chain(1, blocks);
             let ask = Ask { prompt_tokens: blocks as u32 * 16 + partial, ..ask(&prompt) };
             let picks: Vec<_> = (0..50).map(|_| pool.pick(&ask, 0).unwrap()).collect();
@@ -292,7 +292,7 @@ fn kv_latency() {
     let pool = pool(64, Strategy::Kv, |p| p.predicted = Duration::from_secs(2));
     let prompts: Vec<_> = (0..200).map(|seed| chain(seed, 209)).collect();
     let held: Vec<_> = prompts.iter().map(|p| pool.pick(&ask(p), 0).unwrap()).collect();
-    held.iter().for_each(|p| p.booking.prefill_done());
+    held.iter().for_each(|p| p.booking.prefill_done(0));
     let (mut told, mut guessed) = (Vec::new(), Vec::new());
     let time = |f: &mut dyn FnMut(&[u64])| {
         let start = std::time::Instant::now();

@@ -86,8 +86,8 @@ fn a_moved_booking_loads_where_it_went_and_only_there() {
     pick.booking.move_to(99, 0);
     assert_eq!((pool.load(0), pool.endpoints()[0].in_flight()), (Load::default(), 0));
     assert_eq!(pool.load(2), Load { prefilling: 1, prefill_tokens: 64, decode_blocks: 10 });
-    pick.booking.prefill_done();
-    pick.booking.prefill_done();
+    pick.booking.prefill_done(0);
+    pick.booking.prefill_done(0);
     pick.booking.move_to(1, 0);
     assert_eq!(pool.load(1), Load { prefilling: 0, prefill_tokens: 0, decode_blocks: 10 });
     assert_eq!(**pick.booking.endpoint().id(), *"http://e1");
@@ -115,7 +115,7 @@ fn a_lease_ends_and_is_counted_and_the_drop_frees_nothing_more() {
     assert_eq!(pool.expire(999), 0);
     assert_eq!(pool.expire(1_000), 1);
     assert_eq!((pool.endpoints()[0].in_flight(), pool.load(0).decode_blocks), (1, 10));
-    old.booking.prefill_done();
+    old.booking.prefill_done(0);
     drop(old);
     assert_eq!((pool.endpoints()[0].in_flight(), pool.load(0).decode_blocks), (1, 10));
     // A choice ends leases, too.
@@ -154,8 +154,8 @@ fn bookings_are_reported_once_whatever_the_strategy() {
         let ask = Ask { prompt_tokens: 40, tried: &[1], ..ask(&prompt) };
         let mut pick = pool.pick(&ask, 0).unwrap();
         pick.booking.move_to(1, 0);
-        pick.booking.prefill_done();
-        pick.booking.prefill_done();
+        pick.booking.prefill_done(0);
+        pick.booking.prefill_done(0);
         drop(pick);
         let first = format!("1 http://e0 2+{unnamed} 40");
         assert_eq!(*told.0.lock(), [&first, "1 http://e1 2+1 40", "1 done", "1 freed"]);
@@ -260,7 +260,7 @@ fn a_reload_keeps_what_still_agrees() {
     assert_eq!(out.iter().map(|h| h.worker).collect::<Vec<_>>(), [Worker(1)], "the gone one is forgotten");
     assert_eq!(after.pick(&Ask { only: Some(&[1]), ..ask(&prompt) }, 0).unwrap().cached_tokens, 160);
 
-    held.booking.prefill_done();
+    held.booking.prefill_done(0);
     assert_eq!(after.load(1).prefill_tokens, 0);
     held.booking.move_to(0, 0);
     assert_eq!((after.endpoints()[0].in_flight(), after.endpoints()[1].in_flight()), (1, 0));
@@ -343,7 +343,7 @@ proptest! {
                 }
                 2 if !live.is_empty() => {
                     all[live[at].0].prefill = None;
-                    live[at].3.booking.prefill_done();
+                    live[at].3.booking.prefill_done(0);
                 }
                 3 if !live.is_empty() => {
                     let (n, .., pick) = live.swap_remove(at);
@@ -397,7 +397,7 @@ fn threads_leave_no_load_behind() {
                     let prompt = chain(fastrand::u64(0..5), fastrand::u64(0..20));
                     let mut pick = pool.pick(&ask(&prompt), round).unwrap();
                     match fastrand::u8(0..4) {
-                        0 => pick.booking.prefill_done(),
+                        0 => pick.booking.prefill_done(0),
                         1 => pick.booking.move_to(fastrand::usize(0..4), round),
                         2 => kept.push(pick),
                         _ => {}
