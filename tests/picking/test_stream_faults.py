@@ -25,8 +25,9 @@ class Scene:
     def __init__(self, workshop, replay=True, **flags):
         self.bad, self.good = workshop.keep(Engine(**flags)), workshop.keep(Engine())
         pair = [self.bad.endpoint(replay), self.good.endpoint(replay)]
-        metrics = {"interval": "50ms"}
-        self.gate = live_or_waiting(workshop.waypost(config(pair, predicted="0s", metrics=metrics)), self, replay)
+        often = {"interval": "50ms"}
+        gate = workshop.waypost(config(pair, predicted="0s", metrics=often, health=often))
+        self.gate = live_or_waiting(gate, self, replay)
         self.old, self.kept = self.told(self.bad), self.told(self.good)
 
     def told(self, engine, blocks=5):
@@ -51,6 +52,7 @@ class Scene:
     def is_well(self):
         """Live, and what the engine reads from now on is found."""
         until_state(self.gate, self.bad, "live")
+        until(lambda: of(self.gate.metrics(), "waypost_endpoint_aside", self.bad) == 0, what="back in rotation")
         prompt = self.told(self.bad)
         answer = complete(self.gate, prompt)
         assert self.bad.url.endswith(at(self.gate, answer)) and cached(answer) >= 4 * BLOCK
