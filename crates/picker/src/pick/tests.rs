@@ -214,7 +214,7 @@ fn every_bound_is_obeyed_and_named() {
             Threshold::PrefillTokens,
             (|b| b.prefill_tokens = Some(159)) as fn(&mut waypost_config::Busy),
         ),
-        (Strategy::LeastLoad, Threshold::Requests, |b| b.requests = Some(0)),
+        (Strategy::LeastLoad, Threshold::Requests, |b| b.requests = Some(1)),
         (Strategy::LeastLoad, Threshold::Waiting, |b| b.waiting = Some(3)),
         (Strategy::RoundRobin, Threshold::KvShare, |b| b.kv_share = Some(0.89)),
     ] {
