@@ -2,8 +2,8 @@
 # Fuzzes what comes from outside for less than a minute, coverage-guided, on the stable toolchain.
 #
 # cargo-fuzz needs nightly for its sanitizers; coverage alone does not: LLVM's own pass is in the stable
-# compiler and libFuzzer comes as a crate. FUZZ_SECONDS sets the time per target (default: 15, and 5 for
-# kserve and metrics_page). Arguments name the targets. Fails on a crash and on a run without coverage.
+# compiler and libFuzzer comes as a crate. FUZZ_SECONDS sets the time per target (default: 15 for view,
+# sse and kv_events, 5 for the others). Arguments name the targets. Fails on a crash and on a run without coverage.
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 

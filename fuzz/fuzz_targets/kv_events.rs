@@ -4,9 +4,31 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::sync::Arc;
-use waypost_feeds::events::decode::{Batch, Decoder, Event};
-use waypost_feeds::events::{Share, Target, dynamo};
 use waypost_picker::{Endpoint, KvState, PrefixIndex, Worker};
+
+/// The pure files of the crate, without what it takes to listen.
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../crates/feeds/src/events"]
+mod events {
+    #[path = "apply.rs"]
+    pub mod apply;
+    #[path = "decode.rs"]
+    pub mod decode;
+    #[path = "dynamo.rs"]
+    pub mod dynamo;
+    #[path = "msgpack.rs"]
+    mod msgpack;
+    #[path = "slots.rs"]
+    mod slots;
+    #[path = "stats.rs"]
+    mod stats;
+    #[path = "taint.rs"]
+    mod taint;
+}
+
+use events::apply::{Share, Target};
+use events::decode::{Batch, Decoder, Event};
+use events::dynamo;
 
 fuzz_target!(|message: &[u8]| {
     let endpoint = Arc::new(Endpoint::new(waypost_config::Endpoint::at("http://e"), Worker(0)));

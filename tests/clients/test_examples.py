@@ -3,14 +3,18 @@
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 
+import httpx
 import pytest
 
 from helpers.process import ROOT, Process, binary, clean_env
 
 CONFIGS = sorted((ROOT / "examples").glob("*.yaml"))
+PICKING = ("kv-routing", "disaggregation", "dynamo-workers")
+PAGES = ("endpoint-picking", "disaggregation", "dynamo")
 
 
 def test_there_are_examples():
@@ -33,6 +37,64 @@ def test_an_example_configuration_is_valid(examples, name):
     done = subprocess.run([binary(), "check", config], env=clean_env(), capture_output=True, text=True, timeout=20)
     assert done.returncode == 0, done.stderr
     assert f"{config} is valid" in done.stdout
+
+
+def blocks():
+    """The configurations written out in the pages about endpoints."""
+    for page in PAGES:
+        text = (ROOT / "docs" / f"{page}.md").read_text()
+        for number, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S), 1):
+            yield pytest.param(block, id=f"{page}-{number}")
+
+
+@pytest.mark.parametrize("block", list(blocks()))
+def test_a_configuration_in_the_documents_is_valid(block, tmp_path):
+    config = tmp_path / "waypost.yaml"
+    # The folder of a real model stands for any.
+    config.write_text(re.sub(r"tokenizer: \S+", f"tokenizer: {ROOT / 'tests/fixtures/tokens/tiny'}", block))
+    done = subprocess.run([binary(), "check", config], env=clean_env(), capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+
+
+def on_free_ports(text):
+    """The text with other ports: those of the example may be taken."""
+    wanted = sorted(set(re.findall(r":(9\d{3})\b", text)))
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in wanted]
+    free = {port: str(taken.getsockname()[1]) for port, taken in zip(wanted, sockets)}
+    for taken in sockets:
+        taken.close()
+    return re.sub(r":(9\d{3})\b", lambda found: f":{free[found[1]]}", text)
+
+
+@pytest.fixture(params=PICKING)
+def picking(request, tmp_path, workshop):
+    """The name of an example, and its gateway, started as its header says."""
+    text = on_free_ports((ROOT / "examples" / f"{request.param}.yaml").read_text())
+    for line in re.findall(r"^# +waypost (sim .*) &$", text, re.M):
+        workshop.keep(Process(shlex.split(line)))
+    config = tmp_path / "example.yaml"
+    config.write_text(text)
+    return request.param, workshop.keep(Process(["serve", "--config", config, "--listen", "127.0.0.1:0"]))
+
+
+def test_an_example_runs_as_its_header_says(picking):
+    name, gateway = picking
+    prompt = "Rule: be brief and kind. " * 100
+    seen = []
+    for _ in range(3):
+        body = {"model": "assistant", "max_tokens": 4, "prompt": prompt}
+        answer = httpx.post(f"{gateway.url}/v1/completions", json=body, timeout=20)
+        assert answer.status_code == 200, answer.text
+        decision = httpx.get(f"{gateway.url}/v1/decisions/{answer.headers['x-waypost-decision-id']}").json()
+        seen.append(decision["placements"][0])
+    # Once it was read somewhere, it is known where.
+    assert len({placement["endpoint"] for placement in seen}) == 1
+    assert [placement["cached_tokens"] > 500 for placement in seen] == [False, True, True]
+    if name == "disaggregation":
+        assert [placement["pair"] for placement in seen] == ["split", "cached", "cached"]
+    if name == "dynamo-workers":
+        assert re.search(r"@\d+$", seen[0]["endpoint"])
 
 
 def test_the_example_client_runs(shared):

@@ -16,7 +16,7 @@ const GROUP: usize = 16;
 const SHARED_BLOCKS: usize = 56;
 const MAX_BYTES: usize = 1 << 30;
 const ROUNDS: usize = 3;
-const READS: usize = 20_000;
+const READS: usize = 10_000;
 const EVENTS_PER_S: u64 = 100_000;
 
 struct Prompt {
@@ -68,7 +68,7 @@ fn reads(name: &str, index: &dyn Index, prompts: &[Prompt], churn: &[Prompt], wr
         }
         let mut random = fastrand::Rng::with_seed(5);
         let (mut times, mut out, mut wrong) = (Vec::with_capacity(READS), Vec::new(), 0);
-        let begin = Instant::now();
+        let (begin, cpu) = (Instant::now(), cpu_ns());
         let before = written.load(Ordering::Relaxed);
         for _ in 0..READS {
             let prompt = &prompts[random.usize(0..prompts.len())];
@@ -79,14 +79,12 @@ fn reads(name: &str, index: &dyn Index, prompts: &[Prompt], churn: &[Prompt], wr
             wrong += usize::from(full != prompt.workers.len());
         }
         let events = (written.load(Ordering::Relaxed) - before) as f64 / begin.elapsed().as_secs_f64();
+        let cpu = (cpu_ns() - cpu) as f64 / READS as f64 / 1e3;
         done.store(true, Ordering::Relaxed);
         let case = if writing { "match beside a writer" } else { "match" };
-        println!(
-            "{}",
-            json!({"case": case, "index": name, "blocks": PROMPT_BLOCKS, "wrong": wrong, "reads": READS,
-                "p50_us": microseconds(&mut times, 0.5), "p99_us": microseconds(&mut times, 0.99),
-                "p999_us": microseconds(&mut times, 0.999), "block_events_per_s": events.round()})
-        );
+        row(json!({"case": case, "index": name, "blocks": PROMPT_BLOCKS, "wrong": wrong, "reads": READS,
+                "cpu_us_per_match": cpu, "p50_us": microseconds(&mut times, 0.5), "p99_us": microseconds(&mut times, 0.99),
+                "p999_us": microseconds(&mut times, 0.999), "block_events_per_s": events.round()}));
     });
 }
 
@@ -113,22 +111,23 @@ fn write(index: &dyn Index, churn: &[Prompt], done: &AtomicBool, written: &Atomi
     }
 }
 
-/// Stores everything, looks everything up, removes everything; every step is checked for its effect.
+/// Stores everything, looks everything up, removes everything, in time of this thread's processor; every step
+/// is checked for its effect.
 fn operations(name: &str, index: &dyn Index, prompts: &[Prompt]) {
     let blocks = prompts.len() * PROMPT_BLOCKS;
     let mut out = Vec::new();
-    let begin = Instant::now();
+    let begin = cpu_ns();
     prompts.iter().for_each(|p| index.store(p.workers[0], &p.blocks));
-    let stored = begin.elapsed();
+    let stored = cpu_ns();
     let mut found = 0;
     for prompt in prompts {
         index.depths(&prompt.chain, &mut out);
         let depth = out.iter().find(|(worker, _)| *worker == prompt.workers[0].0);
         found += depth.map_or(0, |(_, depth)| *depth as usize);
     }
-    let looked = begin.elapsed();
+    let looked = cpu_ns();
     prompts.iter().for_each(|p| index.remove(p.workers[0], &p.blocks));
-    let total = begin.elapsed();
+    let end = cpu_ns();
     let left: usize = prompts
         .iter()
         .map(|p| {
@@ -136,26 +135,33 @@ fn operations(name: &str, index: &dyn Index, prompts: &[Prompt]) {
             out.len()
         })
         .sum();
-    let million = |count: usize, time: Duration| count as f64 / time.as_secs_f64() / 1e6;
-    println!(
-        "{}",
-        json!({"case": "operations", "index": name, "complete": found == blocks && left == 0,
-            "ops_per_s": (million(3 * blocks, total) * 1e6).round(), "store_m_per_s": million(blocks, stored),
-            "look_up_m_per_s": million(blocks, looked - stored),
-            "remove_m_per_s": million(blocks, total - looked)})
-    );
+    let million = |count: usize, ns: u64| count as f64 / ns as f64 * 1e3;
+    row(json!({"case": "operations", "index": name, "complete": found == blocks && left == 0,
+        "m_per_cpu_s": million(3 * blocks, end - begin), "store_m_per_cpu_s": million(blocks, stored - begin),
+        "look_up_m_per_cpu_s": million(blocks, looked - stored),
+        "remove_m_per_cpu_s": million(blocks, end - looked)}));
 }
 
 fn memory(copies: usize) {
     let index = PrefixIndex::new(MAX_BYTES);
     fill(&index, &prompts(copies, 1));
     let stats = index.stats();
-    println!(
-        "{}",
-        json!({"case": "memory", "workers_per_block": stats.pairs as f64 / stats.blocks as f64,
+    row(json!({"case": "memory", "workers_per_block": stats.pairs as f64 / stats.blocks as f64,
             "blocks": stats.blocks, "pairs": stats.pairs, "resident_bytes": resident(),
-            "bytes_per_pair": stats.bytes as f64 / stats.pairs as f64, "peak_bytes": stats.peak_bytes})
-    );
+            "bytes_per_pair": stats.bytes as f64 / stats.pairs as f64, "peak_bytes": stats.peak_bytes}));
+}
+
+/// Prints a row, with the load of the machine: with other work on it, only processor time compares.
+fn row(mut row: serde_json::Value) {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    row["load"] = load.split(' ').next().unwrap_or_default().into();
+    println!("{row}");
+}
+
+/// Nanoseconds this thread has run.
+fn cpu_ns() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    stat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or_default()
 }
 
 fn resident() -> usize {
@@ -170,14 +176,32 @@ fn clear() {
         index.store(Worker(0), Tier::Device, None, &prompt.blocks);
     }
     let pairs = index.stats().pairs;
-    let start = Instant::now();
-    index.clear(Worker(0));
-    let time = start.elapsed();
-    println!(
-        "{}",
-        json!({"case": "clear one worker of all", "pairs": pairs, "left": index.stats().pairs,
-            "ms": time.as_secs_f64() * 1e3, "ns_per_pair": time.as_nanos() as f64 / pairs as f64})
-    );
+    let begin = Instant::now();
+    let mut waits: Vec<u64> = Vec::new();
+    std::thread::scope(|scope| {
+        let sweep = scope.spawn(|| {
+            let cpu = cpu_ns();
+            index.clear(Worker(0));
+            cpu_ns() - cpu
+        });
+        // What another worker's events wait meanwhile.
+        for block in prompts.iter().flat_map(|prompt| &prompt.blocks) {
+            if sweep.is_finished() {
+                break;
+            }
+            let start = Instant::now();
+            index.store(Worker(1), Tier::Device, None, std::slice::from_ref(block));
+            waits.push(start.elapsed().as_nanos() as u64);
+        }
+        let ns = sweep.join().unwrap_or_default();
+        let ms = begin.elapsed().as_secs_f64() * 1e3;
+        index.clear(Worker(1));
+        let left = index.stats().pairs;
+        row(json!({"case": "clear one worker of all", "pairs": pairs, "stored_beside": waits.len(),
+            "left": left, "ms": ms,
+            "cpu_ns_per_pair": ns as f64 / pairs as f64, "others_wait_p50_us": microseconds(&mut waits, 0.5),
+            "others_wait_p99_us": microseconds(&mut waits, 0.99), "others_wait_max_us": microseconds(&mut waits, 1.0)}));
+    });
 }
 
 fn hashing() {
@@ -189,11 +213,8 @@ fn hashing() {
             black_box(hash::chain(&hash::local_hashes(black_box(&tokens), size, 1337, &[])));
             times.push(start.elapsed().as_nanos() as u64);
         }
-        println!(
-            "{}",
-            json!({"case": "hash 8192 tokens", "block_size": size,
-                "p50_us": microseconds(&mut times, 0.5), "p99_us": microseconds(&mut times, 0.99)})
-        );
+        row(json!({"case": "hash 8192 tokens", "block_size": size,
+                "p50_us": microseconds(&mut times, 0.5), "p99_us": microseconds(&mut times, 0.99)}));
     }
 }
 

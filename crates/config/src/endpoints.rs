@@ -30,7 +30,7 @@ pub(crate) fn endpoints(reader: &mut Reader<'_>, spec: &ModelSpec) -> Result<Vec
     let mut endpoints: Vec<Endpoint> = Vec::with_capacity(all.len());
     for option in all {
         for endpoint in one(reader, option)? {
-            if endpoints.iter().any(|seen| *seen.base == *endpoint.base && seen.rank == endpoint.rank) {
+            if endpoints.iter().any(|seen| seen.id() == endpoint.id()) {
                 return Err(place(option).fault("this endpoint is listed twice"));
             }
             endpoints.push(endpoint);

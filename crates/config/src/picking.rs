@@ -226,7 +226,10 @@ fn health(reader: &mut Reader<'_>, spec: &HealthSpec) -> Result<Health, Fault> {
 }
 
 fn busy(reader: &mut Reader<'_>, spec: &BusySpec) -> Result<Busy, Fault> {
-    let kv_share = spec.kv_share.as_ref().map(|raw| fraction(reader, raw)).transpose()?;
+    let kv_share = match &spec.kv_share {
+        Some(raw) if reader.get(raw)? >= 0.0 => Some(fraction(reader, raw)?),
+        _ => None,
+    };
     let mut count =
         |raw: &Option<Raw<u64>>| raw.as_ref().map(|r| number(reader, r, 1..=MAX_COUNT)).transpose();
     Ok(Busy {

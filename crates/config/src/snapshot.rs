@@ -126,12 +126,15 @@ impl Endpoint {
         }
     }
 
-    /// What tells it apart within its pool: its address, and `#rank` behind it where it has one.
+    /// What tells it apart within its pool: its address, behind it `@instance` and `#rank` where it has them. One of
+    /// Dynamo's frontends stands before many instances.
     #[must_use]
     pub fn id(&self) -> Arc<str> {
-        match self.rank {
-            Some(rank) => format!("{}#{rank}", self.base).into(),
-            None => Arc::clone(&self.base),
+        match (self.instance, self.rank) {
+            (Some(instance), Some(rank)) => format!("{}@{instance}#{rank}", self.base).into(),
+            (Some(instance), None) => format!("{}@{instance}", self.base).into(),
+            (None, Some(rank)) => format!("{}#{rank}", self.base).into(),
+            (None, None) => Arc::clone(&self.base),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod dynamo;
 mod follow;
 mod msgpack;
 mod nats;
+mod plane;
 mod replay;
 mod sequence;
 mod slots;
@@ -32,8 +33,8 @@ use tokio::task::AbortHandle;
 use waypost_config::{EventSource, Prefixes};
 use waypost_picker::{Endpoint, Millis};
 
-use dynamo::Plane;
 use follow::{Common, Follower};
+use plane::Plane;
 use zmq::Engines;
 
 /// Replays that run at once, of all endpoints of a pool.

@@ -11,7 +11,7 @@ use waypost_config::{Health, Metrics, MetricsForm};
 use waypost_feeds::Client;
 use waypost_feeds::health::Checks;
 use waypost_feeds::scrape::{Clock, MAX_PAGE_BYTES, Scraper, Tally};
-use waypost_picker::{Endpoint, Failure, Pool, Worker};
+use waypost_picker::{Endpoint, Failure, Pool};
 
 const SOON: Duration = Duration::from_secs(5);
 const PAGE: &str = "vllm:num_requests_waiting{engine=\"0\"} 3\nvllm:num_requests_waiting{engine=\"1\"} 5\n";
@@ -134,7 +134,10 @@ async fn ranks_share_a_read_and_a_connection() {
         () = until("ten reads", || tally().ok >= 10) => {}
     }
     assert_eq!(scraper.tallies().count(), 1);
-    assert_eq!(endpoints.each_ref().map(|e| e.observed().waiting), [Some(3), Some(5), Some(8)]);
+    assert_eq!(
+        endpoints.iter().map(|e| e.observed().waiting).collect::<Vec<_>>(),
+        [Some(3), Some(5), Some(8)]
+    );
     assert!(endpoints[0].observed().at > 0 && tally().last_ok == Some(endpoints[0].observed().at));
     assert_eq!(connections.load(SeqCst), 1, "the connection is kept");
     assert!(requests.load(SeqCst) as u64 - tally().ok <= 1, "one request for all ranks");

@@ -15,6 +15,9 @@ use crate::{Held, Millis, Tier, Worker};
 /// Expiry is looked for this many times per time to live, so a block may outlive it by this share.
 const SWEEPS_PER_TTL: Millis = 16;
 
+/// A full index gives up this share of the largest worker's blocks at a time.
+const EVICT_SHARE: usize = 256;
+
 /// How long a worker is believed to hold what was sent to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
@@ -69,7 +72,8 @@ struct Guess {
 }
 
 impl Approximate {
-    /// An empty index of at most `max_entries` (worker, block) pairs.
+    /// An empty index of at most `max_entries` (worker, block) pairs. A pair takes about 64 bytes in the list of
+    /// last uses, and up to 28 for its block if no other worker has that.
     pub fn new(policy: Policy, max_entries: usize) -> Self {
         let covered = Covered::new(fastrand::u64(..));
         // Bounded by entries, so not by bytes.
@@ -106,11 +110,8 @@ impl Approximate {
             if guess.blocks.len() > room {
                 writer.evict(&self.coverage, worker);
             }
-            while writer.stats.entries > self.max_entries {
-                let largest = writer.guesses.iter().max_by_key(|(_, guess)| guess.blocks.len());
-                let Some((largest, _)) = largest else { break };
-                let largest = *largest;
-                writer.evict(&self.coverage, largest);
+            if writer.stats.entries > self.max_entries {
+                writer.evict_from_largest(&self.coverage);
             }
         }
     }
@@ -176,6 +177,13 @@ impl Approximate {
 }
 
 impl Writer {
+    /// A share in one go, since finding the largest looks at every worker.
+    fn evict_from_largest(&mut self, to: &Coverage) {
+        let sizes = self.guesses.iter().map(|(worker, guess)| (guess.blocks.len(), *worker));
+        let Some((blocks, worker)) = sizes.max() else { return };
+        (0..(blocks / EVICT_SHARE).max(1)).for_each(|_| self.evict(to, worker));
+    }
+
     fn evict(&mut self, to: &Coverage, worker: Worker) {
         let Some((hash, _)) = self.guesses.get_mut(&worker).and_then(|guess| guess.blocks.pop_lru()) else {
             return;

@@ -34,14 +34,14 @@ pub fn seed(lora: &str, salt: &str) -> u64 {
 pub fn local_hashes(tokens: &[u32], block_size: usize, seed: u64, media: &[Media]) -> Vec<u64> {
     let Some(blocks) = tokens.len().checked_div(block_size) else { return Vec::new() };
     let mut hashes = Vec::with_capacity(blocks);
-    let mut within = Vec::new();
+    let (mut within, mut piece) = (Vec::new(), [0; PIECE_BYTES]);
     for (number, block) in tokens.chunks_exact(block_size).enumerate() {
         let (start, end) = (number * block_size, (number + 1) * block_size);
         within.clear();
         let overlaps = |m: &&Media| m.tokens.start < end && start < m.tokens.end && !m.tokens.is_empty();
         within.extend(media.iter().filter(overlaps).map(|m| m.hash));
         within.sort_unstable();
-        hashes.push(local(block, seed, &within));
+        hashes.push(local(block, seed, &within, &mut piece));
     }
     hashes
 }
@@ -76,8 +76,7 @@ pub fn media_hash(id: &str) -> u64 {
     head.unwrap_or_else(|| xxh3_64_with_seed(id.as_bytes(), 0))
 }
 
-fn local(block: &[u32], seed: u64, media: &[u64]) -> u64 {
-    let mut piece = [0; PIECE_BYTES];
+fn local(block: &[u32], seed: u64, media: &[u64], piece: &mut [u8; PIECE_BYTES]) -> u64 {
     let length = block.len() * 4 + media.len() * 8;
     if let Some(bytes) = piece.get_mut(..length) {
         let (tokens, rest) = bytes.split_at_mut(block.len() * 4);

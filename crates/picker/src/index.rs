@@ -14,16 +14,19 @@ mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::hash::extend;
 pub(crate) use coverage::{Coverage, Covered};
 use names::{Book, Known};
 pub(crate) use room::{Full, Room};
+use table::BATCH;
 
 const TIERS: [Tier; 3] = [Tier::Device, Tier::Host, Tier::Disk];
 /// A full index gives up this share of the largest worker's blocks in one go.
 const TRIM_SHARE: usize = 16;
+/// Blocks of a cleared worker that are swept before others may write again.
+const SWEEP_BLOCKS: usize = 1024;
 /// Times a block asks for room before it is dropped.
 const MAX_TRIMS: usize = 8;
 
@@ -117,7 +120,16 @@ struct Writer {
     room: Room,
     covered: Covered,
     workers: Vec<Option<Box<Books>>>,
+    /// Workers that were cleared and are hidden from readers; at most one of each.
+    sweeps: Vec<Sweep>,
     stats: Stats,
+}
+
+/// What a cleared worker held.
+#[derive(Debug)]
+struct Sweep {
+    worker: Worker,
+    books: Box<Books>,
 }
 
 impl PrefixIndex {
@@ -129,19 +141,26 @@ impl PrefixIndex {
         let stats = Stats { max_bytes, ..Stats::default() };
         let covered = Covered::new(fastrand::u64(..));
         // A secret of its own: in the order of one table, the other is swept at random.
-        let writer = Writer { secret: fastrand::u64(..), room, covered, workers: Vec::new(), stats };
+        let writer = Writer {
+            secret: fastrand::u64(..),
+            room,
+            covered,
+            workers: Vec::new(),
+            sweeps: Vec::new(),
+            stats,
+        };
         Self { coverage: Coverage::new(), writer: Mutex::new(writer) }
     }
 
     /// Books the blocks of a store event: `blocks` follow `parent`, or start a prompt without one.
     ///
-    /// A block the worker already holds there under that name is counted once more, up to 255 times: what
-    /// was stored more often goes with the 255th removal. Nothing is stored behind an unknown parent, and
+    /// A block the worker already holds there under that name is counted once more, up to 63 times: what
+    /// was stored more often goes with the 63rd removal. Nothing is stored behind an unknown parent, and
     /// nothing from a block on whose name stands for another block already.
     pub fn store(&self, worker: Worker, tier: Tier, parent: Option<u64>, blocks: &[Block]) -> Stored {
-        let writer = &mut *self.writer.lock();
+        let writer = &mut *self.swept(worker);
         let mut stored = Stored::default();
-        let (mut last, mut depth) = (None, 0);
+        let (mut last, mut depth) = (None, 0u16);
         if let Some(parent) = parent {
             if let Some(named) = writer.named(worker, parent) {
                 (last, depth) = (Some(named.chain), named.depth.saturating_add(1));
@@ -151,13 +170,21 @@ impl PrefixIndex {
                 return stored;
             }
         }
-        for block in blocks {
-            let chain = extend(last, block.local);
-            if !writer.add(&self.coverage, worker, tier, block.engine, chain, depth) {
-                break;
+        'event: for blocks in blocks.chunks(BATCH) {
+            let mut chains = [0; BATCH];
+            for (block, chain) in blocks.iter().zip(&mut chains) {
+                *chain = extend(last, block.local);
+                last = Some(*chain);
             }
-            stored.applied += 1;
-            (last, depth) = (Some(chain), depth.saturating_add(1));
+            writer.touch(worker, tier, blocks.iter().map(|block| block.engine));
+            writer.covered.touch(worker, tier, &chains[..blocks.len()]);
+            for (block, chain) in blocks.iter().zip(chains) {
+                if !writer.add(&self.coverage, worker, tier, block.engine, chain, depth) {
+                    break 'event;
+                }
+                stored.applied += 1;
+                depth = depth.saturating_add(1);
+            }
         }
         stored.dropped = blocks.len() as u32 - stored.applied;
         stored
@@ -165,7 +192,7 @@ impl PrefixIndex {
 
     /// Books blocks that the worker holds in some tier already, for events without tokens.
     pub fn store_known(&self, worker: Worker, tier: Tier, engine: &[u64]) -> Stored {
-        let writer = &mut *self.writer.lock();
+        let writer = &mut *self.swept(worker);
         let mut stored = Stored::default();
         for engine in engine {
             let known = writer.named(worker, *engine);
@@ -181,35 +208,53 @@ impl PrefixIndex {
     /// Takes back one store of each block; what lies behind a removed block counts no longer, whether or
     /// not it is removed too.
     pub fn remove(&self, worker: Worker, tier: Tier, engine: &[u64]) {
-        let writer = &mut *self.writer.lock();
-        for engine in engine {
-            let book = writer.workers.get_mut(worker.0 as usize).and_then(Option::as_mut);
-            let book = book.and_then(|books| books[tier as usize].as_mut());
-            match book.map_or(Err(()), |book| book.take(*engine, &mut writer.room)) {
-                Ok(None) => {}
-                Ok(Some(chain)) => {
-                    writer.covered.release(&self.coverage, worker, tier, chain, &mut writer.room);
+        let writer = &mut *self.swept(worker);
+        let Writer { workers, covered, room, stats, .. } = writer;
+        let book = workers.get_mut(worker.0 as usize).and_then(Option::as_mut);
+        let Some(book) = book.and_then(|books| books[tier as usize].as_mut()) else {
+            stats.unknown_removes += engine.len() as u64;
+            return;
+        };
+        for names in engine.chunks(BATCH) {
+            book.touch(names.iter().copied());
+            let mut chains = [0; BATCH];
+            let known = names.iter().filter_map(|name| book.get(*name));
+            let count = known.zip(&mut chains).map(|(named, chain)| *chain = named.chain).count();
+            covered.touch(worker, tier, &chains[..count]);
+            for name in names {
+                match book.take(*name, room) {
+                    Ok(None) => {}
+                    Ok(Some(chain)) => covered.release(&self.coverage, worker, tier, chain, room),
+                    Err(()) => stats.unknown_removes += 1,
                 }
-                Err(()) => writer.stats.unknown_removes += 1,
             }
         }
     }
 
-    /// Forgets all that the worker holds: cleared, restarted or gone. Readers see it gone at once; the
-    /// sweep takes time for that worker's blocks only.
+    /// Forgets all that the worker holds: cleared, restarted or gone. Readers see it gone at once; what it
+    /// held is swept in steps, between which others may write. Returns when all is swept.
     pub fn clear(&self, worker: Worker) {
-        let writer = &mut *self.writer.lock();
-        let Some(books) = writer.workers.get_mut(worker.0 as usize).and_then(Option::take) else { return };
-        writer.room.refund(size_of::<Books>());
-        self.coverage.hide(worker, true);
-        for (tier, book) in TIERS.into_iter().zip(*books) {
-            let Some(book) = book else { continue };
-            for chain in book.chains() {
-                writer.covered.release(&self.coverage, worker, tier, chain, &mut writer.room);
-            }
-            book.free(&mut writer.room);
+        {
+            let writer = &mut *self.swept(worker);
+            let Some(books) = writer.workers.get_mut(worker.0 as usize).and_then(Option::take) else {
+                return;
+            };
+            self.coverage.hide(worker, true);
+            writer.sweeps.push(Sweep { worker, books });
         }
-        self.coverage.hide(worker, false);
+        drop(self.swept(worker));
+    }
+
+    /// The writer, once nothing that the worker held before it was cleared is left.
+    fn swept(&self, worker: Worker) -> MutexGuard<'_, Writer> {
+        loop {
+            let mut writer = self.writer.lock();
+            let Some(at) = writer.sweeps.iter().position(|sweep| sweep.worker == worker) else {
+                return writer;
+            };
+            writer.sweep(&self.coverage, at);
+            MutexGuard::unlock_fair(writer);
+        }
     }
 
     /// Writes to `out` how much of the prompt each worker holds, by worker; those that hold nothing of its
@@ -239,6 +284,42 @@ impl Writer {
         self.workers.get(worker.0 as usize)?.as_ref()?.iter().flatten().find_map(|book| book.get(engine))
     }
 
+    /// Brings near what [`Self::add`] of these names will look at.
+    fn touch(&self, worker: Worker, tier: Tier, engine: impl Iterator<Item = u64> + Clone) {
+        let books = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
+        if let Some(book) = books.and_then(|books| books[tier as usize].as_ref()) {
+            book.touch(engine);
+        }
+    }
+
+    /// Sweeps about [`SWEEP_BLOCKS`] blocks of a cleared worker; after the last ones it is shown again.
+    fn sweep(&mut self, to: &Coverage, at: usize) {
+        let Self { sweeps, covered, room, .. } = self;
+        let Sweep { worker, books } = &mut sweeps[at];
+        let mut swept = 0;
+        for (tier, place) in TIERS.into_iter().zip(books.iter_mut()) {
+            while let Some(book) = place {
+                if swept >= SWEEP_BLOCKS {
+                    return;
+                }
+                match book.take_some(room) {
+                    Some(chains) => {
+                        swept += chains.len();
+                        covered.release_all(to, *worker, tier, &chains, room);
+                    }
+                    None => {
+                        if let Some(book) = place.take() {
+                            book.free(room);
+                        }
+                    }
+                }
+            }
+        }
+        to.hide(*worker, false);
+        room.refund(size_of::<Books>());
+        sweeps.swap_remove(at);
+    }
+
     fn add(
         &mut self,
         to: &Coverage,
@@ -246,7 +327,7 @@ impl Writer {
         tier: Tier,
         engine: u64,
         chain: u64,
-        depth: u32,
+        depth: u16,
     ) -> bool {
         let book = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
         let book = book.and_then(|books| books[tier as usize].as_ref());
@@ -315,6 +396,10 @@ impl Writer {
 
     /// Gives up a share of the largest book; false if there is nothing to give up.
     fn trim(&mut self, to: &Coverage) -> bool {
+        if !self.sweeps.is_empty() {
+            self.sweep(to, 0);
+            return true;
+        }
         let books = self.workers.iter_mut().enumerate().flat_map(|(worker, books)| {
             TIERS
                 .into_iter()
@@ -324,11 +409,9 @@ impl Writer {
         let filled = books.filter_map(|(worker, tier, book)| book.as_mut().map(|b| (worker, tier, b)));
         let largest = filled.max_by_key(|(.., book)| book.len()).filter(|(.., book)| book.len() > 0);
         let Some((worker, tier, book)) = largest else { return false };
-        let (covered, stats) = (&mut self.covered, &mut self.stats);
-        book.trim(TRIM_SHARE, &mut self.room, |room, chain| {
-            covered.release(to, worker, tier, chain, room);
-            stats.evicted += 1;
-        });
+        let chains = book.trim(TRIM_SHARE, &mut self.room);
+        self.stats.evicted += chains.len() as u64;
+        self.covered.release_all(to, worker, tier, &chains, &mut self.room);
         true
     }
 }

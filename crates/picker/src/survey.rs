@@ -247,7 +247,7 @@ impl Inner {
             Some(Threshold::KvShare)
         } else if busy.prefill_tokens.is_some_and(|most| row.terms.prefill_tokens > most) {
             Some(Threshold::PrefillTokens)
-        } else if busy.requests.is_some_and(|most| row.terms.requests > most) {
+        } else if busy.requests.is_some_and(|most| row.terms.requests >= most) {
             Some(Threshold::Requests)
         } else if busy.waiting.is_some_and(|most| row.figures.waiting.is_some_and(|n| n > most)) {
             Some(Threshold::Waiting)

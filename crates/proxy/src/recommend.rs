@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use waypost_config::{Classifier, PolicyIndex, Snapshot};
-use waypost_router::{Ask, Brain, Context, Decision, Via};
+use waypost_router::{Ask, Brain, Context, Decision, Placing, Via};
 use waypost_wire::{ApiError, Code, RequestView};
 
 /// v2's names of its two objective functions.
@@ -85,6 +85,10 @@ async fn decide(
     ticket.keep(&head.headers, &body);
     let plan = brain.route(ask, via, &view, &context, &mut ticket.decision).await?;
     let decision = &mut ticket.decision;
+    if let (Advice::Decision, Some((model, _))) = (advice, plan.models.first()) {
+        let placing = Placing { view: &view, body: &body, headers: &head.headers };
+        decision.placements.extend(brain.preview(*model, &placing).await);
+    }
     decision.model = decision.plan.first().map(|first| Arc::clone(&first.model));
     decision.fallback = Brain::fallback_at(decision, 0);
     Ok(match advice {

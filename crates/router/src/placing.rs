@@ -141,23 +141,33 @@ impl Brain {
         (tried, desperate): (&[usize], bool),
     ) -> Result<(Place, Option<Box<Placement>>), NoPlace> {
         let settings = &self.snapshot().models[model];
-        let session = placing.headers.get(&*settings.picking.session_header).and_then(|v| v.to_str().ok());
-        let ask = Ask {
-            chain: prompt.map_or(&[], |p| &p.chain),
-            prompt_tokens: prompt.map_or(0, |p| p.tokens),
-            exact: prompt.is_some_and(|p| matches!(p.reading, Reading::Exact | Reading::ExactBeforeMedia)),
-            adapter: settings.adapter_of.map(|_| &*settings.upstream_id),
-            session,
-            tried,
-            desperate,
-            ..Ask::default()
-        };
+        let ask = ask(settings, placing, prompt, (tried, desperate));
         let room = self.waiting_room(model);
         let (picked, queued_ms) = match (room, &settings.picking.queue) {
             (Some(room), Some(queue)) => self.place_in_line(model, room, queue, placing, &ask).await?,
             _ => (self.pick(model, &ask).map_err(NoPlace::Pick)?, None),
         };
         Ok(self.placed(model, picked, prompt, queued_ms))
+    }
+
+    /// How an endpoint of `model` would be chosen now; nothing is booked. `None` where only requests in flight count.
+    pub async fn preview(&self, model: ModelIndex, placing: &Placing<'_>) -> Option<Box<Placement>> {
+        let prompt = self.read_prompt(model, placing).await;
+        let settings = &self.snapshot().models[model];
+        let choice =
+            self.pool(model).preview(&ask(settings, placing, prompt.as_ref(), (&[], false)), self.now());
+        let choice = choice.ok().flatten()?;
+        let chosen = choice.candidates.iter().find(|candidate| candidate.chosen)?;
+        Some(Box::new(Placement {
+            model: Arc::clone(&settings.name),
+            endpoint: Arc::clone(&chosen.endpoint),
+            reading: prompt.as_ref().map(|p| p.reading),
+            read_ms: prompt.as_ref().map(|p| p.ms),
+            block_size: settings.picking.block_size,
+            cached_tokens: chosen.matched_tokens,
+            choice: Some(choice),
+            ..Placement::default()
+        }))
     }
 
     /// Tries at once if nobody waits, else waits for a turn.
@@ -253,6 +263,26 @@ impl Brain {
             .waiting_room(model)
             .map(|room| Line { room: Arc::clone(room), pool: Arc::clone(self.pool(model)) });
         Held { booking: Some(booking), line, started: self.started() }
+    }
+}
+
+/// The question that is put to the picker.
+fn ask<'a>(
+    settings: &'a Model,
+    placing: &Placing<'a>,
+    prompt: Option<&'a Prompt>,
+    (tried, desperate): (&'a [usize], bool),
+) -> Ask<'a> {
+    let session = placing.headers.get(&*settings.picking.session_header);
+    Ask {
+        chain: prompt.map_or(&[], |p| &p.chain),
+        prompt_tokens: prompt.map_or(0, |p| p.tokens),
+        exact: prompt.is_some_and(|p| matches!(p.reading, Reading::Exact | Reading::ExactBeforeMedia)),
+        adapter: settings.adapter_of.map(|_| &*settings.upstream_id),
+        session: session.and_then(|value| value.to_str().ok()),
+        tried,
+        desperate,
+        ..Ask::default()
     }
 }
 

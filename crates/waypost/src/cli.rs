@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::outcomes::{Price, parse_price};
 pub(crate) use sim::{EventsForm, MetricsForm, Sim, SimRole};
-pub(crate) use tools::{Collect, Decide, ImportFrom, NvidiaV2, Replay, Report, ReportBy};
+pub(crate) use tools::{Collect, Decide, Explain, ImportFrom, NvidiaV2, Replay, Report, ReportBy};
 
 /// Waypost decides which model, and which replica of it, should answer each prompt, and gets the
 /// request there. It speaks OpenAI's API, so a client only changes its base URL.
@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Replay(Replay),
     /// Compare the policies, experiments and shadows of a decision file
     Report(Report),
+    /// Say why a request went where it went: its Decision as tables
+    Explain(Explain),
     /// Ask several models the same prompts and score their answers, for `train --outcomes`
     Collect(Collect),
     /// Write a Waypost configuration from another router's

@@ -10,6 +10,7 @@ mod decide;
 mod discover;
 mod error;
 mod eval;
+mod explain;
 mod feeding;
 mod import;
 mod lines;
@@ -60,6 +61,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Decide(options) => decide::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Report(options) => report::run(&options),
+        Command::Explain(options) => explain::run(&options),
         Command::Collect(options) => collect::run(&options),
         Command::Import { from } => import::run(&from),
         Command::Sim(options) => sim::run(options),

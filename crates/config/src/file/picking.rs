@@ -184,11 +184,11 @@ pub(crate) struct HealthSpec {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct BusySpec {
-    /// Share of KV blocks in use, 0 to 1.
+    /// Share of KV blocks in use, 0 to 1; below zero there is no bound, as for Dynamo's `DYNAMO_BUSY_THRESHOLD`.
     pub(crate) kv_share: Option<Raw<f64>>,
     /// Prompt tokens that are being read.
     pub(crate) prefill_tokens: Option<Raw<u64>>,
-    /// Requests in flight through this Waypost.
+    /// Requests in flight, as many as it may have.
     pub(crate) requests: Option<Raw<u64>>,
     /// Requests that wait in the engine.
     pub(crate) waiting: Option<Raw<u64>>,

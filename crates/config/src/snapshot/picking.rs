@@ -333,14 +333,14 @@ pub struct Health {
     pub failures: u32,
 }
 
-/// Thresholds above which an endpoint is not picked. Absent: no bound.
+/// Thresholds above which an endpoint is not picked, and for `requests` from which on. Absent: no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Busy {
     /// Share of KV blocks in use, 0 to 1 (Dynamo's `DYNAMO_BUSY_THRESHOLD`).
     pub kv_share: Option<f64>,
     /// Prompt tokens being read.
     pub prefill_tokens: Option<u64>,
-    /// Requests in flight, ours.
+    /// Requests in flight: ours, and those told by other Waypost processes.
     pub requests: Option<u32>,
     /// Requests waiting in the engine.
     pub waiting: Option<u32>,

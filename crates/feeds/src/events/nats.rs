@@ -13,7 +13,7 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use super::decode::MAX_BATCH_BYTES;
-use super::dynamo::Plane;
+use super::plane::Plane;
 use super::zmq::pause;
 use super::zmtp::{discard, keep_alive, wrong};
 

@@ -4,18 +4,21 @@
 //! up to 64 endpoints need one look-up a block. Used by the index of events and by the approximate one.
 
 use arc_swap::ArcSwapOption;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::line::{Blocks, Line};
 use super::room::{Full, Room};
-use super::table::{Table, View, name};
+use super::table::{BATCH, Table, View, name};
 use super::{Held, Tier, Worker};
 
 const PAGE_WORKERS: usize = 64;
 const PAGES: usize = (u16::MAX as usize + 1) / PAGE_WORKERS;
 const TIERS: usize = 3;
+/// Blocks looked up first: many prompts are not held at all.
+const FIRST_BATCH: usize = 16;
 /// Bytes a (worker, block) held under a second name costs in a hash map, its spare room included.
 const ALIAS_BYTES: usize = 96;
 
@@ -39,7 +42,7 @@ pub(crate) struct Covered {
     pages: Vec<[Option<Table<Blocks>>; TIERS]>,
     /// Names beyond the first by which a worker holds a block: two names of an engine may stand for the
     /// same tokens.
-    aliases: HashMap<(Worker, Tier, u64), u32>,
+    aliases: HashMap<(Worker, Tier, u64), u32, RandomState>,
 }
 
 impl Coverage {
@@ -97,22 +100,32 @@ impl Page {
 /// Extends the runs of `workers`, each from the block where it ends so far; returns those that got longer.
 fn walk(view: &View<Blocks>, chain: &[u64], workers: u64, run: &mut [u32; PAGE_WORKERS]) -> u64 {
     let (mut waiting, mut active, mut longer) = (workers, 0u64, 0u64);
+    let (mut held, mut batch) = ([0; BATCH], FIRST_BATCH);
     let mut next = first_end(waiting, run);
     let mut at = next;
-    while let Some(hash) = chain.get(at) {
-        if at == next {
-            let join = bits(waiting).filter(|w| run[*w] as usize == at).fold(0, |all, w| all | 1 << w);
-            (active, waiting) = (active | join, waiting & !join);
-            next = first_end(waiting, run);
+    while let Some(rest) = chain.get(at..).filter(|rest| !rest.is_empty()) {
+        let blocks = &rest[..rest.len().min(batch)];
+        batch = BATCH;
+        view.workers_of(blocks, &mut held);
+        for held in &held[..blocks.len()] {
+            if at == next {
+                let join = bits(waiting).filter(|w| run[*w] as usize == at).fold(0, |all, w| all | 1 << w);
+                (active, waiting) = (active | join, waiting & !join);
+                next = first_end(waiting, run);
+            }
+            let ended = active & !held;
+            active &= held;
+            longer |= active;
+            if ended != 0 {
+                bits(ended).for_each(|worker| run[worker] = at as u32);
+            }
+            // Branches, not a choice of numbers: the next look-ups may not wait for this one.
+            if active == 0 {
+                at = next;
+                break;
+            }
+            at += 1;
         }
-        let held = view.workers(*hash);
-        let ended = active & !held;
-        active &= held;
-        longer |= active;
-        if ended != 0 {
-            bits(ended).for_each(|worker| run[worker] = at as u32);
-        }
-        at = if active == 0 { next } else { at + 1 };
     }
     bits(active).for_each(|worker| run[worker] = chain.len() as u32);
     longer
@@ -136,7 +149,7 @@ fn place(worker: Worker) -> (usize, u64) {
 
 impl Covered {
     pub(crate) fn new(secret: u64) -> Self {
-        Self { secret, pages: Vec::new(), aliases: HashMap::new() }
+        Self { secret, pages: Vec::new(), aliases: HashMap::default() }
     }
 
     /// Blocks, each counted once per tier and page.
@@ -201,6 +214,29 @@ impl Covered {
             publish(table, &to.pages[page], tier, room);
         } else {
             line.set(slot, workers);
+        }
+    }
+
+    /// [`Self::release`] of many.
+    pub(crate) fn release_all(
+        &mut self,
+        to: &Coverage,
+        worker: Worker,
+        tier: Tier,
+        chains: &[u64],
+        room: &mut Room,
+    ) {
+        for chains in chains.chunks(BATCH) {
+            self.touch(worker, tier, chains);
+            chains.iter().for_each(|chain| self.release(to, worker, tier, *chain, room));
+        }
+    }
+
+    /// Brings near what holding or releasing these blocks will look at.
+    pub(crate) fn touch(&self, worker: Worker, tier: Tier, chains: &[u64]) {
+        let tiers = self.pages.get(place(worker).0);
+        if let Some(table) = tiers.and_then(|tiers| tiers[tier as usize].as_ref()) {
+            table.touch(chains.iter().copied());
         }
     }
 

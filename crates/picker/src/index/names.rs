@@ -4,8 +4,7 @@ use super::line::{Line, Named, Names};
 use super::room::{Full, Room};
 use super::table::{Table, name};
 
-/// Depths told apart when choosing what to give up; deeper blocks count as this deep.
-const DEPTHS: usize = 4096;
+const DEPTHS: usize = Named::MAX_DEPTH as usize + 1;
 
 /// The blocks of a worker in one tier.
 #[derive(Debug)]
@@ -42,12 +41,12 @@ impl Book {
         if named.chain != chain {
             return Known::Other;
         }
-        line.set(slot, Named { count: named.count.saturating_add(1), ..named });
+        line.set(slot, Named { count: (named.count + 1).min(Named::MAX_COUNT), ..named });
         Known::Again
     }
 
     /// Writes down a name that is not known.
-    pub(super) fn add(&mut self, engine: u64, chain: u64, depth: u32, room: &mut Room) -> Result<(), Full> {
+    pub(super) fn add(&mut self, engine: u64, chain: u64, depth: u16, room: &mut Room) -> Result<(), Full> {
         let depth = depth.min(Named::MAX_DEPTH);
         self.0.insert(name(engine), Named { chain, depth, count: 1 }, room)
     }
@@ -64,9 +63,16 @@ impl Book {
         Ok(Some(named.chain))
     }
 
-    /// The chain hashes of all names.
-    pub(super) fn chains(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().map(|(line, slot)| line.value(slot).chain)
+    /// Brings near what looking at these names will look at.
+    pub(super) fn touch(&self, engine: impl Iterator<Item = u64> + Clone) {
+        self.0.touch(engine);
+    }
+
+    /// Takes out a part of the names: the chain hashes they stood for; `None` when no names are left.
+    pub(super) fn take_some(&mut self, room: &mut Room) -> Option<Vec<u64>> {
+        let lines = self.0.take_segment(room)?;
+        let chains = lines.iter().flat_map(Names::values).map(|named| named.chain);
+        Some(chains.collect())
     }
 
     pub(super) fn free(self, room: &mut Room) {
@@ -74,10 +80,10 @@ impl Book {
     }
 
     /// Gives up at least one block and about `1 / share` of them, the deepest in their prompts first, since
-    /// a block is worth nothing without those before it; hands each chain hash to `gone`.
-    pub(super) fn trim(&mut self, share: usize, room: &mut Room, mut gone: impl FnMut(&mut Room, u64)) {
+    /// a block is worth nothing without those before it; returns their chain hashes.
+    pub(super) fn trim(&mut self, share: usize, room: &mut Room) -> Vec<u64> {
         let mut depths = vec![0u32; DEPTHS];
-        let depth_of = |named: Named| (named.depth as usize).min(DEPTHS - 1);
+        let depth_of = |named: Named| usize::from(named.depth);
         self.0.iter().for_each(|(line, slot)| depths[depth_of(line.value(slot))] += 1);
         let quota = self.0.len() / share + 1;
         let (mut above, mut limit) = (0, 0);
@@ -100,6 +106,6 @@ impl Book {
             }
             !drop
         });
-        chains.iter().for_each(|chain| gone(room, *chain));
+        chains
     }
 }

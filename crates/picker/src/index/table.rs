@@ -1,7 +1,7 @@
 //! A flat hash table with one writer and readers that never wait: open addressing in cache lines.
 //!
-//! 64 segments, each a ring of lines that grows by an eighth on its own, so load stays between 0.8 and
-//! 0.9 and no step copies more than a segment. An entry lies in its home line or, where that was full,
+//! 64 segments, each a ring of lines that grows by about a quarter on its own, so the load changes
+//! little and no step copies more than a segment. An entry lies in its home line or, where that was full,
 //! in the next line that was not: a search ends at a line with a hole. Taking an entry out of a full line
 //! pulls a later one back, so there are no tombstones; each such move is counted, and a reader that found
 //! nothing while the count changed looks again. A reader that found its key reads the key again after the
@@ -19,6 +19,8 @@ const SEGMENTS: usize = 1 << SEGMENT_BITS;
 const MAX_PROBE_LINES: usize = 32;
 /// Reads of one key that a writer may spoil before a reader takes the block for absent.
 const MAX_READS: usize = 16;
+/// Most blocks that are looked up together.
+pub(super) const BATCH: usize = 128;
 /// Bytes in front of the lines of a segment: two reference counts, padded.
 const HEADER_BYTES: usize = 64;
 
@@ -65,11 +67,35 @@ impl<L: Line> View<L> {
         ((u128::from(place << SEGMENT_BITS) * lines as u128) >> 64) as usize
     }
 
+    /// The segment of a key and the number of its home line there.
+    #[inline]
+    fn home_of(&self, key: u64) -> (&[L], usize) {
+        let place = self.place(key);
+        let lines: &[L] = self.segments.get(Self::segment_of(place)).map_or(&[], |lines| lines);
+        (lines, Self::home(place, lines.len()))
+    }
+
+    /// Brings near the lines where the search for each key begins, and those where it goes on, without
+    /// waiting for one before asking for the next, as searching would.
+    #[inline]
+    pub(super) fn touch(&self, keys: impl Iterator<Item = u64> + Clone) {
+        let mut seen = 0;
+        for key in keys.clone() {
+            let (lines, at) = self.home_of(name(key));
+            seen ^= lines.get(at).map_or(0, L::touch);
+        }
+        std::hint::black_box(seen);
+        for key in keys {
+            let (lines, at) = self.home_of(name(key));
+            let (slot, full) = lines.get(at).map_or((0, false), |line| line.search(name(key)));
+            seen ^= lines.get(at + usize::from(full & (slot == L::SLOTS))).map_or(0, L::touch);
+        }
+        std::hint::black_box(seen);
+    }
+
     #[inline]
     pub(super) fn find(&self, key: u64) -> Option<(&L, usize)> {
-        let place = self.place(key);
-        let lines: &[L] = self.segments.get(Self::segment_of(place))?;
-        let mut at = Self::home(place, lines.len());
+        let (lines, mut at) = self.home_of(key);
         for _ in 0..lines.len().min(MAX_PROBE_LINES) {
             let line = lines.get(at)?;
             let (slot, full) = line.search(key);
@@ -97,6 +123,37 @@ impl View<Blocks> {
             return workers;
         }
         self.absent(key)
+    }
+
+    /// [`Self::workers`] of up to [`BATCH`] blocks, in a few passes of loads that do not wait for each other:
+    /// nearly all the time goes into cache misses.
+    #[inline]
+    pub(super) fn workers_of(&self, chain: &[u64], held: &mut [u64; BATCH]) {
+        let (mut homes, mut away, mut seen) = ([None; BATCH], [0u8; BATCH], 0);
+        for (hash, home) in chain.iter().zip(&mut homes) {
+            // One of the two hashes that borrow names goes astray here and is found below.
+            let (lines, at) = self.home_of(*hash);
+            *home = lines.get(at);
+            seen ^= home.map_or(0, |line| line.key(0));
+        }
+        std::hint::black_box(seen);
+        let mut count = 0;
+        for (number, ((hash, home), held)) in chain.iter().zip(&homes).zip(held.iter_mut()).enumerate() {
+            let (workers, found) = home.map_or((0, false), |line| line.at_home(name(*hash)));
+            *held = workers;
+            away[count % BATCH] = number as u8; // BATCH is below 256
+            count += usize::from(!found);
+        }
+        let away = &away[..count];
+        for hash in away.iter().filter_map(|number| chain.get(usize::from(*number))) {
+            let (lines, at) = self.home_of(*hash);
+            seen ^= lines.get(at + 1).map_or(0, |line| line.key(0));
+        }
+        std::hint::black_box(seen);
+        for number in away {
+            let number = *number as usize % BATCH;
+            held[number] = chain.get(number).map_or(0, |hash| self.workers(*hash));
+        }
     }
 
     /// Looks until no entry moved meanwhile. A miss ends a walk, so this runs about once a prompt.
@@ -173,6 +230,20 @@ impl<L: Line> Table<L> {
         self.view.find(key)
     }
 
+    /// Brings near what looking for these keys, or hashes, will look at.
+    pub(super) fn touch(&self, keys: impl Iterator<Item = u64> + Clone) {
+        self.view.touch(keys);
+    }
+
+    /// Takes out a whole segment with what is in it; `None` when nothing is left. For tables without readers.
+    pub(super) fn take_segment(&mut self, room: &mut Room) -> Option<Arc<[L]>> {
+        let number = self.counts.iter().position(|count| *count > 0)?;
+        self.live -= std::mem::take(&mut self.counts[number]) as usize;
+        let lines = std::mem::replace(&mut self.view.segments[number], Arc::from(Vec::new()));
+        room.refund(bytes_of::<L>(lines.len()));
+        Some(lines)
+    }
+
     /// Keys that have one home in a segment of two lines.
     #[cfg(all(test, loom))]
     pub(super) fn neighbours(&self, keys: usize) -> Vec<u64> {
@@ -195,13 +266,14 @@ impl<L: Line> Table<L> {
         let number = View::<L>::segment_of(place);
         loop {
             let lines: &[L] = &self.view.segments[number];
-            let fits = (self.counts[number] as usize + 1) * 10 <= lines.len() * L::SLOTS * 9;
+            let fits = (self.counts[number] as usize + 1) * 100 <= lines.len() * L::SLOTS * L::MAX_PERCENT;
             if (fits || lines.len() == 1) && put(lines, place, key, value) {
                 self.counts[number] += 1;
                 self.live += 1;
                 return Ok(());
             }
-            let more = lines.len() + (lines.len() / 8).max(1);
+            // By different shares, so that the segments do not all grow at the same time.
+            let more = lines.len() + (lines.len() / (3 + number % 3)).max(1);
             self.resize(number, more, room, Room::charge)?;
         }
     }
@@ -290,8 +362,8 @@ impl<L: Line> Table<L> {
 
     /// Makes a segment as small as its entries allow, if that gives back anything and there is room to copy.
     fn tighten(&mut self, number: usize, room: &mut Room) {
-        let slots = (self.counts[number] as usize * 5).div_ceil(4);
-        let lines = slots.div_ceil(L::SLOTS).max(1);
+        // A tenth more than it needs to be full.
+        let lines = (self.counts[number] as usize * 110).div_ceil(L::MAX_PERCENT * L::SLOTS).max(1);
         if lines < self.view.segments[number].len() {
             // Without room to copy, the segment just stays as large as it is.
             let _ = self.resize(number, lines, room, Room::charge_reserve);
@@ -311,9 +383,8 @@ impl<L: Line> Table<L> {
         let new = loop {
             charge(room, bytes_of::<L>(lines))?;
             let new: Arc<[L]> = (0..lines).map(|_| L::default()).collect();
-            let slots = old.iter().flat_map(|line| (0..L::SLOTS).map(move |slot| (line, slot)));
-            let mut taken = slots.filter(|(line, slot)| line.key(*slot) != EMPTY);
-            if taken.all(|(l, slot)| put(&new, self.view.place(l.key(slot)), l.key(slot), l.value(slot))) {
+            let mut taken = vec![0; lines];
+            if old.iter().all(|line| self.copy(line, &new, &mut taken)) {
                 break new;
             }
             room.refund(bytes_of::<L>(lines));
@@ -326,6 +397,22 @@ impl<L: Line> Table<L> {
         self.changed = true;
         self.settle(room);
         Ok(())
+    }
+
+    /// Puts the entries of a line where they belong, each line filled from its first slot on; false if one
+    /// would get too far from home.
+    fn copy(&self, line: &L, to: &[L], taken: &mut [u8]) -> bool {
+        (0..L::SLOTS).filter(|slot| line.key(*slot) != EMPTY).all(|slot| {
+            let key = line.key(slot);
+            let home = View::<L>::home(self.view.place(key), to.len());
+            let places = (home..to.len()).chain(0..home).take(MAX_PROBE_LINES);
+            let Some(at) = places.into_iter().find(|at| usize::from(taken[*at]) < L::SLOTS) else {
+                return false;
+            };
+            to[at].put(usize::from(taken[at]), key, line.value(slot));
+            taken[at] += 1;
+            true
+        })
     }
 
     /// Counts the bytes of replaced segments no longer when nobody reads them.
@@ -348,8 +435,9 @@ fn bytes_of<L>(lines: usize) -> usize {
 fn put<L: Line>(lines: &[L], place: u64, key: u64, value: L::Value) -> bool {
     let mut at = View::<L>::home(place, lines.len());
     for _ in 0..lines.len().min(MAX_PROBE_LINES) {
-        if let Some(slot) = lines[at].hole() {
-            lines[at].put(slot, key, value);
+        let (hole, _) = lines[at].search(EMPTY);
+        if hole < L::SLOTS {
+            lines[at].put(hole, key, value);
             return true;
         }
         at = if at + 1 == lines.len() { 0 } else { at + 1 };

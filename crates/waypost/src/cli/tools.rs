@@ -26,6 +26,18 @@ pub(crate) struct Decide {
 
 #[derive(Debug, Args)]
 #[command(
+    after_help = "Device, host and disk are blocks of the prompt that an endpoint holds, requests and tokens what it had on its hands when the choice was made. A running Waypost keeps the latest few thousand Decisions (limits.decisions_kept).\n\nExamples:\n  waypost explain 1ec3be660000000000000001\n  tail -n 1 decisions.jsonl | jq .decision | waypost explain -"
+)]
+pub(crate) struct Explain {
+    /// The Decision's id, from the header x-waypost-decision-id; `-` reads a Decision from standard input
+    pub(crate) id: String,
+    /// The Waypost that decided
+    #[arg(long, value_name = "URL", default_value = "http://localhost:8084")]
+    pub(crate) url: String,
+}
+
+#[derive(Debug, Args)]
+#[command(
     after_help = "The log is the file that `log: {file: {path: ..., prompts: true}}` has the gateway write, plain or gzipped. Requests are decided in the order in which they arrived, with the times, latencies and answers of servers that the log has, so that the same configuration decides the same.\n\nWithout --policy every request is decided as it was asked for then: by the configuration as it is now. With --policy every chat goes by that policy, also where the client named a model; what servers answer is asked anew.\n\nCosts: tokens that were used, at the price of the model that would have answered.\n\nExamples:\n  waypost replay decisions.jsonl --config waypost.yaml --verify\n  waypost replay decisions.jsonl.gz --config waypost.yaml --policy smart\n  waypost replay decisions.jsonl --config new.yaml --json --out decided.jsonl"
 )]
 pub(crate) struct Replay {

@@ -170,7 +170,9 @@ fn indexes(page: &mut Page, pools: &Pools) {
 
 fn queues(page: &mut Page, brain: &Brain) {
     for (index, model) in brain.snapshot().models.iter().enumerate() {
-        let Some([full, late]) = brain.queue_refused(index) else { continue };
+        // An adapter waits in its model's queue.
+        let queue = brain.queue_refused(index).filter(|_| model.adapter_of.is_none());
+        let Some([full, late]) = queue else { continue };
         let name = [("model", &*model.name)];
         page.add(
             ("waypost_queue_requests", "gauge", "Requests that wait for an endpoint"),
