@@ -64,6 +64,10 @@ fn own(
         Some(pairs) => scorers(reader, &pairs.0)?,
         None => SCORERS.to_vec(),
     };
+    let disaggregation = spec.disaggregation.as_ref();
+    let disaggregation = disaggregation.map(|d| disaggregated(reader, d, endpoints)).transpose()?;
+    // Its frontends do the hand-over, and only when they are told both ids.
+    let by_dynamo = disaggregation.is_some_and(|d| d.connector == Connector::Dynamo);
     let picking = Picking {
         strategy,
         kv: kv(reader, &spec.kv)?,
@@ -78,12 +82,8 @@ fn own(
         health: spec.health.as_ref().map(|h| health(reader, h)).transpose()?,
         busy: busy(reader, &spec.busy)?,
         queue: spec.queue.as_ref().map(|q| queue(reader, q)).transpose()?,
-        disaggregation: spec
-            .disaggregation
-            .as_ref()
-            .map(|d| disaggregation(reader, d, endpoints))
-            .transpose()?,
-        dynamo: reader.get(&spec.dynamo)?,
+        disaggregation,
+        dynamo: reader.get(&spec.dynamo)? || by_dynamo,
         trust_clients: reader.get(&spec.trust_clients)?,
         lease: positive(reader, &spec.lease)?,
         session_header: header(reader, &spec.session_header)?,
@@ -261,7 +261,7 @@ fn queue(reader: &mut Reader<'_>, spec: &QueueSpec) -> Result<Queue, Fault> {
     })
 }
 
-fn disaggregation(
+fn disaggregated(
     reader: &mut Reader<'_>,
     spec: &DisaggregationSpec,
     endpoints: &[Endpoint],

@@ -25,8 +25,9 @@ pub struct Queue {
     bands: BTreeMap<i32, Band>,
     places: HashMap<u64, Place, RandomState>,
     deadlines: BTreeSet<(Millis, u64)>,
-    /// Order of arrival, and of turns.
+    /// Order of arrival, and of turns: the latest, and the earliest, which goes down when somebody is put back.
     last: u64,
+    first: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +59,8 @@ impl Queue {
     /// An empty queue in which at most `most` requests wait.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { most, bands: BTreeMap::new(), places: HashMap::default(), deadlines: BTreeSet::new(), last: 0 }
+        let (places, middle) = (HashMap::default(), u64::MAX / 2);
+        Self { most, bands: BTreeMap::new(), places, deadlines: BTreeSet::new(), last: middle, first: middle }
     }
 
     /// Requests that wait.
@@ -94,13 +96,29 @@ impl Queue {
             self.remove(victim);
             Some(victim)
         };
-        self.remove(ticket);
         self.last += 1;
-        let place = Place { priority, caller, arrival: self.last, deadline };
-        self.bands.entry(priority).or_default().push(place, ticket);
-        self.places.insert(ticket, place);
-        self.deadlines.insert((deadline, ticket));
+        self.insert(Place { priority, caller, arrival: self.last, deadline }, ticket);
         Ok(evicted)
+    }
+
+    /// Lets a ticket that was popped wait on, since it could not be served: before all others of its priority, or behind
+    /// them. Nobody gives way to it, so the queue may be longer by those.
+    pub fn put_back(&mut self, caller: u64, priority: i32, deadline: Millis, ticket: u64, in_front: bool) {
+        let arrival = if in_front {
+            self.first -= 1;
+            self.first
+        } else {
+            self.last += 1;
+            self.last
+        };
+        self.insert(Place { priority, caller, arrival, deadline }, ticket);
+    }
+
+    fn insert(&mut self, place: Place, ticket: u64) {
+        self.remove(ticket);
+        self.bands.entry(place.priority).or_default().push(place, ticket);
+        self.places.insert(ticket, place);
+        self.deadlines.insert((place.deadline, ticket));
     }
 
     /// The next one to be served, if anyone waits. Those whose deadline is over are taken out first and added to
@@ -151,7 +169,9 @@ impl Band {
     fn push(&mut self, place: Place, ticket: u64) {
         let line = self.lines.entry(place.caller).or_default();
         let length = line.tickets.len();
-        if length == 0 {
+        // Behind all turns, unless it was put back in front of them.
+        if length == 0 || place.arrival < line.turn {
+            self.turns.remove(&line.turn);
             line.turn = place.arrival;
             self.turns.insert(line.turn, place.caller);
         }
@@ -251,6 +271,23 @@ mod tests {
         assert!(queue.remove(1));
         assert!(!queue.remove(1));
         assert_eq!(all(&mut queue), [2, 3]);
+    }
+
+    #[test]
+    fn who_is_put_back_is_first_again_or_last_of_its_priority() {
+        let mut queue = Queue::new(4);
+        for (caller, ticket) in [(1, 10), (1, 11), (2, 20), (3, 30)] {
+            assert_eq!(queue.push(caller, 0, 1, ticket), Ok(None));
+        }
+        assert_eq!(queue.pop(0, &mut Vec::new()), Some(10));
+        queue.put_back(1, 0, 1, 10, true);
+        assert_eq!(queue.pop(0, &mut Vec::new()), Some(10));
+        queue.put_back(1, 0, 1, 10, true);
+        assert_eq!(queue.push(4, 1, 1, 40), Ok(Some(11)), "still no more than four");
+        assert_eq!([queue.pop(0, &mut Vec::new()), queue.pop(0, &mut Vec::new())], [Some(40), Some(10)]);
+        queue.put_back(1, 0, 1, 10, false);
+        assert_eq!(all(&mut queue), [20, 30, 10]);
+        assert!(queue.bands.is_empty() && queue.deadlines.is_empty());
     }
 
     #[test]

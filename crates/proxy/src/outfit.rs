@@ -69,7 +69,13 @@ impl Outfit {
 
     /// Dynamo's ids, in the body for those frontends that read it there and as headers for the others, of both generations.
     fn dynamo(&mut self, endpoint: &Endpoint, prefill: Option<&Endpoint>, trust: bool) {
-        let Some(worker) = endpoint.spec().instance else { return };
+        let Some(worker) = endpoint.spec().instance else {
+            // Its own router chooses, and not the client.
+            if !trust {
+                self.changes.push(Change::Merge("nvext", PINS.map(Change::Remove).to_vec()));
+            }
+            return;
+        };
         let prefill = prefill.and_then(|prefill| Some((prefill.spec().instance?, prefill.spec().rank)));
         let mut pins: Vec<(&'static str, String)> = match prefill {
             Some((id, _)) => {

@@ -6,7 +6,7 @@
 use crate::brain::Brain;
 use crate::decision::{Placement, PrefillRecord, millis};
 use crate::reading::{Prompt, Reading};
-use crate::waiting::{WaitingRoom, Woken};
+use crate::waiting::{Guest, WaitingRoom, Woken};
 use bytes::Bytes;
 use http::HeaderMap;
 use std::sync::Arc;
@@ -192,23 +192,19 @@ impl Brain {
         }
         let start = Instant::now();
         let deadline = self.now() + queue.deadline.as_millis() as u64;
-        let now = || self.now();
-        let has_room = || pool.has_room(self.now());
+        let (now, has_room) = (|| self.now(), || pool.has_room(self.now()));
+        let refused = |woken| match woken {
+            Woken::Late => NoPlace::QueueDeadline,
+            Woken::Full | Woken::Turn => NoPlace::QueueFull,
+        };
+        let guest = Guest { caller, priority, deadline, now: &now, has_room: &has_room };
+        let mut waiting = room.enter(guest).map_err(refused)?;
         loop {
-            let turn = room.wait(caller, priority, deadline, &now, &has_room).await;
-            let turn = turn.map_err(|woken| match woken {
-                Woken::Late => NoPlace::QueueDeadline,
-                Woken::Full | Woken::Turn => NoPlace::QueueFull,
-            })?;
+            waiting.turn().await.map_err(refused)?;
             match self.pick(model, ask) {
-                // Somebody else's load came in between: the next turn, until the deadline.
-                Err(NoPick::Busy(_)) => drop(turn),
-                other => {
-                    drop(turn);
-                    // There may be room for one more.
-                    room.call(self.now());
-                    return other.map(|p| (p, Some(millis(start.elapsed())))).map_err(NoPlace::Pick);
-                }
+                Err(NoPick::Busy(_)) => waiting.back(),
+                Err(no_pick) => return Err(NoPlace::Pick(no_pick)),
+                Ok(picked) => return Ok((picked, Some(millis(start.elapsed())))),
             }
         }
     }

@@ -1,17 +1,18 @@
 //! Where requests wait while every endpoint of a pool is busy: bounded, by priority, fair between callers, never for long.
 //!
 //! Who is next is the picker's queue's to say; here is the waiting. Whenever load is released the next one is woken, and a
-//! slow tick looks as well, because engines also get free without us. Called by `placing`.
+//! slow tick looks as well, because engines also get free without us. One at a time has the turn to choose, and whoever
+//! leaves passes it on. Called by `placing`.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use waypost_picker::{Millis, Queue};
 
-/// Requests whose thresholds depend on what engines tell are looked at this often.
+/// Whether there is room is looked at this often, since thresholds also depend on what engines and replicas tell.
 const TICK: Duration = Duration::from_millis(20);
 
 /// How waiting ended.
@@ -65,55 +66,29 @@ impl WaitingRoom {
         !state.queue.is_empty() || state.serving
     }
 
-    /// Waits for a turn until `deadline` on the picker's clock. After [`Woken::Turn`] the caller holds the turn until it
-    /// drops the guard.
-    pub(crate) async fn wait(
-        self: &Arc<Self>,
-        caller: u64,
-        priority: i32,
-        deadline: Millis,
-        now: &(dyn Fn() -> Millis + Sync),
-        has_room: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Turn, Woken> {
+    /// Stands in line. The place is given up when the guard is dropped.
+    ///
+    /// # Errors
+    /// [`Woken::Full`]
+    pub(crate) fn enter<'a>(&'a self, guest: Guest<'a>) -> Result<Waiting<'a>, Woken> {
         let ticket = self.next_ticket.fetch_add(1, Relaxed);
-        let (ring, mut bell) = oneshot::channel();
+        let (ring, bell) = oneshot::channel();
         {
             let state = &mut *self.state.lock();
-            match state.queue.push(caller, priority, deadline, ticket) {
-                Err(_) => {
-                    self.refused[0].fetch_add(1, Relaxed);
-                    return Err(Woken::Full);
-                }
-                Ok(evicted) => {
-                    if let Some(evicted) = evicted {
-                        state.ring(evicted, Woken::Full);
-                    }
-                }
+            let pushed = state.queue.push(guest.caller, guest.priority, guest.deadline, ticket);
+            let Ok(evicted) = pushed else {
+                self.refused[0].fetch_add(1, Relaxed);
+                return Err(Woken::Full);
+            };
+            if let Some(evicted) = evicted {
+                state.ring(evicted, Woken::Full);
             }
             state.bells.insert(ticket, ring);
         }
-        // If this future is dropped, its client has left.
-        let mut waiting = Waiting { room: self, ticket: Some(ticket) };
-        loop {
-            match tokio::time::timeout(TICK, &mut bell).await {
-                Ok(Ok(Woken::Turn)) => {
-                    waiting.ticket = None;
-                    return Ok(Turn(Arc::clone(self)));
-                }
-                Ok(Ok(woken)) => {
-                    self.refused[usize::from(woken == Woken::Late)].fetch_add(1, Relaxed);
-                    return Err(woken);
-                }
-                // Nobody drops a bell without ringing it.
-                Ok(Err(_)) => return Err(Woken::Full),
-                Err(_) if now() >= deadline => {
-                    self.refused[1].fetch_add(1, Relaxed);
-                    return Err(Woken::Late);
-                }
-                Err(_) if has_room() => self.call(now()),
-                Err(_) => {}
-            }
-        }
+        let waiting = Waiting { room: self, guest, ticket, bell, has_turn: false, does_not_fit: false };
+        // Load that was released just before this one stood in line called nobody.
+        waiting.call_if_room();
+        Ok(waiting)
     }
 
     /// Wakes the next one, unless somebody who was woken is still choosing.
@@ -142,30 +117,104 @@ impl State {
     }
 }
 
-/// The right to choose next.
-#[derive(Debug)]
-pub(crate) struct Turn(Arc<WaitingRoom>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.state.lock().serving = false;
-    }
+/// A request that has to wait.
+#[derive(Clone, Copy)]
+pub(crate) struct Guest<'a> {
+    /// Who asks.
+    pub(crate) caller: u64,
+    /// Higher goes first.
+    pub(crate) priority: i32,
+    /// Until when, on the picker's clock.
+    pub(crate) deadline: Millis,
+    /// The picker's clock.
+    pub(crate) now: &'a (dyn Fn() -> Millis + Sync),
+    /// Whether the pool could take a request.
+    pub(crate) has_room: &'a (dyn Fn() -> bool + Sync),
 }
 
-/// A place in the line, given up when dropped.
-struct Waiting<'a> {
-    room: &'a Arc<WaitingRoom>,
-    ticket: Option<u64>,
+/// A place in the line, then the turn; both are passed on when it is dropped.
+pub(crate) struct Waiting<'a> {
+    room: &'a WaitingRoom,
+    guest: Guest<'a>,
+    ticket: u64,
+    bell: oneshot::Receiver<Woken>,
+    has_turn: bool,
+    /// It was its turn, and there was room for others only.
+    does_not_fit: bool,
+}
+
+impl Waiting<'_> {
+    /// Waits for the turn, and has it then until this is dropped or goes [back](Self::back).
+    ///
+    /// # Errors
+    /// [`Woken::Late`] or [`Woken::Full`]: it waits no longer.
+    pub(crate) async fn turn(&mut self) -> Result<(), Woken> {
+        let Guest { deadline, now, .. } = self.guest;
+        let woken = loop {
+            let left = Duration::from_millis(deadline.saturating_sub(now()));
+            match timeout(TICK.min(left), &mut self.bell).await {
+                Ok(Ok(woken)) => break woken,
+                // Nobody drops a bell without ringing it.
+                Ok(Err(_)) => break Woken::Full,
+                Err(_) if now() >= deadline => break Woken::Late,
+                Err(_) => self.call_if_room(),
+            }
+        };
+        match woken {
+            Woken::Turn => self.has_turn = true,
+            Woken::Full => _ = self.room.refused[0].fetch_add(1, Relaxed),
+            Woken::Late => _ = self.room.refused[1].fetch_add(1, Relaxed),
+        }
+        if self.has_turn { Ok(()) } else { Err(woken) }
+    }
+
+    /// It had its turn and found no endpoint. It keeps its place, since its room was taken from elsewhere; but goes behind
+    /// the others when there is room again and again that only they can use.
+    pub(crate) fn back(&mut self) {
+        let Guest { caller, priority, deadline, has_room, .. } = self.guest;
+        let room_left = has_room();
+        let behind = room_left && self.does_not_fit;
+        self.does_not_fit = room_left;
+        self.has_turn = false;
+        {
+            let (ring, bell) = oneshot::channel();
+            self.bell = bell;
+            let state = &mut *self.room.state.lock();
+            state.serving = false;
+            state.queue.put_back(caller, priority, deadline, self.ticket, !behind);
+            state.bells.insert(self.ticket, ring);
+        }
+        // Not at once for those who would come back as fast: the tick does it.
+        if !behind {
+            self.call_if_room();
+        }
+    }
+
+    fn call_if_room(&self) {
+        if (self.guest.has_room)() {
+            self.room.call((self.guest.now)());
+        }
+    }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let Some(ticket) = self.ticket else { return };
-        let state = &mut *self.room.state.lock();
-        state.queue.remove(ticket);
-        if state.bells.remove(&ticket).is_none() {
-            // It may have been woken for a turn that it does not take.
+        {
+            let state = &mut *self.room.state.lock();
+            if state.bells.remove(&self.ticket).is_some() {
+                state.queue.remove(self.ticket);
+                return;
+            }
+            // It may have been given a turn that it did not hear of.
+            if !self.has_turn && !matches!(self.bell.try_recv(), Ok(Woken::Turn)) {
+                return;
+            }
             state.serving = false;
         }
+        // There may be room for one more.
+        self.call_if_room();
     }
 }
+
+#[cfg(test)]
+mod tests;

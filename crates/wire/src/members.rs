@@ -18,12 +18,15 @@ pub enum Change {
     Replace(&'static str, String),
     /// It is gone.
     Remove(&'static str),
-    /// The object has these changes made within, and its other keys stay; what is no object gives way to one.
+    /// The object has these changes made within, and its other keys stay; what is no object gives way to one, unless
+    /// nothing is set.
     Merge(&'static str, Vec<Change>),
 }
 
 impl Change {
-    fn key(&self) -> &'static str {
+    /// The member's name.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
         match self {
             Self::Set(key, _) | Self::Replace(key, _) | Self::Remove(key) | Self::Merge(key, _) => key,
         }
@@ -83,7 +86,11 @@ impl Object {
         let mut added = Vec::new();
         let mut removed = vec![false; self.members.len()];
         for change in changes {
-            let at = self.members.iter().position(|member| member.key == change.key());
+            // Within `nvext` a key may stand twice; most parsers take the last, so no other may stay.
+            let mut all =
+                self.members.iter().enumerate().filter(|(_, m)| m.key == change.key()).map(|(at, _)| at);
+            let at = all.next_back();
+            all.for_each(|at| removed[at] = true);
             match (change, at) {
                 (Change::Remove(_), Some(at)) => removed[at] = true,
                 (Change::Set(_, json) | Change::Replace(_, json), Some(at)) => {
@@ -91,8 +98,10 @@ impl Object {
                 }
                 (Change::Merge(_, inner), Some(at)) => self.merge(text, at, inner, &mut edits)?,
                 (Change::Set(key, json), None) => added.push(format!("\"{key}\":{json}")),
-                (Change::Merge(key, inner), None) => added.push(format!("\"{key}\":{}", object_of(inner))),
-                (Change::Replace(..) | Change::Remove(_), None) => {}
+                (Change::Merge(key, inner), None) if sets(inner) => {
+                    added.push(format!("\"{key}\":{}", object_of(inner)))
+                }
+                (Change::Replace(..) | Change::Remove(_) | Change::Merge(..), None) => {}
             }
         }
         let stays = removed.iter().any(|removed| !removed);
@@ -113,7 +122,9 @@ impl Object {
     fn merge(&self, text: &str, at: usize, changes: &[Change], edits: &mut Edits) -> Result<(), JsonError> {
         let range = &self.members[at].value;
         if !text[range.clone()].starts_with('{') {
-            edits.push(self.value(at, &object_of(changes)));
+            if sets(changes) {
+                edits.push(self.value(at, &object_of(changes)));
+            }
             return Ok(());
         }
         let inner = Self::scan(&mut Scanner::new(&text[range.clone()]))?;
@@ -144,6 +155,11 @@ impl Object {
 }
 
 /// The object that `changes` make of an empty one.
+/// Whether an object comes of these changes where there is none.
+fn sets(changes: &[Change]) -> bool {
+    changes.iter().any(|change| matches!(change, Change::Set(..) | Change::Merge(..)))
+}
+
 fn object_of(changes: &[Change]) -> String {
     let pair = |change: &Change| match change {
         Change::Set(key, json) => Some(format!("\"{key}\":{json}")),
@@ -179,17 +195,23 @@ mod tests {
 
     #[test]
     fn members_come_and_go() {
-        let cases: [(&str, Vec<Change>, &str); 7] = [
+        let merge = |changes| vec![Change::Merge("nvext", changes)];
+        let cases: [(&str, Vec<Change>, &str); 12] = [
             ("{}", vec![Change::Set("a", "1".into())], r#"{"a":1}"#),
             (r#"{"a":1}"#, vec![Change::Remove("a"), Change::Set("b", "2".into())], r#"{"b":2}"#),
             (r#"{"a":1, "b":2 ,"c":3}"#, vec![Change::Remove("a"), Change::Remove("b")], r#"{"c":3}"#),
             (r#"{"a":1, "b":2 ,"c":3}"#, vec![Change::Remove("b"), Change::Remove("c")], r#"{"a":1}"#),
             (r#"{"a":1,"b":2}"#, vec![Change::Remove("b"), Change::Remove("a")], "{}"),
             (r#"{"a":1}"#, vec![Change::Replace("b", "2".into())], r#"{"a":1}"#),
+            (r#"{"nvext":null}"#, merge(vec![Change::Set("i", "1".into())]), r#"{"nvext":{"i":1}}"#),
+            (r#"{"a":1}"#, merge(vec![Change::Remove("i")]), r#"{"a":1}"#),
+            (r#"{"nvext":null}"#, merge(vec![Change::Remove("i")]), r#"{"nvext":null}"#),
+            (r#"{"a":1,"b":2,"a":3}"#, vec![Change::Remove("a")], r#"{"b":2}"#),
+            (r#"{"a":1,"b":2,"a":3}"#, vec![Change::Set("a", "4".into())], r#"{"b":2,"a":4}"#),
             (
-                r#"{"nvext":null}"#,
-                vec![Change::Merge("nvext", vec![Change::Set("i", "1".into())])],
-                r#"{"nvext":{"i":1}}"#,
+                r#"{"nvext":{"i":1},"nvext":{"i":2,"j":3,"i":4}}"#,
+                merge(vec![Change::Set("i", "5".into())]),
+                r#"{"nvext":{"j":3,"i":5}}"#,
             ),
         ];
         for (body, changes, expected) in cases {
