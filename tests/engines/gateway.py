@@ -9,7 +9,7 @@ import subprocess
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-START_S, STOP_S, TIMEOUT_S = 20.0, 15.0, 120.0
+START_S, STOP_S, TIMEOUT_S, IDLE_S = 20.0, 15.0, 120.0, 5.0
 HEADER = "x-waypost-decision-id"
 
 
@@ -25,6 +25,7 @@ class Gateway:
         command = [binary, "serve", "--config", folder / "waypost.yaml", "--listen", "127.0.0.1:0"]
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        self._used = 0.0
         self._connection = http.client.HTTPConnection("127.0.0.1", self._port(), timeout=TIMEOUT_S)
 
     def _port(self):
@@ -37,11 +38,16 @@ class Gateway:
         raise RuntimeError(f"waypost did not start:\n{self.log.read_text()}")
 
     def _call(self, method, path, body=None, headers=()):
+        if time.monotonic() > self._used + IDLE_S:
+            # The gateway may have hung up; the next request connects anew.
+            self._connection.close()
         self._connection.request(
             method, path, body and json.dumps(body), {"content-type": "application/json", **dict(headers)}
         )
         answer = self._connection.getresponse()
-        return answer, answer.read()
+        text = answer.read()
+        self._used = time.monotonic()
+        return answer, text
 
     def preview(self, body):
         """The placement that this request would have, as of now. Nothing is sent or booked."""
@@ -55,10 +61,10 @@ class Gateway:
         candidates = self.preview(body)["choice"]["candidates"]
         return {one["endpoint"]: one["matched_tokens"] for one in candidates if one["matched_tokens"]}
 
-    def kv_states(self, model):
-        """`{endpoint: kv_state}`."""
+    def states(self, model, key):
+        """`{endpoint: its candidate's value of this key}`, None where it has none."""
         candidates = self.preview({"model": model, "prompt": [1]})["choice"]["candidates"]
-        return {one["endpoint"]: one["kv_state"] for one in candidates}
+        return {one["endpoint"]: one.get(key) for one in candidates}
 
     def send(self, path, body, headers=()):
         """A request through the gateway: the parsed answer and its Decision. A status but 200 raises."""
@@ -76,10 +82,6 @@ class Gateway:
                 return json.loads(text)
             time.sleep(0.01)
         raise RuntimeError(f"no decision {ident}")
-
-    def metrics(self):
-        """The page of metrics."""
-        return self._call("GET", "/metrics")[1].decode()
 
     def stop(self):
         self._connection.close()

@@ -15,6 +15,8 @@ import time
 import msgpack
 import zmq
 
+# The folder that scripts/test-engines.sh sets up; nothing runs without it.
+ENGINES = os.environ.get("WAYPOST_ENGINES")
 START_S = 60.0
 HOST = "127.0.0.1"
 
@@ -80,10 +82,10 @@ class Publisher:
 class Indexer:
     """`python -m dynamo.indexer` beside its workers: `{"number" or "number:rank": address}`."""
 
-    def __init__(self, venv, workers, log, block_size=16):
+    def __init__(self, workers, log, block_size=16):
         self.port = free_port()
         named = ",".join(f"{number}={address}" for number, address in workers.items())
-        command = [f"{venv}/bin/python", "-m", "dynamo.indexer", "--block-size", str(block_size), "--threads", "2"]
+        command = [f"{ENGINES}/dynamo/bin/python", "-m", "dynamo.indexer", "--block-size", str(block_size), "--threads", "2"]
         command += ["--port", str(self.port), "--model-name", "m"] + (["--workers", named] if named else [])
         self._log = open(log, "wb")
         self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, env=_env())
