@@ -126,12 +126,15 @@ impl Endpoint {
         }
     }
 
-    /// What tells it apart within its pool: its address, and `#rank` behind it where it has one.
+    /// What tells it apart within its pool: its address, with `@instance` and `#rank` behind it where it has them.
     #[must_use]
     pub fn id(&self) -> Arc<str> {
-        match self.rank {
-            Some(rank) => format!("{}#{rank}", self.base).into(),
-            None => Arc::clone(&self.base),
+        let base = &self.base;
+        match (self.instance, self.rank) {
+            (Some(instance), Some(rank)) => format!("{base}@{instance}#{rank}").into(),
+            (Some(instance), None) => format!("{base}@{instance}").into(),
+            (None, Some(rank)) => format!("{base}#{rank}").into(),
+            (None, None) => Arc::clone(base),
         }
     }
 }

@@ -253,7 +253,7 @@ impl Follower {
                 let shares = self.common.shares.load();
                 let beside = shares.iter().find(|share| {
                     let spec = share.target.endpoint.spec();
-                    spec.base == own.base && spec.rank == Some(rank)
+                    spec.base == own.base && spec.instance == own.instance && spec.rank == Some(rank)
                 });
                 beside.map(Arc::clone)
             }
