@@ -12,15 +12,16 @@ from engines.kit import ENGINES, HOST, free_port
 
 START_S = 300.0
 BLOCK = 32
+# Few, so that they are evicted.
+BLOCKS = 160
 COUNTERS = ["prefix_cache_queries_total", "prefix_cache_hits_total"]
-# The memory for the cache is small, so are the prefixes here.
 ENV = {
     "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1",
 }  # fmt: skip
 FLAGS = [
     "--served-model-name", "tiny", "--host", HOST, "--dtype", "float32", "--enforce-eager", "--block-size", str(BLOCK),
-    "--max-model-len", "4096", "--max-num-seqs", "16", "--enable-prefix-caching",
+    "--num-gpu-blocks-override", str(BLOCKS), "--max-model-len", "4096", "--max-num-seqs", "16", "--enable-prefix-caching",
     "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     "--enable-lora", "--max-lora-rank", "8", "--lora-modules",
 ]  # fmt: skip

@@ -11,16 +11,17 @@ import zlib
 import pytest
 
 pytest.importorskip("zmq")
+from engines import traffic  # noqa: E402
 from engines.gateway import Gateway  # noqa: E402
 from engines.kit import ENGINES  # noqa: E402
-from engines.replica import BLOCK, Replica  # noqa: E402
-from engines.traffic import post, words  # noqa: E402
+from engines.replica import BLOCK, BLOCKS, Replica  # noqa: E402
 from engines.vllm_ids import CHATS, TOOLS  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not ENGINES, reason="WAYPOST_ENGINES is not set")
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 CONVERSATIONS, TURNS = 8, 4
+EVICTING_PROMPTS = 200
 # No eos, whatever the random weights say: conversations grow evenly.
 ANSWER = {"max_tokens": 8, "ignore_eos": True}
 EVENTS_S = 1.0
@@ -42,7 +43,7 @@ class Front:
         """`(url that served, tokens of the prompt, tokens it found cached, placement, answer)`; `to` leaves Waypost out."""
         body, placement = {"model": "tiny", **ANSWER, **body}, None
         if to:
-            answer = post(to, path, body)
+            answer = traffic.post(to, path, body)
         else:
             answer, decision = self.gateway.send(path, body)
             (placement,) = decision["placements"]
@@ -99,7 +100,7 @@ def front(replicas, tmp_path_factory):
         front = Front(replicas, gateway)
         for url in replicas:
             # The first event of each shows that both are heard.
-            until(lambda url=url: learned(front, url, words(RNG, 80)), "events are heard")
+            until(lambda url=url: learned(front, url, traffic.words(RNG, 80)), "events are heard")
         yield front
     finally:
         gateway.stop()
@@ -126,10 +127,10 @@ def known(front, url, text, **more):
 
 def conversations(send):
     """Every conversation turn by turn, those of all conversations interleaved: `(number, turn, what send returned)`."""
-    chats = [[{"role": "system", "content": words(RNG, 60)}] for _ in range(CONVERSATIONS)]
+    chats = [[{"role": "system", "content": traffic.words(RNG, 60)}] for _ in range(CONVERSATIONS)]
     for turn in range(1, TURNS + 1):
         for number in RNG.sample(range(CONVERSATIONS), CONVERSATIONS):
-            chats[number].append({"role": "user", "content": words(RNG, 40)})
+            chats[number].append({"role": "user", "content": traffic.words(RNG, 40)})
             found = send(chats[number])
             chats[number].append({"role": "assistant", "content": found[-1]["choices"][0]["message"]["content"]})
             yield number, turn, found
@@ -174,7 +175,7 @@ def test_the_check_tells_a_good_choice_from_a_bad_one(front, pinned):
 
 
 def test_prompts_of_all_kinds_have_the_engines_own_length(front):
-    text, lengths = words(RNG, 80), []
+    text, lengths = traffic.words(RNG, 80), []
     bodies = [(CHAT, {**body, "tool_choice": choice} if "tools" in body else body)
               for body in CHATS.values() if "messages" in body for choice in ("auto", "none")]  # fmt: skip
     long = {"role": "user", "content": text}
@@ -189,9 +190,23 @@ def test_prompts_of_all_kinds_have_the_engines_own_length(front):
     print(f"{len(bodies)} bodies, each twice; tokens of their prompts: {lengths}")
 
 
+def test_evicted_blocks_are_forgotten(front):
+    prompts, computed, hits = [], 0, 0
+    for _ in range(EVICTING_PROMPTS):
+        again = RNG.choice(prompts[-EVICTING_PROMPTS // 2 :] or [""])
+        prompts.append(again + traffic.words(RNG, 10) if again and RNG.random() < 0.5 else traffic.words(RNG, 120))
+        found = front.send(COMPLETION, {"prompt": prompts[-1]})
+        hold(*found[:-1])
+        _, prompt, cached, *_ = found
+        computed, hits = computed + (prompt - cached) // BLOCK, hits + (cached > 0)
+        time.sleep(EVENTS_S / 4)
+    print(f"{len(prompts)} prompts, {hits} found something; {computed} blocks were computed, {2 * BLOCKS} fit")
+    assert computed > 3 * BLOCKS
+
+
 @pytest.mark.parametrize("path", [CHAT, COMPLETION])
 def test_what_is_cached_under_a_salt_is_found_under_it_only(front, path):
-    text = words(RNG, 80)
+    text = traffic.words(RNG, 80)
     body = {"prompt": text} if path == COMPLETION else {"messages": [{"role": "user", "content": text}]}
     first = front.send(path, {**body, "cache_salt": "tenant-a"})
     time.sleep(EVENTS_S)
@@ -206,7 +221,7 @@ def test_what_is_cached_under_a_salt_is_found_under_it_only(front, path):
 
 
 def test_what_is_cached_for_an_adapter_is_found_for_it_only(front):
-    body = {"messages": [{"role": "user", "content": words(RNG, 80)}]}
+    body = {"messages": [{"role": "user", "content": traffic.words(RNG, 80)}]}
     first = front.send(CHAT, {**body, "model": "ad"})
     time.sleep(EVENTS_S)
     again = front.send(CHAT, {**body, "model": "ad"})
@@ -219,7 +234,7 @@ def test_what_is_cached_for_an_adapter_is_found_for_it_only(front):
 @pytest.mark.parametrize("binds", [True, False], ids=["vLLM binds", "vLLM connects"])
 def test_a_replica_that_died_is_forgotten_and_learned_again(front, binds):
     (replica,) = [one for one in front.replicas.values() if one.binds == binds]
-    text = words(RNG, 200)
+    text = traffic.words(RNG, 200)
     assert learned(front, replica.url, text)
     replica.kill()
     until(lambda: front.gateway.states("tiny", "why_not")[replica.url], "it is put aside")
@@ -230,7 +245,7 @@ def test_a_replica_that_died_is_forgotten_and_learned_again(front, binds):
     front.restarted()
     state, believed = front.gateway.states("tiny", "kv_state")[replica.url], known(front, replica.url, text)
     print(f"before its first event: {state}, {believed} tokens believed cached")
-    until(lambda: learned(front, replica.url, words(RNG, 80)), "its new events are heard")
+    until(lambda: learned(front, replica.url, traffic.words(RNG, 80)), "its new events are heard")
     assert not known(front, replica.url, text)
     assert learned(front, replica.url, text)
     hold(*front.send(COMPLETION, {"prompt": text + " and on"})[:-1])
