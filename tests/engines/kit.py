@@ -3,6 +3,7 @@
 The publisher speaks as vLLM does when its endpoint is a wildcard: it binds, three frames, batches as maps. Needs pyzmq, msgpack.
 """
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -14,6 +15,8 @@ import time
 import msgpack
 import zmq
 
+# The folder that scripts/test-engines.sh sets up; nothing runs without it.
+ENGINES = os.environ.get("WAYPOST_ENGINES")
 START_S = 60.0
 HOST = "127.0.0.1"
 
@@ -23,6 +26,16 @@ def free_port():
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return probe.getsockname()[1]
+
+
+def free_ports(count):
+    """The first of so many ports in a row on which nobody listens now."""
+    while True:
+        first = free_port()
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError, OverflowError):
+            for port in range(first, first + count):
+                held.enter_context(socket.socket()).bind((HOST, port))
+            return first
 
 
 def stored(hashes, tokens, parent=None, block_size=16, **more):
@@ -40,14 +53,14 @@ CLEARED = {"type": "AllBlocksCleared"}
 
 
 class Publisher:
-    """A worker's publisher. `seq` is what the next batch will carry."""
+    """A publisher at a port. `seq` is what the next batch will carry."""
 
-    def __init__(self, context):
+    def __init__(self, context, port):
         self._socket = context.socket(zmq.XPUB)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         self._socket.setsockopt(zmq.SNDHWM, 1_000_000)
-        port = self._socket.bind_to_random_port(f"tcp://{HOST}")
         self.address, self.seq = f"tcp://{HOST}:{port}", 0
+        self._socket.bind(self.address)
 
     def wait_subscribers(self, count):
         """Waits until `count` have subscribed: what is sent before is lost to them."""
@@ -67,12 +80,12 @@ class Publisher:
 
 
 class Indexer:
-    """`python -m dynamo.indexer` beside its workers: `{number: address}`."""
+    """`python -m dynamo.indexer` beside its workers: `{"number" or "number:rank": address}`."""
 
-    def __init__(self, venv, workers, log, block_size=16):
+    def __init__(self, workers, log, block_size=16):
         self.port = free_port()
         named = ",".join(f"{number}={address}" for number, address in workers.items())
-        command = [f"{venv}/bin/python", "-m", "dynamo.indexer", "--block-size", str(block_size), "--threads", "2"]
+        command = [f"{ENGINES}/dynamo/bin/python", "-m", "dynamo.indexer", "--block-size", str(block_size), "--threads", "2"]
         command += ["--port", str(self.port), "--model-name", "m"] + (["--workers", named] if named else [])
         self._log = open(log, "wb")
         self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, env=_env())

@@ -8,17 +8,21 @@ import urllib.request
 TIMEOUT_S = 120
 
 
-def conversations(count, seed=2026, words=60):
+def words(rng, count):
+    """A text of so many words."""
+    return " ".join(rng.choice(["route", "model", "block", "cache", "prefix", "token", "port"]) for _ in range(count))
+
+
+def conversations(count, seed=2026):
     """`count` chats of one to three turns; each opens with one of four system prompts."""
     rng = random.Random(seed)
-    text = lambda n: " ".join(rng.choice(["route", "model", "block", "cache", "prefix", "token", "port"]) for _ in range(n))
-    systems = [text(words) for _ in range(4)]
+    systems = [words(rng, 60) for _ in range(4)]
     known = []
     for _ in range(count):
         if known and rng.random() < 0.5:
-            chat = [*rng.choice(known), {"role": "assistant", "content": text(8)}, {"role": "user", "content": text(12)}]
+            chat = [*rng.choice(known), {"role": "assistant", "content": words(rng, 8)}, {"role": "user", "content": words(rng, 12)}]
         else:
-            chat = [{"role": "system", "content": rng.choice(systems)}, {"role": "user", "content": text(20)}]
+            chat = [{"role": "system", "content": rng.choice(systems)}, {"role": "user", "content": words(rng, 20)}]
         known.append(chat)
         yield chat
 

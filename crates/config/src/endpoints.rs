@@ -69,9 +69,14 @@ fn one(reader: &mut Reader<'_>, option: &EndpointOption) -> Result<Vec<Endpoint>
         ..Endpoint::at(base)
     };
     let ranks = spec.ranks.as_ref().map(|raw| number(reader, raw, 1..=MAX_RANKS)).transpose()?;
+    let rank = spec.rank.as_ref().map(|raw| number(reader, raw, 0..=MAX_RANKS - 1)).transpose()?;
     let Some(ranks) = ranks else {
-        return Ok(vec![Endpoint { events: events(reader, spec, 0)?, ..all }]);
+        let rank = rank.map(|rank| rank as u32);
+        return Ok(vec![Endpoint { rank, events: events(reader, spec, 0)?, ..all }]);
     };
+    if let Some(raw) = &spec.rank {
+        return Err(raw.fault("give either `rank` or `ranks`, not both"));
+    }
     (0..ranks as u32)
         .map(|rank| Ok(Endpoint { rank: Some(rank), events: events(reader, spec, rank)?, ..all.clone() }))
         .collect()
@@ -110,4 +115,44 @@ fn zmq(raw: &Raw<String>, address: &str, rank: u32) -> Result<Arc<str>, Fault> {
     let port = u16::try_from(u32::from(port) + rank)
         .map_err(|_| raw.wrong(&format!("has no port left for rank {rank}")))?;
     Ok(format!("tcp://{host}:{port}").into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    fn ids(endpoints: &str) -> Result<Vec<(String, String)>, String> {
+        let text = format!(
+            "models: [{{name: m, endpoints: [{endpoints}], pick: {{dynamo: true, prefixes: dynamo}}}}]"
+        );
+        let snapshot = crate::load_str(&text, "test", &|_| None).map_err(|error| error.to_string())?;
+        let one = |e: &crate::Endpoint| (e.id().to_string(), e.events.as_ref().unwrap().address.to_string());
+        Ok(snapshot.models[0].endpoints.iter().map(one).collect())
+    }
+
+    #[test]
+    fn workers_behind_one_frontend_are_told_apart_by_instance_and_rank() {
+        let one = |rest: &str, port: u16| format!("{{url: 'http://f', kv_events: 'tcp://w:{port}', {rest}}}");
+        let list =
+            [one("instance: 7, rank: 0", 1), one("instance: 7, rank: 1", 9), one("instance: 8", 5)].join(",");
+        let found = ids(&list).unwrap();
+        let expected =
+            [("http://f@7#0", "tcp://w:1"), ("http://f@7#1", "tcp://w:9"), ("http://f@8", "tcp://w:5")];
+        assert_eq!(found, expected.map(|(id, address)| (id.to_owned(), address.to_owned())));
+
+        let twice = ids(&[one("instance: 7", 1), one("instance: 7", 2)].join(",")).unwrap_err();
+        assert!(twice.contains("this endpoint is listed twice"), "{twice}");
+        let both = ids(&one("instance: 7, rank: 0, ranks: 2", 1)).unwrap_err();
+        assert!(both.contains("give either `rank` or `ranks`, not both"), "{both}");
+    }
+
+    #[test]
+    fn ranks_are_endpoints_whose_ports_count_up() {
+        let found = ids("{url: 'http://f', instance: 7, kv_events: 'tcp://w:5', ranks: 2}").unwrap();
+        assert_eq!(
+            found.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(),
+            ["http://f@7#0", "http://f@7#1"]
+        );
+        assert_eq!(found[1].1, "tcp://w:6");
+    }
 }

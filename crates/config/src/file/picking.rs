@@ -52,6 +52,8 @@ pub(crate) struct EndpointSpec {
     pub(crate) role: Option<Raw<Role>>,
     /// Data-parallel ranks behind the address, each picked by itself; event and replay ports count up with the rank.
     pub(crate) ranks: Option<Raw<u64>>,
+    /// The one rank that is meant, from 0, where each is listed by itself with addresses of its own.
+    pub(crate) rank: Option<Raw<u64>>,
     /// Where its KV events are published: a ZMQ address such as `tcp://10.0.0.7:5557`; `tcp://*:5557` listens for an
     /// engine that connects, as vLLM does when it was given a concrete address.
     pub(crate) kv_events: Option<Raw<String>>,
@@ -59,7 +61,7 @@ pub(crate) struct EndpointSpec {
     pub(crate) kv_replay: Option<Raw<String>>,
     /// Topics that begin with this are read; absent means all.
     pub(crate) kv_topic: Option<Raw<String>>,
-    /// Instance of the worker in Dynamo, a 64-bit number.
+    /// Instance of the worker in Dynamo, a 64-bit number; workers behind one frontend have its `url` in common.
     pub(crate) instance: Option<Raw<u64>>,
     /// Port of SGLang's bootstrap server, on prefill endpoints; absent means 8998.
     pub(crate) bootstrap_port: Option<Raw<u64>>,

@@ -1,9 +1,12 @@
-"""Writes what vLLM's `/tokenize` makes of chats and plain prompts, for whoever must make the same: `tokenize.py URL OUT`."""
+"""Writes what vLLM's `/tokenize` makes of chats and plain prompts, for whoever must make the same.
+
+In tests/: `python -m engines.vllm_ids URL OUT`.
+"""
 
 import json
 import sys
 
-from traffic import post
+from engines.traffic import post
 
 TOOLS = [{
     "type": "function",
