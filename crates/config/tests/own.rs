@@ -131,13 +131,12 @@ fn one_frontend_of_dynamo_stands_before_several_instances() {
     let endpoints = "[{url: http://f, instance: 7, ranks: 2}, {url: http://f, instance: 8}, http://f]";
     let snapshot = load(&format!("models: [{{name: a, endpoints: {endpoints}}}]"));
     let ids: Vec<_> = snapshot.models[0].endpoints.iter().map(|e| e.id()).collect();
-    assert_eq!(ids.iter().map(|id| &**id).collect::<Vec<_>>(), [
-        "http://f@7#0",
-        "http://f@7#1",
-        "http://f@8",
-        "http://f"
-    ]);
-    let twice = "models: [{name: a, endpoints: [{url: http://f, instance: 7}, {url: http://f, instance: 7}]}]";
+    assert_eq!(
+        ids.iter().map(|id| &**id).collect::<Vec<_>>(),
+        ["http://f@7#0", "http://f@7#1", "http://f@8", "http://f"]
+    );
+    let twice =
+        "models: [{name: a, endpoints: [{url: http://f, instance: 7}, {url: http://f, instance: 7}]}]";
     let refused = load_str(twice, "waypost.yaml", &|_| None).map(|_| ()).map_err(|error| error.to_string());
     assert!(refused.is_err_and(|error| error.contains("this endpoint is listed twice")));
 }
