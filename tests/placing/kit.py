@@ -109,3 +109,10 @@ class Later:
         self.conn.sock.shutdown(2)
         self._thread.join(5)
         self.conn.close()
+
+
+def blocked(gate, engine, **more):
+    """A request that keeps the engine busy until it leaves."""
+    first = Later(gate, chat("first", **more), x_sim_fault="slow_headers=25000")
+    until(lambda: engine.stats()["in_flight"], 5, "the first")
+    return first

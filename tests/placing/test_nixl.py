@@ -141,7 +141,7 @@ FAILURES = {
 def test_when_the_prefill_fails_decode_reads_the_prompt(gateway, pair, how):
     reader, writer = pair
     fault, word = FAILURES[how]
-    gate = gateway(split([reader], [writer], prefill_timeout="150ms"))
+    gate = gateway(split([reader], [writer], prefill_timeout="150ms" if word == "timeout" else "5s"))
     reader.fault(fault)
     answer = gate.chat(chat(LONG, 5))
     assert (answer.status_code, answer.json()["usage"]["completion_tokens"]) == (200, 5)

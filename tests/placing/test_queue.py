@@ -6,11 +6,9 @@ import time
 import pytest
 
 from helpers.wait import until
-from placing.kit import Later, asked, chat, config, waiting
+from placing.kit import Later, asked, blocked, chat, config, waiting
 from resilience.kit import at_once, median
 from resilience.strict import ask
-
-BLOCK = "slow_headers={}"
 
 
 def pool(*engines, requests=256, deadline="20s", busy=1, **queue):
@@ -21,13 +19,6 @@ def pool(*engines, requests=256, deadline="20s", busy=1, **queue):
 def engine(sim):
     """An engine that records."""
     return sim(record=True)
-
-
-def blocked(gate, engine, ms=400, **more):
-    """A request that keeps the engine busy for so long."""
-    first = Later(gate, chat("first", **more), x_sim_fault=BLOCK.format(ms))
-    until(lambda: engine.stats()["in_flight"], 5, "the first")
-    return first
 
 
 def line(gate, names):
@@ -53,10 +44,11 @@ def test_first_come_first_served(gateway, engine):
     first = blocked(gate, engine)
     names = list("abcdefgh")
     rest = line(gate, [(name, {}) for name in names])
-    assert {one.join().status for one in [first, *rest]} == {200}
+    first.leave()
+    assert {one.join().status for one in rest} == {200}
     assert order(engine) == names
     decision = gate.decision(rest[0].answer.headers["x-waypost-decision-id"])
-    assert 0 < decision["placements"][0]["queued_ms"] < 400
+    assert decision["placements"][0]["queued_ms"] > 0
 
 
 def test_higher_priorities_go_first_by_number_and_by_name(gateway, engine):
@@ -64,7 +56,8 @@ def test_higher_priorities_go_first_by_number_and_by_name(gateway, engine):
     first = blocked(gate, engine)
     said = [("batch", "batch"), ("none", None), ("ten", "10"), ("urgent", "urgent"), ("unknown", "what?"), ("minus", "-1")]
     rest = line(gate, [(name, priority(value) if value else {}) for name, value in said])
-    assert {one.join().status for one in [first, *rest]} == {200}
+    first.leave()
+    assert {one.join().status for one in rest} == {200}
     assert order(engine) == ["urgent", "ten", "none", "unknown", "minus", "batch"]
 
 
@@ -73,13 +66,14 @@ def test_callers_take_turns(gateway, engine):
     first = blocked(gate, engine)
     said = ["a1", "a2", "a3", "a4", "b1", "b2", "c1"]
     rest = line(gate, [(name, {"x_waypost_caller": name[0]}) for name in said])
-    assert {one.join().status for one in [first, *rest]} == {200}
+    first.leave()
+    assert {one.join().status for one in rest} == {200}
     assert order(engine) == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
 
 
 def test_at_the_deadline_it_is_refused(gateway, engine):
     gate = gateway(pool(engine, deadline="150ms"))
-    first = blocked(gate, engine, 1200)
+    first = blocked(gate, engine)
     late = []
     for _ in range(5):
         asking = Later(gate, chat())
@@ -88,14 +82,15 @@ def test_at_the_deadline_it_is_refused(gateway, engine):
         assert answer.headers["x-waypost-refused"] == "queue_deadline" and answer.headers["retry-after"] == "1"
         late.append(asking.seconds * 1000 - 150)
     print("late by ms:", sorted(late))
-    assert median(late) < 10 and min(late) >= 0, late
+    assert median(late) < 20 and min(late) >= 0, late
     assert gate.metrics().value("waypost_queue_refused_total", model="m", reason="queue_deadline") == 5
-    assert first.join().status == 200
+    first.leave()
+    assert gate.chat(chat()).status_code == 200
 
 
 def test_a_full_queue_refuses_at_once(gateway, engine):
     gate = gateway(pool(engine, requests=1))
-    first = blocked(gate, engine, 1500)
+    first = blocked(gate, engine)
     (second,) = line(gate, [("second", {})])
     times = []
     for _ in range(15):
@@ -106,7 +101,8 @@ def test_a_full_queue_refuses_at_once(gateway, engine):
     print("refused after ms:", sorted(times))
     assert median(times) < 100, times
     assert gate.metrics().value("waypost_queue_refused_total", model="m", reason="queue_full") == 15
-    assert [first.join().status, second.join().status] == [200, 200]
+    first.leave()
+    assert second.join().status == 200
 
 
 def test_in_a_full_queue_the_newest_of_low_priority_gives_way(gateway, engine):
@@ -116,18 +112,20 @@ def test_in_a_full_queue_the_newest_of_low_priority_gives_way(gateway, engine):
     urgent = Later(gate, chat("urgent"), **priority("1"))
     answer = new.join()
     assert (answer.status, answer.headers["x-waypost-refused"]) == (429, "queue_full")
-    assert [one.join().status for one in (first, urgent, old)] == [200, 200, 200]
+    first.leave()
+    assert [one.join().status for one in (urgent, old)] == [200, 200]
     assert order(engine) == ["urgent", "old"]
 
 
 def test_negative_priorities_are_shed_when_the_pool_is_saturated(gateway, engine):
     gate = gateway(pool(engine, busy=5))
-    many = [Later(gate, chat(), x_sim_fault=BLOCK.format(500)) for _ in range(5)]
+    many = [Later(gate, chat(), x_sim_fault="slow_headers=25000") for _ in range(5)]
     until(lambda: engine.stats()["in_flight"] == 5, 5, "all five")
     shed = ask(gate.port, chat(), x_waypost_priority="-1")
     assert (shed.status, shed.headers["x-waypost-refused"]) == (429, "shed")
-    waits = Later(gate, chat(), **priority("0"))
-    assert [one.join().status for one in [*many, waits]] == [200] * 6
+    (waits,) = line(gate, [("waits", priority("0"))])
+    [one.leave() for one in many]
+    assert waits.join().status == 200
 
 
 def test_a_client_that_leaves_frees_its_place(gateway, engine):
@@ -137,7 +135,8 @@ def test_a_client_that_leaves_frees_its_place(gateway, engine):
     gone.leave()
     waiting(gate, 0)
     (stays,) = line(gate, [("stays", {})])
-    assert [first.join().status, stays.join().status] == [200, 200]
+    first.leave()
+    assert stays.join().status == 200
     assert order(engine) == ["stays"]
 
 
@@ -163,8 +162,9 @@ def test_nobody_is_forgotten(gateway, sim):
 def test_the_queue_goes_on_over_a_reload(gateway, engine):
     made = pool(engine)
     gate = gateway(made)
-    first = blocked(gate, engine, 800)
+    first = blocked(gate, engine)
     (second,) = line(gate, [("second", {})])
     gate.write_config(made | {"shutdown": {"grace": "3s"}})
     until(lambda: gate.metrics().value("waypost_config_reloads_total", result="applied") >= 1, 5, "the reload")
-    assert [first.join().status, second.join().status] == [200, 200]
+    first.leave()
+    assert second.join().status == 200
