@@ -87,7 +87,7 @@ def test_a_pair_is_told_with_both_ids(gateway, frontend, recorder, said):
     }
     assert not other.requests, "its own frontend has it read"
     (placement,) = gate.decision(answer)["placements"]
-    assert (placement["pair"], placement["prefill"]["endpoint"]) == ("split", other.url)
+    assert (placement["pair"], placement["prefill"]["endpoint"]) == ("split", f"{other.url}@{READS}")
     # A short one is not split.
     gate.chat(chat("hi"))
     assert frontend.last().json()["nvext"] == {"backend_instance_id": BIG}
