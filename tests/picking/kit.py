@@ -19,8 +19,8 @@ _seeds = itertools.count(1)
 
 
 def tokens(count, seed=None):
-    """Token ids nobody has asked for before; the same again for the same seed (negative, to be apart from fresh ones)."""
-    dice = random.Random(next(_seeds) if seed is None else seed)
+    """Token ids nobody has asked for before; with a seed, the same each time."""
+    dice = random.Random(f"fresh {next(_seeds)}" if seed is None else f"again {seed}")
     return [dice.randrange(1000, 100_000) for _ in range(count)]
 
 

@@ -33,7 +33,7 @@ BAD = {
     "events that nobody publishes": (pool(prefixes="events"), ["no endpoint of this model has `kv_events`"]),
     "dynamo's events that nobody publishes": (pool(prefixes="dynamo"), ["no endpoint of this model has `kv_events`"]),
     "a split without prefill": (pool(disaggregation={"connector": "nixl"}), ["role: prefill"]),
-    "a split without decode": (pool({"url": ONE, "role": "prefill"}, disaggregation={}), ["none would write answers"]),
+    "a split without decode": (pool({"url": ONE, "role": "prefill"}, disaggregation={"connector": "nixl"}), ["none would write answers"]),
     "dynamo's split without instances": (
         pool({"url": ONE, "role": "prefill"}, TWO, disaggregation={"connector": "dynamo"}),
         ["instance"],

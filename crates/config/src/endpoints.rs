@@ -84,9 +84,10 @@ fn one(reader: &mut Reader<'_>, option: &EndpointOption) -> Result<Vec<Endpoint>
 
 fn events(reader: &mut Reader<'_>, spec: &EndpointSpec, rank: u32) -> Result<Option<EventSource>, Fault> {
     let Some(raw) = &spec.kv_events else {
-        return match &spec.kv_replay {
-            Some(replay) => Err(replay.fault("`kv_replay` without `kv_events`")),
-            None => Ok(None),
+        return match (&spec.kv_replay, &spec.kv_topic) {
+            (Some(replay), _) => Err(replay.fault("`kv_replay` without `kv_events`")),
+            (None, Some(topic)) => Err(topic.fault("`kv_topic` without `kv_events`")),
+            (None, None) => Ok(None),
         };
     };
     let address = reader.get(raw)?;

@@ -292,7 +292,8 @@ pub(crate) fn replicas(reader: &mut Reader<'_>, spec: &ReplicasSpec) -> Result<R
     let known = ["redis://", "rediss://"].iter().any(|scheme| redis.expose().starts_with(scheme));
     if !known {
         // Not quoted: it may hold a password.
-        return Err(spec.redis.fault("`redis` is not an address such as `redis://host:6379`"));
+        let fault = spec.redis.fault("`redis` is not an address such as `redis://host:6379`");
+        return Err(Fault { secret: true, ..fault });
     }
     Ok(Replicas { redis, channel: reader.get(&spec.channel)?.into() })
 }

@@ -5,7 +5,7 @@
 
 use prometheus::{
     CounterVec, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Opts, Registry, TextEncoder,
 };
 
 /// Buckets for what takes microseconds to milliseconds, in seconds.
@@ -88,8 +88,6 @@ pub struct Metrics {
     pub broken_streams: IntCounterVec,
     /// Clients that left before their answer was complete.
     pub client_gone: IntCounter,
-    /// 1 while put aside, by `model` and `endpoint`.
-    pub endpoint_aside: IntGaugeVec,
     /// Log lines thrown away because standard error took them too slowly.
     pub log_lines_dropped: IntGauge,
     /// Lines of the decision file that were lost.
@@ -264,10 +262,6 @@ impl Metrics {
             )?,
             client_gone: b
                 .counter("waypost_client_gone_total", "Clients that left before their answer was complete")?,
-            endpoint_aside: {
-                let opts = Opts::new("waypost_endpoint_aside", "1 while failures keep an endpoint out");
-                b.add(IntGaugeVec::new(opts, &["model", "endpoint"]))?
-            },
             log_lines_dropped: b.gauge(
                 "waypost_log_lines_dropped",
                 "Log lines thrown away because standard error took them too slowly",

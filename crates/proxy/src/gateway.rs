@@ -162,11 +162,6 @@ impl Gateway {
         }
     }
 
-    pub(crate) fn note_health(&self, model: &str, endpoint: &Endpoint) {
-        let aside = i64::from(endpoint.is_aside());
-        self.metrics.endpoint_aside.with_label_values(&[model, endpoint.id()]).set(aside);
-    }
-
     /// From now on readiness is false; requests are still served.
     pub(crate) fn set_not_ready(&self) {
         self.not_ready.store(true, Relaxed);

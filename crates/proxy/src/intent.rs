@@ -20,14 +20,9 @@ impl Gateway {
             metrics.intent_refused.with_label_values(&[policy, extra]).inc();
         }
         let brain = self.brain();
-        let model = brain.snapshot().model(&asked.model);
         for attempt in &asked.tries {
             let labels = [&*attempt.model, &*attempt.endpoint, attempt.result];
             metrics.upstream_attempts.with_label_values(&labels).inc();
-            let endpoints = model.map_or(&[][..], |model| brain.pool(model).endpoints());
-            if let Some(endpoint) = endpoints.iter().find(|one| *one.base() == attempt.endpoint) {
-                self.note_health(&attempt.model, endpoint);
-            }
         }
         let tokens = [("prompt", asked.prompt_tokens), ("completion", asked.completion_tokens)];
         for (kind, count) in tokens.into_iter().filter(|(_, count)| *count > 0) {

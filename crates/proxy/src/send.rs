@@ -114,8 +114,6 @@ pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, Ap
                     _ => None,
                 };
                 brain.pool(model).failed(index, failure.unwrap_or(Failure::Broken), brain.now());
-                let endpoint = &brain.pool(model).endpoints()[index];
-                ticket.gateway().note_health(&brain.snapshot().models[model].name, endpoint);
                 if let Trouble::Status(reply) = &trouble {
                     ticket.answered_by(brain, model, reply.endpoint.id(), position);
                 }
@@ -186,7 +184,6 @@ async fn attempt(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Re
     });
     if result.is_ok() && endpoint.is_aside() {
         endpoint.succeeded();
-        ticket.gateway().note_health(&model.name, &endpoint);
     }
     result
 }

@@ -346,7 +346,9 @@ fn tool(tool: &Value) -> Result<Value, Error> {
     Ok(Value::from_object(all))
 }
 
-/// A call whose `arguments` are an object, as templates expect; clients send it as text.
+/// A call whose `arguments` are an object, as templates expect; clients send it as text. In vLLM's order, which is that of
+/// its types and not the client's: `id`, `function` with `arguments` before `name`, `type`. Templates that print a call
+/// whole show it.
 fn call(call: &Value) -> Result<Value, Error> {
     let function = attr(call, "function");
     let arguments = attr(&function, "arguments");
@@ -357,13 +359,18 @@ fn call(call: &Value) -> Result<Value, Error> {
         None if arguments.is_none() || arguments.is_undefined() => Value::from_object(ValueMap::default()),
         None => arguments,
     };
-    let with = |of: &Value, name: &str, value: Value| -> Result<Value, Error> {
-        let mut fields = ValueMap::default();
-        extend(&mut fields, of)?;
-        fields.insert(Value::from(name), value);
-        Ok(Value::from_object(fields))
-    };
-    with(call, "function", with(&function, "arguments", parsed)?)
+    let mut inner = ValueMap::default();
+    inner.insert(Value::from("arguments"), parsed);
+    extend(&mut inner, &function)?;
+    let mut fields = ValueMap::default();
+    if let Ok(id) = call.get_attr("id")
+        && !id.is_undefined()
+    {
+        fields.insert(Value::from("id"), id);
+    }
+    fields.insert(Value::from("function"), Value::from_object(inner));
+    extend(&mut fields, call)?;
+    Ok(Value::from_object(fields))
 }
 
 fn attr(value: &Value, name: &str) -> Value {

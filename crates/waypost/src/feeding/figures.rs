@@ -72,6 +72,10 @@ fn endpoints(page: &mut Page, brain: &Brain, pools: &Pools) {
                 ("waypost_endpoint_decode_blocks", "gauge", "KV blocks in use by requests in flight"),
                 load.decode_blocks as f64,
             );
+            add(
+                ("waypost_endpoint_aside", "gauge", "1 while failures keep an endpoint out"),
+                f64::from(u8::from(endpoint.is_aside())),
+            );
             let observed = endpoint.observed();
             let told = [
                 (
