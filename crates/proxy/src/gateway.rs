@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use waypost_config::{LogFile, Snapshot};
 use waypost_ledger::{DecisionFile, DecisionLog, Metrics};
-use waypost_picker::Endpoint;
 use waypost_router::{Asked, Brain, Decision, Escalation, Loaded};
 
 /// See the module.

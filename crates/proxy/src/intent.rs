@@ -19,7 +19,6 @@ impl Gateway {
         for extra in &asked.refused {
             metrics.intent_refused.with_label_values(&[policy, extra]).inc();
         }
-        let brain = self.brain();
         for attempt in &asked.tries {
             let labels = [&*attempt.model, &*attempt.endpoint, attempt.result];
             metrics.upstream_attempts.with_label_values(&labels).inc();
