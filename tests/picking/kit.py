@@ -130,8 +130,8 @@ def placement(gate, answer):
 
 
 def at(gate, answer):
-    """`host:port` of the endpoint that was picked."""
-    return re.sub(r"^https?://", "", placement(gate, answer)["endpoint"])
+    """`host:port` of the endpoint that answered."""
+    return re.sub(r"^https?://", "", gate.decision(answer)["endpoint"])
 
 
 def preview(gate, ids, model="a", **more):

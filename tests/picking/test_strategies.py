@@ -9,13 +9,15 @@ from picking.kit import Engine, at_once, complete, config, decision, tokens
 AT_ONCE, ENGINES = 50, 5
 #: Strategy to settings, and the most by which the fullest and the idlest of five engines may differ with 50 equal requests.
 STRATEGIES = {
+    "ttft": ({}, 1),
     "kv": ({}, 1),
     "kv without predictions": ({"strategy": "kv", "predicted": "0s"}, 1),
     "least-load": ({}, 1),
     "round-robin": ({}, 1),
     "scorers": ({"scorers": {"active-requests": 1}}, 1),
     "scorers by tokens": ({"strategy": "scorers", "scorers": {"token-load": 1}}, 1),
-    "scorers of llm-d": ({"strategy": "scorers", "metrics": {"interval": "50ms"}}, 12),
+    # They go by what the engines last told, so those that seemed idle are overrun until the next reading.
+    "scorers of llm-d": ({"strategy": "scorers", "metrics": {"interval": "50ms"}}, 35),
     # Two choices of five: within 6 in all but one of a million runs. By chance alone: nobody is left out.
     "power-of-two": ({}, 6),
     "random": ({}, 25),
