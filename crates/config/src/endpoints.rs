@@ -120,8 +120,6 @@ fn zmq(raw: &Raw<String>, address: &str, rank: u32) -> Result<Arc<str>, Fault> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     fn ids(endpoints: &str) -> Result<Vec<(String, String)>, String> {
         let text = format!(
             "models: [{{name: m, endpoints: [{endpoints}], pick: {{dynamo: true, prefixes: dynamo}}}}]"
