@@ -25,7 +25,8 @@ use table::BATCH;
 const TIERS: [Tier; 3] = [Tier::Device, Tier::Host, Tier::Disk];
 /// A full index gives up this share of the largest worker's blocks in one go.
 const TRIM_SHARE: usize = 16;
-/// Blocks of a cleared worker that are swept before others may write again.
+/// Blocks of a cleared worker after which others may write again; the step ends with the segment, so a worker
+/// of a million blocks holds the lock for 16,000 of them.
 const SWEEP_BLOCKS: usize = 1024;
 /// Times a block asks for room before it is dropped.
 const MAX_TRIMS: usize = 8;

@@ -383,8 +383,7 @@ impl<L: Line> Table<L> {
         let new = loop {
             charge(room, bytes_of::<L>(lines))?;
             let new: Arc<[L]> = (0..lines).map(|_| L::default()).collect();
-            let mut taken = vec![0; lines];
-            if old.iter().all(|line| self.copy(line, &new, &mut taken)) {
+            if old.iter().all(|line| self.copy(line, &new)) {
                 break new;
             }
             room.refund(bytes_of::<L>(lines));
@@ -399,19 +398,11 @@ impl<L: Line> Table<L> {
         Ok(())
     }
 
-    /// Puts the entries of a line where they belong, each line filled from its first slot on; false if one
-    /// would get too far from home.
-    fn copy(&self, line: &L, to: &[L], taken: &mut [u8]) -> bool {
-        (0..L::SLOTS).filter(|slot| line.key(*slot) != EMPTY).all(|slot| {
+    /// Puts the entries of a line where they belong; false if one would get too far from home.
+    fn copy(&self, line: &L, to: &[L]) -> bool {
+        (0..L::SLOTS).all(|slot| {
             let key = line.key(slot);
-            let home = View::<L>::home(self.view.place(key), to.len());
-            let places = (home..to.len()).chain(0..home).take(MAX_PROBE_LINES);
-            let Some(at) = places.into_iter().find(|at| usize::from(taken[*at]) < L::SLOTS) else {
-                return false;
-            };
-            to[at].put(usize::from(taken[at]), key, line.value(slot));
-            taken[at] += 1;
-            true
+            key == EMPTY || put(to, self.view.place(key), key, line.value(slot))
         })
     }
 
