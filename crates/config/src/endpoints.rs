@@ -13,7 +13,6 @@ use crate::snapshot::{Endpoint, EventSource};
 
 /// Ranks behind one address.
 const MAX_RANKS: u64 = 256;
-const MAX_TOKENS: u64 = 1 << 30;
 /// Of one model.
 pub const MAX_ENDPOINTS: usize = 4096;
 
@@ -59,13 +58,11 @@ fn one(reader: &mut Reader<'_>, option: &EndpointOption) -> Result<Vec<Endpoint>
         EndpointOption::Own(spec) => spec,
     };
     let BaseUrl(base) = reader.get(&spec.url)?;
-    let tokens = spec.max_batched_tokens.as_ref().map(|raw| number(reader, raw, 1..=MAX_TOKENS));
     let port = spec.bootstrap_port.as_ref().map(|raw| number(reader, raw, 1..=65_535));
     let all = Endpoint {
         role: reader.opt(spec.role.as_ref())?.unwrap_or_default(),
         instance: reader.opt(spec.instance.as_ref())?,
         bootstrap_port: port.transpose()?.map(|port| port as u16),
-        max_batched_tokens: tokens.transpose()?,
         ..Endpoint::at(base)
     };
     let ranks = spec.ranks.as_ref().map(|raw| number(reader, raw, 1..=MAX_RANKS)).transpose()?;

@@ -107,8 +107,6 @@ pub struct Endpoint {
     pub instance: Option<u64>,
     /// Port of SGLang's bootstrap server, on prefill endpoints.
     pub bootstrap_port: Option<u16>,
-    /// Tokens its scheduler takes at once, where that is known.
-    pub max_batched_tokens: Option<u64>,
 }
 
 impl Endpoint {
@@ -122,7 +120,6 @@ impl Endpoint {
             events: None,
             instance: None,
             bootstrap_port: None,
-            max_batched_tokens: None,
         }
     }
 

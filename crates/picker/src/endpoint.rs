@@ -45,8 +45,6 @@ struct State {
     in_flight: AtomicU32,
     /// Booked by other Waypost processes.
     others: AtomicU32,
-    /// Active checks of health fail.
-    unwell: AtomicBool,
     failures: AtomicU32,
     /// 0: healthy. Otherwise aside until then, and after then waiting for a probe.
     aside_until: AtomicU64,
@@ -64,7 +62,6 @@ impl Endpoint {
             kv: AtomicU8::new(KvState::Off as u8),
             in_flight: AtomicU32::new(0),
             others: AtomicU32::new(0),
-            unwell: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             aside_until: AtomicU64::new(0),
             probing: AtomicBool::new(false),
@@ -141,18 +138,6 @@ impl Endpoint {
         self.state.in_flight.load(Relaxed).saturating_add(self.state.others.load(Relaxed))
     }
 
-    /// The verdict of active checks of health: while they fail, only the desperate take it. Not bounded by the half of
-    /// the pool that failures of requests may put aside.
-    pub fn set_well(&self, well: bool) {
-        self.state.unwell.store(!well, Relaxed);
-    }
-
-    /// False while active checks of health fail.
-    #[must_use]
-    pub fn is_well(&self) -> bool {
-        !self.state.unwell.load(Relaxed)
-    }
-
     /// True while failures keep it out of the rotation.
     #[must_use]
     pub fn is_aside(&self) -> bool {
@@ -188,7 +173,7 @@ impl Endpoint {
     /// Free for a normal request, or due for its probe.
     pub(crate) fn is_free(&self, now: Millis) -> bool {
         let until = self.state.aside_until.load(Relaxed);
-        self.is_well() && (until == 0 || (until <= now && !self.state.probing.load(Relaxed)))
+        until == 0 || (until <= now && !self.state.probing.load(Relaxed))
     }
 
     pub(crate) fn book(&self) {

@@ -19,7 +19,7 @@ impl Pool {
     pub fn saturation(&self, now: Millis) -> f64 {
         let (mut sum, mut endpoints) = (0.0, 0.0);
         let book = self.inner.shared.book.lock();
-        for endpoint in self.inner.endpoints.iter().filter(|e| !e.is_aside() && e.is_well()) {
+        for endpoint in self.inner.endpoints.iter().filter(|e| !e.is_aside()) {
             let load = book.load(endpoint.worker());
             let figures = endpoint.with_observed(|o| Figures::new(&self.inner, o, load, None, now));
             let waiting = f64::from(figures.waiting.unwrap_or(load.prefilling)) / WAITING_FULL;

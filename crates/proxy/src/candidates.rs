@@ -92,6 +92,11 @@ impl<'a> Candidates<'a> {
         None
     }
 
+    /// Why nothing could be tried, in a word.
+    pub(crate) fn refused(&self) -> Option<&'static str> {
+        self.refused.as_ref().map(NoPlace::as_str)
+    }
+
     /// The client's answer when nothing could be tried at all.
     pub(crate) fn refusal(&self) -> ApiError {
         match self.refused {

@@ -121,6 +121,11 @@ pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, Ap
             }
         }
     }
+    if last.is_none()
+        && let Some(reason) = candidates.refused()
+    {
+        ticket.gateway().metrics.refused.with_label_values(&[reason]).inc();
+    }
     give_up(last, &candidates)
 }
 

@@ -65,8 +65,6 @@ pub(crate) struct EndpointSpec {
     pub(crate) instance: Option<Raw<u64>>,
     /// Port of SGLang's bootstrap server, on prefill endpoints; absent means 8998.
     pub(crate) bootstrap_port: Option<Raw<u64>>,
-    /// Tokens that its scheduler takes at once.
-    pub(crate) max_batched_tokens: Option<Raw<u64>>,
 }
 
 /// How a replica is picked. The name of a strategy, or a map.

@@ -53,16 +53,6 @@ fn at_most_half_of_a_pool_is_put_aside() {
 }
 
 #[test]
-fn an_unwell_endpoint_is_for_the_desperate() {
-    let pool = pool(2, Strategy::LeastLoad, |_| ());
-    (0..2).for_each(|i| pool.endpoints()[i].set_well(false));
-    assert_eq!(pool.pick(&Ask::default(), 0).unwrap_err(), NoPick::Unhealthy);
-    assert!(any(&pool, 0, &[], true).is_some());
-    pool.endpoints()[1].set_well(true);
-    assert!((0..20).all(|_| any(&pool, 0, &[], false).unwrap().index == 1));
-}
-
-#[test]
 fn a_hold_is_obeyed_even_in_desperation() {
     let pool = pool(2, Strategy::LeastLoad, |_| ());
     pool.failed(0, Failure::Hold { for_ms: 7_000 }, 0);
