@@ -38,6 +38,7 @@ def test_without_a_queue_the_plans_next_model_answers(gateway, sim):
     assert (answer.status_code, answer.headers["x-waypost-model"]) == (200, "n")
     assert gate.decision(answer)["no_place"] == "busy_requests"
     assert "x-waypost-refused" not in answer.headers
+    assert answer.headers["x-waypost-fallback"] == "saturated"
     first.leave()
 
 

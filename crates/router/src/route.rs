@@ -263,6 +263,10 @@ impl Brain {
     #[must_use]
     pub fn fallback_at(decision: &Decision, position: usize) -> Option<&'static str> {
         let reason = decision.plan.get(position)?.reason;
+        // Nothing failed: those before it had no room.
+        if reason == Reason::Fallback && decision.no_place.is_some() && decision.attempts.len() <= 1 {
+            return Some("saturated");
+        }
         match decision.classifier_error {
             // Whoever stands in: the default, a model that can take the request, or the one the conversation has.
             Some(_) if reason != Reason::Fallback => Some(Reason::ClassifierFailed.as_str()),

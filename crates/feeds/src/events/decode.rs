@@ -2,7 +2,7 @@
 //!
 //! Pure: bytes in, events out, one at a time into buffers that are used again. Arrays and maps are taken
 //! at both levels. What cannot be told for sure is dropped and counted, never guessed. Called by
-//! [`super::apply`]; fuzzed.
+//! `super::apply`; fuzzed.
 
 use waypost_picker::Tier;
 

@@ -1,6 +1,6 @@
 //! The messages of Dynamo's own event plane: many workers' events, already under the hashes that we use.
 //!
-//! Pure, and as tolerant as [`super::decode`]. Called by [`super::plane`]; fuzzed.
+//! Pure, and as tolerant as [`super::decode`]. Called by `super::plane`; fuzzed.
 
 use waypost_picker::{Block, Tier};
 

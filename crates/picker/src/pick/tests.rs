@@ -139,8 +139,8 @@ fn temperature_lets_dearer_endpoints_have_some() {
     let prompt = chain(7, 10);
     let mut seen = [0_u32; 2];
     (0..4_000).for_each(|_| seen[pool.pick(&ask(&prompt), 0).unwrap().index] += 1);
-    // 1 against e^-1: 73 % and 27 %
-    assert!((1_000..1_160).contains(&seen[1]), "{seen:?}");
+    // 1 against e^-1: 73 % and 27 %, within six standard deviations.
+    assert!((900..1_250).contains(&seen[1]), "{seen:?}");
 }
 
 #[test]
