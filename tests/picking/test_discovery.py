@@ -58,6 +58,19 @@ def where(gate, count=12):
     return {gate.decision(complete(gate, tokens(20)))["endpoint"] for _ in range(count)}
 
 
+def test_endpoints_come_and_go_without_a_restart(workshop, engines, tmp_path):
+    listed = Listed(tmp_path, *engines[:2])
+    gate = workshop.waypost(listed.config())
+    assert where(gate) == {engine.url for engine in engines[:2]}
+    listed.write(*engines[:3])
+    until_endpoints(gate, *engines[:3])
+    assert where(gate) == {engine.url for engine in engines[:3]}
+    listed.write(*engines[1:])
+    until_endpoints(gate, *engines[1:])
+    assert where(gate) == {engine.url for engine in engines[1:]}
+    assert gate.metrics().value(RELOADS, result="applied") == 2 and gate.metrics().value(RELOADS, result="refused") == 0
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
