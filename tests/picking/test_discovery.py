@@ -54,11 +54,8 @@ def engines(shared):
 
 
 def where(gate, count=12):
-    return {"http://" + at_or_decision(gate) for _ in range(count)}
-
-
-def at_or_decision(gate):
-    return gate.decision(complete(gate, tokens(20)))["endpoint"].removeprefix("http://")
+    """Who answered so many requests."""
+    return {gate.decision(complete(gate, tokens(20)))["endpoint"] for _ in range(count)}
 
 
 def test_endpoints_come_and_go_without_a_restart(workshop, engines, tmp_path):

@@ -29,10 +29,8 @@ def test_an_endpoint_that_is_not_well_is_put_aside_and_comes_back(workshop, sick
     ill.fault(sick)
     until(lambda: aside(gate, ill) == 1, what="aside")
     assert checks(gate, ill, "failed") >= 3
-    served = ill.served()
     for _ in range(12):
         assert at(gate, complete(gate, tokens(20))) not in ill.url
-    assert ill.served() == served or aside(gate, ill) == 1
     ill.clear_faults()
     until(lambda: aside(gate, ill) == 0, what="back")
     until(lambda: at(gate, complete(gate, tokens(20))) in ill.url, what="its turn")

@@ -118,8 +118,7 @@ def test_all_pages_gone_is_no_reason_not_to_serve(workshop):
 def test_every_engines_names_are_known(workshop, form):
     flags = {"kv": False, "metrics_form": form, "decode_ms": 50, "max_running": 1, "cache_blocks": 64}
     busy, idle = workshop.keep(Engine(**flags)), workshop.keep(Engine(**flags))
-    path = {"trtllm": "/metrics"}.get(form, "/metrics")
-    gate = workshop.waypost(scorers([busy, idle], engine=form, path=path))
+    gate = workshop.waypost(scorers([busy, idle], engine=form))
     until(lambda: gate.metrics().value("waypost_scrapes_total", result="ok") >= 2, what="pages")
     body = {"model": "sim-a", "prompt": tokens(16 * BLOCK), "max_tokens": 400, "ignore_eos": True, "stream": True}
     with web.stream("POST", f"{busy.url}/v1/completions", json=body) as first:

@@ -52,6 +52,36 @@ fn chats_have_the_ids_of_transformers() {
     assert!(compared >= 16);
 }
 
+/// A body as it was sent: the order of its keys shows in some prompts.
+#[derive(serde::Deserialize)]
+struct Row {
+    name: String,
+    body: Box<serde_json::value::RawValue>,
+    ids: Vec<u32>,
+}
+
+#[derive(serde::Deserialize)]
+struct Rows {
+    rows: Vec<Row>,
+}
+
+#[test]
+fn bodies_have_the_ids_of_vllm() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tokens");
+    let text = std::fs::read_to_string(fixtures.join("vllm.json")).unwrap();
+    let Rows { rows } = serde_json::from_str(&text).unwrap();
+    let tokenizer = Tokenizer::load(&fixtures.join("tiny")).unwrap();
+    for Row { name, body, ids } in &rows {
+        let body = body.get();
+        let found = match body.contains("\"prompt\"") {
+            true => tokenizer.completion(body.as_bytes()),
+            false => tokenizer.chat(body.as_bytes()),
+        };
+        assert_eq!(found.unwrap().ids, *ids, "{name}");
+    }
+    assert!(rows.len() >= 11);
+}
+
 #[test]
 fn completions_have_the_ids_of_transformers() {
     let all = cases();
