@@ -47,9 +47,9 @@ def test_fewer_failures_than_are_asked_for_change_nothing(workshop):
 def test_half_of_a_pool_stays_in_rotation(workshop):
     engines = [workshop.keep(Engine(kv=False)) for _ in range(4)]
     gate = workshop.waypost(config(engines, strategy="round-robin", health={"interval": "50ms", "failures": 2}))
-    for engine in engines:
+    for engine in engines[:3]:
         engine.fault(SICK)
-    until(lambda: gate.metrics().value("waypost_kept_in_rotation_total") >= 4, what="failures that put nobody aside")
+    until(lambda: gate.metrics().value("waypost_kept_in_rotation_total") >= 2, what="failures that put nobody aside")
     assert aside(gate, *engines) == 2
     where = {at(gate, complete(gate, tokens(20))) for _ in range(12)}
     assert len(where) >= 2

@@ -114,7 +114,9 @@ impl Target {
             if self.failing.swap(0, Relaxed) >= self.health.failures {
                 tracing::info!(endpoint = place(&self.uri), "well again");
             }
-            self.endpoints().filter(|endpoint| endpoint.is_aside()).for_each(|endpoint| endpoint.succeeded());
+            self.endpoints()
+                .filter(|endpoint| endpoint.is_failing())
+                .for_each(|endpoint| endpoint.succeeded());
         } else {
             self.failed.fetch_add(1, Relaxed);
             let failing = self.failing.fetch_add(1, Relaxed).saturating_add(1);

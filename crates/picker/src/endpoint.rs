@@ -157,6 +157,17 @@ impl Endpoint {
         self.state.probing.store(false, Relaxed);
     }
 
+    /// It failed, but stays in rotation.
+    pub(crate) fn note_failure(&self) {
+        self.state.failures.fetch_add(1, Relaxed);
+    }
+
+    /// It has failed since it last answered.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.state.failures.load(Relaxed) > 0
+    }
+
     pub(crate) fn hold(&self, now: Millis, for_ms: u64) {
         self.state.hold_until.fetch_max(now + for_ms.min(HOLD_MOST_MS), Relaxed);
     }

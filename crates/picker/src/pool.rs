@@ -219,7 +219,7 @@ impl Pool {
     /// Remembers that endpoint `index` failed.
     ///
     /// At most half of a pool, and at least one, is put aside by failures: what is left over serves on, since a
-    /// fault that hits most of a pool is seldom the endpoints' own.
+    /// fault that hits most of a pool is seldom the endpoints' own. Once every endpoint has failed since it last answered, all are.
     pub fn failed(&self, index: usize, failure: Failure, now: Millis) {
         let endpoints = &self.inner.endpoints;
         let Some(endpoint) = endpoints.get(index) else { return };
@@ -232,7 +232,12 @@ impl Pool {
         if endpoint.is_aside() || aside < (endpoints.len() / 2).max(1) {
             endpoint.put_aside(now, fastrand::f64());
         } else {
+            endpoint.note_failure();
             self.inner.shared.kept_in_rotation.fetch_add(1, Relaxed);
+        }
+        // Nothing is left that works: the model yields to its fallback, and without one all are tried in desperation.
+        if endpoints.iter().all(|e| e.is_failing()) {
+            endpoints.iter().filter(|e| !e.is_aside()).for_each(|e| e.put_aside(now, fastrand::f64()));
         }
     }
 

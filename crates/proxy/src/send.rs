@@ -187,7 +187,7 @@ async fn attempt(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Re
         result: word,
         ms: millis(begun.elapsed()),
     });
-    if result.is_ok() && endpoint.is_aside() {
+    if result.is_ok() && endpoint.is_failing() {
         endpoint.succeeded();
     }
     result
