@@ -23,6 +23,7 @@ pub use apply::{Share, Target};
 pub use msgpack::Malformed;
 pub use stats::{Count, EventStats};
 
+use crate::Clock;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -31,7 +32,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use waypost_config::{EventSource, Prefixes};
-use waypost_picker::{Endpoint, Millis};
+use waypost_picker::Endpoint;
 
 use follow::{Common, Follower};
 use plane::Plane;
@@ -39,9 +40,6 @@ use zmq::Engines;
 
 /// Replays that run at once, of all endpoints of a pool.
 const MAX_REPLAYS: usize = 8;
-
-/// Gives the milliseconds of now, by the same clock as the rest of the process.
-pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
 /// The event streams of one pool. Dropping it ends them and forgets what they told.
 pub struct EventFeeds {

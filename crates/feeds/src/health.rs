@@ -3,9 +3,9 @@
 //! It only reports to the pool, which decides how long an endpoint stays aside and how many may be. An endpoint that
 //! was put aside by failing requests comes back by a check too. Started by the waypost binary, again after every reload.
 
+use crate::Clock;
 use crate::client::{Client, PathError, below, place};
 use crate::schedule::{self, Pace};
-use crate::scrape::Clock;
 use http::Uri;
 use http_body_util::BodyExt;
 use std::sync::Arc;

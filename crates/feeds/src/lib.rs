@@ -13,3 +13,6 @@ mod schedule;
 pub mod scrape;
 
 pub use client::Client;
+
+/// Gives the milliseconds of now on the picker's clock.
+pub type Clock = std::sync::Arc<dyn Fn() -> waypost_picker::Millis + Send + Sync>;

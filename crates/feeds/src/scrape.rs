@@ -6,6 +6,7 @@
 
 pub mod parse;
 
+use crate::Clock;
 use crate::client::{Client, PathError, below, place};
 use crate::schedule::{self, Pace};
 use http::Uri;
@@ -26,9 +27,6 @@ pub const MAX_AT_ONCE: usize = 64;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 /// Bounds of the time for one read, which else is the time after which its figures would be stale.
 const TIMEOUTS: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(10)];
-
-/// Milliseconds on the picker's clock.
-pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
 /// Metrics that cannot be read as configured.
 #[derive(Debug, thiserror::Error)]

@@ -9,8 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use waypost_config::{Health, Metrics, MetricsForm};
 use waypost_feeds::Client;
+use waypost_feeds::Clock;
 use waypost_feeds::health::Checks;
-use waypost_feeds::scrape::{Clock, MAX_PAGE_BYTES, Scraper, Tally};
+use waypost_feeds::scrape::{MAX_PAGE_BYTES, Scraper, Tally};
 use waypost_picker::{Endpoint, Failure, Pool};
 
 const SOON: Duration = Duration::from_secs(5);

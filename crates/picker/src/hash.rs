@@ -17,7 +17,7 @@ const PIECE_BYTES: usize = 256;
 pub struct Media {
     /// The positions of its tokens in the prompt.
     pub tokens: Range<usize>,
-    /// What it is, see [`media_hash`].
+    /// What it is, a hash of it that prompts and events agree on.
     pub hash: u64,
 }
 
@@ -66,14 +66,6 @@ pub fn extend(parent: Option<u64>, local: u64) -> u64 {
     bytes[..8].copy_from_slice(&parent.to_le_bytes());
     bytes[8..].copy_from_slice(&local.to_le_bytes());
     xxh3_64_with_seed(&bytes, SEED)
-}
-
-/// The hash of a medium from the identifier engines give it: 64 hex digits are a digest already, of which
-/// the first 16 serve; any other text is hashed.
-pub fn media_hash(id: &str) -> u64 {
-    let digest = id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    let head = if digest { id.get(..16).and_then(|h| u64::from_str_radix(h, 16).ok()) } else { None };
-    head.unwrap_or_else(|| xxh3_64_with_seed(id.as_bytes(), 0))
 }
 
 fn local(block: &[u32], seed: u64, media: &[u64], piece: &mut [u8; PIECE_BYTES]) -> u64 {
@@ -152,14 +144,5 @@ mod tests {
         assert!(plain[0] != seen[0] && plain[1] != seen[1] && plain[2] == seen[2]);
         let empty = local_hashes(&tokens, 16, SEED, &[Media { tokens: 4..4, hash: 9 }]);
         assert_eq!(plain, empty);
-    }
-
-    #[test]
-    fn a_digest_names_a_medium_by_its_head() {
-        let digest = "0123456789abcdef".repeat(4);
-        assert_eq!(media_hash(&digest), 0x0123_4567_89ab_cdef);
-        assert_eq!(media_hash("picture"), xxh3_64_with_seed(b"picture", 0));
-        let odd = "é".repeat(32);
-        assert_eq!(media_hash(&odd), xxh3_64_with_seed(odd.as_bytes(), 0));
     }
 }

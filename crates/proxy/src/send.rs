@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use waypost_config::{Model, Timeouts};
 use waypost_picker::{Endpoint, Failure};
 use waypost_policy::Plan;
+use waypost_router::client;
 use waypost_router::{Attempt, Brain, Held, Outgoing, Place, Placing, millis, retry_after};
 use waypost_wire::members::{self, Change};
 use waypost_wire::{ApiError, Code, RequestView, Segments};
@@ -213,7 +214,7 @@ async fn exchange(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> R
         let request = request.ok_or_else(|| Trouble::Connect("its URL cannot be used".to_owned()))?;
         match timeout_at(first_byte, job.brain.client(index).request(request)).await {
             Err(_) => Err(Trouble::Timeout),
-            Ok(Err(e)) if e.is_connect() => Err(Trouble::Connect(root_cause(&e))),
+            Ok(Err(e)) if e.is_connect() => Err(Trouble::Connect(client::root_cause(&e))),
             Ok(Err(_)) => Err(Trouble::Cut),
             Ok(Ok(response)) => Ok(response),
         }
@@ -322,13 +323,4 @@ async fn begin_body(
 
 fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
     value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-}
-
-/// The innermost error says what happened ("Connection refused"); the outer ones only where.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

@@ -74,6 +74,16 @@ pub fn build(connect_timeout: Duration) -> Client {
         .build(https)
 }
 
+/// The innermost error says what happened ("Connection refused"); the outer ones only where.
+#[must_use]
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
 /// Read once: a bundle of authorities is parsed in milliseconds, which v1 spent on every request.
 pub(crate) fn tls_config() -> ClientConfig {
     static CONFIG: OnceLock<ClientConfig> = OnceLock::new();

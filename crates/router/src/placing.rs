@@ -104,7 +104,10 @@ impl NoPlace {
     /// Whether it is a matter of load: waiting, or other models, may help.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        !matches!(self, Self::Pick(reason) if !matches!(reason, NoPick::Busy(_)))
+        match self {
+            Self::Pick(reason) => matches!(reason, NoPick::Busy(_)),
+            Self::QueueFull | Self::QueueDeadline | Self::Shed => true,
+        }
     }
 }
 

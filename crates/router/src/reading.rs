@@ -101,12 +101,6 @@ impl Tokenizers {
         Ok(Self { of, offload })
     }
 
-    /// A model's tokenizer.
-    #[must_use]
-    pub fn of(&self, model: ModelIndex) -> Option<&Tokenizer> {
-        self.of.get(model)?.as_ref().map(|loaded| &loaded.tokenizer)
-    }
-
     /// The prompt of a request to `model`, whose index is `index`.
     pub async fn read(
         &self,
@@ -144,15 +138,14 @@ impl Tokenizers {
             let reading = if encoded.media.is_empty() { Reading::Exact } else { Reading::ExactBeforeMedia };
             Ok((encoded, reading))
         };
-        if view.messages.is_none()
-            && let Some(ids) = waypost_tokens::given_ids(body)
-        {
-            return exact(Encoded { ids, ..Encoded::default() });
-        }
-        let Some(loaded) = self.of.get(model).and_then(Option::as_ref) else {
-            return Ok((waypost_tokens::estimate(view, body), Reading::Approximate));
-        };
         let is_chat = view.messages.is_some();
+        let Some(loaded) = self.of.get(model).and_then(Option::as_ref) else {
+            // Ids are exact whatever is known of the model.
+            return match (!is_chat).then(|| waypost_tokens::given_ids(body)).flatten() {
+                Some(ids) => exact(Encoded { ids, ..Encoded::default() }),
+                None => Ok((waypost_tokens::estimate(view, body), Reading::Approximate)),
+            };
+        };
         let encode = move |tokenizer: &Tokenizer, body: &[u8]| match is_chat {
             true => tokenizer.chat(body),
             false => tokenizer.completion(body),

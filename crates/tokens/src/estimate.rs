@@ -59,7 +59,7 @@ fn content(out: &mut Encoded, content: Content<'_>) {
         match part {
             Part::Text(raw) => text(out, &raw.decode()),
             Part::Image(url) => {
-                let hash = url.map_or(0, |url| crate::media_hash(&url.decode()));
+                let hash = url.map_or(0, |url| waypost_wire::media_hash(&url.decode()));
                 out.media.push((out.ids.len(), hash));
                 out.ids.push(u32::from_le_bytes([MARK, b'i', MARK, MARK]));
             }

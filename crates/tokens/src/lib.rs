@@ -25,12 +25,3 @@ pub use given::given_ids;
 pub use load::{MAX_CONFIG_FILE_BYTES, MAX_TOKENIZER_FILE_BYTES};
 pub use template::MAX_TEXT_BYTES;
 pub use tokenizer::{Encoded, MAX_BODY_BYTES, Stats, Tokenizer};
-
-/// The hash of an image or another medium: of the id that the client gave it, or of its URL or data. A
-/// SHA-256 in hexadecimal is its own hash, cut to 64 bits, as in Dynamo's router.
-#[must_use]
-pub fn media_hash(source: &str) -> u64 {
-    let hex = source.len() == 64 && source.bytes().all(|b| b.is_ascii_hexdigit());
-    let head = source.get(..16).filter(|_| hex).and_then(|head| u64::from_str_radix(head, 16).ok());
-    head.unwrap_or_else(|| xxhash_rust::xxh3::xxh3_64(source.as_bytes()))
-}

@@ -308,7 +308,7 @@ impl Part<'_> {
         let kind = part.kind.as_deref();
         let media = |modality, source: Option<&str>| {
             let source = part.uuid.as_deref().or(source);
-            source.map(|source| Piece::Media(modality, crate::media_hash(source)))
+            source.map(|source| Piece::Media(modality, waypost_wire::media_hash(source)))
         };
         let url = |url: &Option<Url<'_>>| match url {
             Some(Url::Plain(url) | Url::Wrapped { url }) => Some(url.as_ref().to_owned()),

@@ -5,7 +5,8 @@
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use waypost_tokens::{Error, Tokenizer, media_hash};
+use waypost_tokens::{Error, Tokenizer};
+use waypost_wire::media_hash;
 
 fn load(template: &Value) -> Result<Tokenizer, Error> {
     let folder = tempfile::tempdir().unwrap();

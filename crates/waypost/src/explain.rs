@@ -44,7 +44,8 @@ async fn fetch(base: &str, id: &str) -> Result<String, Error> {
         .body(Outgoing::from(Bytes::new()))
         .map_err(|e| Error::Usage(format!("--url {base}: {e}")))?;
     let exchange = async {
-        let answer = client::build(TIMEOUT).request(request).await.map_err(|e| fail(innermost(&e)))?;
+        let answer =
+            client::build(TIMEOUT).request(request).await.map_err(|e| fail(client::root_cause(&e)))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_DECISION_BYTES).collect().await;
         let body = body.map_err(|e| fail(e.to_string()))?.to_bytes();
@@ -57,11 +58,6 @@ async fn fetch(base: &str, id: &str) -> Result<String, Error> {
     tokio::time::timeout(TIMEOUT, exchange)
         .await
         .unwrap_or_else(|_| Err(fail("did not answer in time".to_owned())))
-}
-
-/// The client's own words are "client error (Connect)"; what is behind them is worth reading.
-fn innermost(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |e| e.source()).last().map(ToString::to_string).unwrap_or_default()
 }
 
 fn explained(decision: &Value) -> String {

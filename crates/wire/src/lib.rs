@@ -8,6 +8,7 @@ pub mod error;
 pub mod json;
 pub mod kserve;
 pub mod labels;
+mod media;
 pub mod members;
 pub mod rawstr;
 pub mod splice;
@@ -16,6 +17,7 @@ pub mod usage;
 pub mod view;
 
 pub use error::{ApiError, Code};
+pub use media::media_hash;
 pub use rawstr::RawStr;
 pub use splice::Segments;
 pub use sse::SseReader;

@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use waypost_config::EventSource;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Clock;
 use super::apply::{Connected, Share, Target};
 use super::decode::{Batch, BatchError, Decoder};
 use super::replay::{Replay, Replayed};
 use super::sequence::{Last, Sequence, Verdict};
+use crate::Clock;
 
 /// After an answer that did not come or broke off, the publisher is not asked again for so long.
 const COOLDOWN: Duration = Duration::from_secs(30);

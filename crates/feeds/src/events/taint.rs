@@ -4,7 +4,7 @@
 //! blocks uncertain: those are dropped with all behind them, for a wrong name would be a wrong hit, and a
 //! hit on another tenant's salt a leak. Called by [`super::decode`].
 
-use waypost_picker::hash::media_hash;
+use waypost_wire::media_hash;
 
 use super::decode::{BlockStored, MAX_TOKENS_PER_EVENT};
 use super::msgpack::{Malformed, Reader, Token};

@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use waypost_picker::hash::media_hash;
+use waypost_wire::media_hash;
 
 fn json(value: &Value) -> Vec<u8> {
     rmp_serde::to_vec(value).unwrap()
