@@ -7,7 +7,9 @@ mod batch;
 mod file;
 mod log;
 mod metrics;
+mod page;
 
 pub use file::DecisionFile;
 pub use log::DecisionLog;
 pub use metrics::Metrics;
+pub use page::{Family, Kind, Page};

@@ -29,7 +29,7 @@ pub struct Gateway {
 }
 
 /// Figures kept outside of this crate, as Prometheus text.
-pub type Also = dyn Fn(&Brain) -> String + Send + Sync;
+pub type Also = dyn Fn(&Brain) -> Result<String, String> + Send + Sync;
 
 /// Asks the log how many lines it has thrown away so far.
 #[derive(Clone)]
@@ -147,7 +147,7 @@ impl Gateway {
         self.metrics.decision_lines_dropped.set(dropped as i64);
         let mut text = self.metrics.encode().map_err(|e| e.to_string())?;
         if let Some(also) = self.also.get() {
-            text.extend_from_slice(also(&self.brain()).as_bytes());
+            text.extend_from_slice(also(&self.brain())?.as_bytes());
         }
         Ok(text)
     }

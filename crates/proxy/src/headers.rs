@@ -43,23 +43,18 @@ const RESERVED_PREFIXES: [&str; 3] = ["x-waypost-", "x-forwarded-", "x-gateway-"
 
 /// The client's headers made fit for an upstream, and apart from them those that only a model which trusts its clients
 /// may see; the key is added per model by [`authorize`].
-pub(crate) fn to_upstream(mut headers: HeaderMap) -> (HeaderMap, HeaderMap) {
-    strip_hop_by_hop(&mut headers);
+pub(crate) fn to_upstream(theirs: &HeaderMap) -> (HeaderMap, HeaderMap) {
+    let hops = hop_by_hop(theirs);
+    let stays = |name: &HeaderName| {
+        NOT_UPSTREAM.contains(name)
+            || RESERVED_PREFIXES.iter().any(|p| name.as_str().starts_with(p))
+            || hops.contains(name)
+    };
+    let (mut headers, mut steering) = (HeaderMap::with_capacity(theirs.keys_len() + 1), HeaderMap::new());
     // Few headers, few of them dropped: looking at each is cheaper than asking for every name.
-    let dropped: SmallVec<[HeaderName; 8]> = headers
-        .keys()
-        .filter(|name| {
-            NOT_UPSTREAM.contains(name)
-                || RESERVED_PREFIXES.iter().any(|p| name.as_str().starts_with(p))
-                || steers(name)
-        })
-        .cloned()
-        .collect();
-    let mut steering = HeaderMap::new();
-    for name in dropped {
-        if let Some(value) = headers.remove(&name).filter(|_| steers(&name)) {
-            steering.insert(name, value);
-        }
+    for (name, value) in theirs.iter().filter(|(name, _)| !stays(name)) {
+        let to = if steers(name) { &mut steering } else { &mut headers };
+        to.append(name.clone(), value.clone());
     }
     // The body has been read as JSON; whatever the client called it, that is what it is.
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -80,7 +75,9 @@ pub(crate) fn authorize(headers: &mut HeaderMap, key: &Secret) {
 
 /// An upstream's headers made fit for the client.
 pub(crate) fn from_upstream(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
+    for name in hop_by_hop(headers) {
+        headers.remove(name);
+    }
     // An upstream may be a Waypost too; what this one says about itself must be its own.
     let foreign: SmallVec<[HeaderName; 8]> =
         headers.keys().filter(|name| name.as_str().starts_with("x-waypost-")).cloned().collect();
@@ -89,15 +86,13 @@ pub(crate) fn from_upstream(headers: &mut HeaderMap) {
     }
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let mut dropped: SmallVec<[HeaderName; 4]> =
-        headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned().collect();
-    let named = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
-    dropped
-        .extend(named.flat_map(|v| v.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok()));
-    for name in dropped {
-        headers.remove(name);
-    }
+/// The names that concern this connection only: the usual ones, and those that `Connection` names.
+fn hop_by_hop(headers: &HeaderMap) -> SmallVec<[HeaderName; 4]> {
+    let usual = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned();
+    let connection = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
+    let named =
+        connection.flat_map(|v| v.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok());
+    usual.chain(named).collect()
 }
 
 /// The decision in short, and v1's header.
@@ -160,7 +155,7 @@ mod tests {
         ] {
             headers.append(name, value.parse().unwrap());
         }
-        let (mut out, steering) = to_upstream(headers);
+        let (mut out, steering) = to_upstream(&headers);
         assert_eq!(steering.keys().collect::<Vec<_>>(), ["x-dynamo-worker-instance-id"]);
         authorize(&mut out, &Secret::default());
         assert!(!out.contains_key("authorization"));

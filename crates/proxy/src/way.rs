@@ -103,7 +103,7 @@ async fn decide_and_send(
 
     // 6 pick, 7 send, 9 recover: the next endpoint or model, while the client has not seen a byte.
     let path = head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-    let (headers, steering) = headers::to_upstream(head.headers.clone());
+    let (headers, steering) = headers::to_upstream(&head.headers);
     let asked = &head.headers;
     let job =
         Job { brain: &brain, plan: &plan, path: &path, asked, headers, steering, body: &body, view: &view };

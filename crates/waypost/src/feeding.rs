@@ -118,7 +118,7 @@ impl Feeding {
     }
 
     /// How feeds, pools and queues do, for `/metrics`.
-    pub(crate) fn text(&self, brain: &Brain) -> String {
+    pub(crate) fn text(&self, brain: &Brain) -> Result<String, String> {
         figures::text(self, brain, &pools(brain))
     }
 }

@@ -3,46 +3,21 @@
 //! Read from the counters where they are kept; labels are names of the configuration only. Called by feeding.
 
 use super::Feeding;
-use std::fmt::Write;
 use std::sync::Arc;
+use waypost_ledger::Kind::{Counter, Gauge};
+use waypost_ledger::{Family, Page};
 use waypost_picker::{KvState, Pool};
 use waypost_router::Brain;
 
 type Pools = [(Arc<str>, Arc<Pool>)];
 
-/// Gathers samples by family, since a family must stand together.
-#[derive(Default)]
-struct Page {
-    families: Vec<(&'static str, String)>,
-}
-
-impl Page {
-    fn family(&mut self, name: &'static str, kind: &str, help: &str) -> &mut String {
-        let at = self.families.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
-            self.families.push((name, format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")));
-            self.families.len() - 1
-        });
-        &mut self.families[at].1
-    }
-
-    fn add(&mut self, (name, kind, help): Family, labels: &[(&str, &str)], value: f64) {
-        let labels: Vec<_> = labels.iter().map(|(key, text)| format!("{key}=\"{}\"", escape(text))).collect();
-        let braces = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.family(name, kind, help), "{name}{braces} {value}");
-    }
-}
-
-/// Name, kind and help.
-type Family = (&'static str, &'static str, &'static str);
-
-pub(super) fn text(feeding: &Feeding, brain: &Brain, pools: &Pools) -> String {
+pub(super) fn text(feeding: &Feeding, brain: &Brain, pools: &Pools) -> Result<String, String> {
     let mut page = Page::default();
     endpoints(&mut page, brain, pools);
     indexes(&mut page, pools);
     queues(&mut page, brain);
     feeds(&mut page, feeding);
-    page.families.into_iter().map(|(_, text)| text).collect()
+    page.text().map_err(|e| e.to_string())
 }
 
 fn endpoints(page: &mut Page, brain: &Brain, pools: &Pools) {
@@ -53,41 +28,41 @@ fn endpoints(page: &mut Page, brain: &Brain, pools: &Pools) {
             let mut add = |family: Family, value: f64| page.add(family, &labels, value);
             let load = pool.load(index);
             add(
-                ("waypost_endpoint_requests", "gauge", "Requests booked on an endpoint"),
+                ("waypost_endpoint_requests", Gauge, "Requests booked on an endpoint"),
                 f64::from(endpoint.in_flight()),
             );
             add(
                 (
                     "waypost_endpoint_others_requests",
-                    "gauge",
+                    Gauge,
                     "Requests booked on it by other Waypost processes",
                 ),
                 f64::from(endpoint.requests().saturating_sub(endpoint.in_flight())),
             );
             add(
-                ("waypost_endpoint_prefill_tokens", "gauge", "Prompt tokens it has yet to compute"),
+                ("waypost_endpoint_prefill_tokens", Gauge, "Prompt tokens it has yet to compute"),
                 load.prefill_tokens as f64,
             );
             add(
-                ("waypost_endpoint_decode_blocks", "gauge", "KV blocks in use by requests in flight"),
+                ("waypost_endpoint_decode_blocks", Gauge, "KV blocks in use by requests in flight"),
                 load.decode_blocks as f64,
             );
             add(
-                ("waypost_endpoint_aside", "gauge", "1 while failures keep an endpoint out"),
+                ("waypost_endpoint_aside", Gauge, "1 while failures keep an endpoint out"),
                 f64::from(u8::from(endpoint.is_aside())),
             );
             let observed = endpoint.observed();
             let told = [
                 (
-                    ("waypost_endpoint_waiting", "gauge", "Requests waiting, as the engine tells"),
+                    ("waypost_endpoint_waiting", Gauge, "Requests waiting, as the engine tells"),
                     observed.waiting.map(f64::from),
                 ),
                 (
-                    ("waypost_endpoint_running", "gauge", "Requests running, as the engine tells"),
+                    ("waypost_endpoint_running", Gauge, "Requests running, as the engine tells"),
                     observed.running.map(f64::from),
                 ),
                 (
-                    ("waypost_endpoint_kv_usage", "gauge", "Share of KV cache in use, as the engine tells"),
+                    ("waypost_endpoint_kv_usage", Gauge, "Share of KV cache in use, as the engine tells"),
                     observed.kv_usage,
                 ),
             ];
@@ -100,13 +75,13 @@ fn endpoints(page: &mut Page, brain: &Brain, pools: &Pools) {
             }
             if any {
                 let age = now.saturating_sub(observed.at) as f64 / 1e3;
-                add(("waypost_endpoint_figures_age_seconds", "gauge", "Age of what the engine told"), age);
+                add(("waypost_endpoint_figures_age_seconds", Gauge, "Age of what the engine told"), age);
             }
             let state = endpoint.kv_state();
             if state != KvState::Off {
                 let labels = [labels[0], labels[1], ("state", state.as_str())];
                 page.add(
-                    ("waypost_endpoint_kv_state", "gauge", "1 for how far its KV events can be believed"),
+                    ("waypost_endpoint_kv_state", Gauge, "1 for how far its KV events can be believed"),
                     &labels,
                     1.0,
                 );
@@ -121,21 +96,18 @@ fn indexes(page: &mut Page, pools: &Pools) {
         let mut add = |family: Family, value: f64| page.add(family, &labels, value);
         let stats = pool.stats();
         add(
-            ("waypost_bookings", "gauge", "Bookings of this process that are written down"),
+            ("waypost_bookings", Gauge, "Bookings of this process that are written down"),
             stats.bookings as f64,
         );
+        add(("waypost_bookings_expired_total", Counter, "Bookings whose lease ended"), stats.expired as f64);
         add(
-            ("waypost_bookings_expired_total", "counter", "Bookings whose lease ended"),
-            stats.expired as f64,
-        );
-        add(
-            ("waypost_others_bookings", "gauge", "Bookings told by other Waypost processes"),
+            ("waypost_others_bookings", Gauge, "Bookings told by other Waypost processes"),
             stats.others as f64,
         );
         add(
             (
                 "waypost_others_bookings_dropped_total",
-                "counter",
+                Counter,
                 "Bookings of others for which there was no room",
             ),
             stats.others_dropped as f64,
@@ -143,30 +115,30 @@ fn indexes(page: &mut Page, pools: &Pools) {
         add(
             (
                 "waypost_kept_in_rotation_total",
-                "counter",
+                Counter,
                 "Failures that put no endpoint aside, because half of the pool was",
             ),
             stats.kept_in_rotation as f64,
         );
         let Some(index) = pool.index() else { continue };
         let stats = index.stats();
-        add(("waypost_index_blocks", "gauge", "Blocks in the prefix index"), stats.blocks as f64);
+        add(("waypost_index_blocks", Gauge, "Blocks in the prefix index"), stats.blocks as f64);
         add(
-            ("waypost_index_pairs", "gauge", "Block and endpoint pairs in the prefix index"),
+            ("waypost_index_pairs", Gauge, "Block and endpoint pairs in the prefix index"),
             stats.pairs as f64,
         );
-        add(("waypost_index_bytes", "gauge", "Memory of the prefix index"), stats.bytes as f64);
-        add(("waypost_index_max_bytes", "gauge", "Memory it may take"), stats.max_bytes as f64);
+        add(("waypost_index_bytes", Gauge, "Memory of the prefix index"), stats.bytes as f64);
+        add(("waypost_index_max_bytes", Gauge, "Memory it may take"), stats.max_bytes as f64);
         add(
-            ("waypost_index_evicted_total", "counter", "Pairs given up because the index was full"),
+            ("waypost_index_evicted_total", Counter, "Pairs given up because the index was full"),
             stats.evicted as f64,
         );
         add(
-            ("waypost_index_unknown_parents_total", "counter", "Stored blocks whose parent was not known"),
+            ("waypost_index_unknown_parents_total", Counter, "Stored blocks whose parent was not known"),
             stats.unknown_parents as f64,
         );
         add(
-            ("waypost_index_unknown_removes_total", "counter", "Removed blocks that were not known"),
+            ("waypost_index_unknown_removes_total", Counter, "Removed blocks that were not known"),
             stats.unknown_removes as f64,
         );
     }
@@ -179,14 +151,14 @@ fn queues(page: &mut Page, brain: &Brain) {
         let Some([full, late]) = queue else { continue };
         let name = [("model", &*model.name)];
         page.add(
-            ("waypost_queue_requests", "gauge", "Requests that wait for an endpoint"),
+            ("waypost_queue_requests", Gauge, "Requests that wait for an endpoint"),
             &name,
             brain.waiting(index) as f64,
         );
         for (reason, count) in [("queue_full", full), ("queue_deadline", late)] {
             let labels = [name[0], ("reason", reason)];
             page.add(
-                ("waypost_queue_refused_total", "counter", "Requests that waited or queued in vain"),
+                ("waypost_queue_refused_total", Counter, "Requests that waited or queued in vain"),
                 &labels,
                 count as f64,
             );
@@ -195,7 +167,7 @@ fn queues(page: &mut Page, brain: &Brain) {
 }
 
 fn feeds(page: &mut Page, feeding: &Feeding) {
-    let scrapes: Family = ("waypost_scrapes_total", "counter", "Reads of engines' metrics by result");
+    let scrapes: Family = ("waypost_scrapes_total", Counter, "Reads of engines' metrics by result");
     for (endpoints, tally) in feeding.scraper.tallies() {
         for endpoint in endpoints {
             for (result, count) in [
@@ -208,7 +180,7 @@ fn feeds(page: &mut Page, feeding: &Feeding) {
             }
         }
     }
-    let checks: Family = ("waypost_health_checks_total", "counter", "Checks of health by result");
+    let checks: Family = ("waypost_health_checks_total", Counter, "Checks of health by result");
     for (endpoints, tally) in feeding.checks.tallies() {
         for endpoint in endpoints {
             page.add(checks, &[("endpoint", endpoint.id()), ("result", "ok")], tally.ok as f64);
@@ -219,18 +191,14 @@ fn feeds(page: &mut Page, feeding: &Feeding) {
         for (endpoint, stats) in events.stats() {
             let labels = [("model", &**model), ("endpoint", &**endpoint.id())];
             page.add(
-                ("waypost_kv_batches_total", "counter", "Batches of KV events applied"),
+                ("waypost_kv_batches_total", Counter, "Batches of KV events applied"),
                 &labels,
                 stats.batches.get() as f64,
             );
-            page.add(
-                ("waypost_kv_bytes_total", "counter", "Bytes of them"),
-                &labels,
-                stats.bytes.get() as f64,
-            );
+            page.add(("waypost_kv_bytes_total", Counter, "Bytes of them"), &labels, stats.bytes.get() as f64);
             let what: Family = (
                 "waypost_kv_events_total",
-                "counter",
+                Counter,
                 "What became of KV events, and of batches that were not",
             );
             for (kind, count) in [
@@ -259,7 +227,7 @@ fn feeds(page: &mut Page, feeding: &Feeding) {
     if let Some((_, watch)) = &feeding.sharing {
         let tally = watch.tally();
         let what: Family =
-            ("waypost_replica_events_total", "counter", "Bookings told between Waypost processes");
+            ("waypost_replica_events_total", Counter, "Bookings told between Waypost processes");
         for (kind, count) in [
             ("sent", tally.sent),
             ("dropped", tally.dropped),
@@ -272,36 +240,14 @@ fn feeds(page: &mut Page, feeding: &Feeding) {
             page.add(what, &[("kind", kind)], count as f64);
         }
         page.add(
-            ("waypost_replica_peers", "gauge", "Other Waypost processes heard lately"),
+            ("waypost_replica_peers", Gauge, "Other Waypost processes heard lately"),
             &[],
             tally.peers as f64,
         );
         page.add(
-            ("waypost_replica_drift", "gauge", "How far the bookings heard are from what the others count"),
+            ("waypost_replica_drift", Gauge, "How far the bookings heard are from what the others count"),
             &[],
             tally.drift as f64,
         );
-    }
-}
-
-/// A label's value as Prometheus' text form wants it.
-fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_family_stands_together_and_its_labels_are_escaped() {
-        let mut page = Page::default();
-        let (a, b): (Family, Family) = (("a", "gauge", "A."), ("b", "counter", "B."));
-        page.add(a, &[("x", "1\"\n")], 1.0);
-        page.add(b, &[], 2.5);
-        page.add(a, &[("x", "2")], 3.0);
-        let text: String = page.families.into_iter().map(|(_, text)| text).collect();
-        let expected = "# HELP a A.\n# TYPE a gauge\na{x=\"1\\\"\\n\"} 1\na{x=\"2\"} 3\n# HELP b B.\n# TYPE b counter\nb 2.5\n";
-        assert_eq!(text, expected);
     }
 }
