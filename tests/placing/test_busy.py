@@ -1,5 +1,7 @@
 """Bounds on what an endpoint may have at once, without a queue: refused at once, or another model answers."""
 
+import pytest
+
 from helpers.wait import until
 from placing.kit import Later, blocked, chat, config
 from resilience.kit import policy
@@ -42,9 +44,14 @@ def test_without_a_queue_the_plans_next_model_answers(gateway, sim):
     first.leave()
 
 
-def test_a_bound_on_prompt_tokens_counts_what_is_being_read(gateway, sim):
+@pytest.mark.parametrize(
+    "pick", [{"strategy": "kv"}, {"strategy": "least-load"}, {"strategy": "scorers", "scorers": {"queue": 1}}],
+    ids=["kv", "least-load", "scorers"],
+)  # fmt: skip
+def test_a_bound_on_prompt_tokens_counts_what_is_being_read(gateway, sim, pick):
+    """Also where the strategy itself does not look at prompts."""
     engine = sim(prefill_ms=3)
-    gate = gateway(config(engine, strategy="kv", busy={"prefill_tokens": 200}))
+    gate = gateway(config(engine, busy={"prefill_tokens": 200}, **pick))
     first = Later(gate, chat("word " * 200, tokens=1))
     until(lambda: engine.stats()["in_flight"], 5, "the first")
     second = gate.chat(chat("other " * 200))

@@ -92,6 +92,8 @@ def test_a_model_whose_endpoints_all_fail_yields_to_its_fallback(waypost, engine
         answer = ask(gate.port, chat(model="auto"))
         assert answer.status == 200, answer
         assert answer.headers["x-waypost-model"] == "other"
+        assert answer.headers["x-waypost-fallback"] == "upstream_failed"
+        assert "x-waypost-refused" not in answer.headers
         assert clock() < 10
 
 

@@ -169,9 +169,7 @@ fn prefixes(reader: &mut Reader<'_>, spec: &PickSpec, endpoints: &[Endpoint]) ->
     Ok(match source.unwrap_or(if told { PrefixSource::Events } else { PrefixSource::Approximate }) {
         PrefixSource::Events => Prefixes::Events,
         PrefixSource::Dynamo => Prefixes::Dynamo,
-        PrefixSource::Approximate => {
-            Prefixes::Approximate { ttl: positive(reader, &spec.ttl)?, by_capacity: true }
-        }
+        PrefixSource::Approximate => Prefixes::Approximate { ttl: positive(reader, &spec.ttl)? },
     })
 }
 

@@ -52,6 +52,8 @@ pub struct Metrics {
     pub ttft_seconds: HistogramVec,
     /// By `model`, `endpoint`, `result`.
     pub upstream_attempts: IntCounterVec,
+    /// By `model` and `reading`: how prompts were read before a replica was picked.
+    pub prompts_read: IntCounterVec,
     /// By `model` and `reason`: prompts that the decode endpoint had to read after all.
     pub prefill_fallbacks: IntCounterVec,
     /// By `classifier`, whose value is the tier that answered.
@@ -197,6 +199,11 @@ impl Metrics {
                 "waypost_upstream_attempts_total",
                 "Attempts at endpoints by result",
                 &["model", "endpoint", "result"],
+            )?,
+            prompts_read: b.counters(
+                "waypost_prompts_read_total",
+                "Prompts read before a replica was picked: exact, approximate, or why not",
+                &["model", "reading"],
             )?,
             prefill_fallbacks: b.counters(
                 "waypost_prefill_fallbacks_total",

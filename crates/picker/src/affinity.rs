@@ -11,7 +11,7 @@ use waypost_config::Affinity;
 /// to explore.
 pub(crate) fn filter(affinity: &Affinity, survey: &mut Survey, blocks: u32, draw: f64) -> bool {
     let holds = |row: &Row| {
-        f64::from(row.cached().blocks()) >= affinity.threshold * f64::from(blocks.max(1)) && blocks > 0
+        f64::from(row.terms.cached.blocks()) >= affinity.threshold * f64::from(blocks.max(1)) && blocks > 0
     };
     if !survey.eligible().any(|(_, row)| holds(row)) {
         return false;

@@ -28,13 +28,6 @@ pub enum Policy {
     Lru(Millis),
 }
 
-impl Policy {
-    /// For pools without events.
-    pub const GUESS: Self = Self::Ttl(120_000);
-    /// Beside events.
-    pub const PREDICTED: Self = Self::Ttl(2_000);
-}
-
 /// What workers probably hold.
 #[derive(Debug)]
 pub struct Approximate {
@@ -240,7 +233,7 @@ mod tests {
 
     #[test]
     fn entries_are_bounded_and_the_largest_worker_pays() {
-        let index = Approximate::new(Policy::GUESS, 100);
+        let index = Approximate::new(Policy::Ttl(120_000), 100);
         index.note(Worker(0), &(0..500).collect::<Vec<_>>(), 0);
         assert_eq!(index.stats().entries, 100);
         index.note(Worker(1), &(1000..1040).collect::<Vec<_>>(), 1);
@@ -250,7 +243,7 @@ mod tests {
 
     #[test]
     fn forgotten_is_forgotten() {
-        let index = Approximate::new(Policy::PREDICTED, 100);
+        let index = Approximate::new(Policy::Ttl(2_000), 100);
         index.note(Worker(0), &[1, 2], 0);
         index.note(Worker(1), &[1], 0);
         index.forget(Worker(0));

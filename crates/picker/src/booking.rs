@@ -63,6 +63,12 @@ impl Booking {
         &self.pool.endpoints[self.index]
     }
 
+    /// That endpoint's position in the pool.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     /// Its number, unique in this process and pool; 0 where the pool only counts requests.
     #[must_use]
     pub fn id(&self) -> u64 {

@@ -157,7 +157,7 @@ impl Endpoint {
         self.state.probing.store(false, Relaxed);
     }
 
-    /// It failed, but stays in rotation.
+    /// It failed, whether or not that puts it aside.
     pub(crate) fn note_failure(&self) {
         self.state.failures.fetch_add(1, Relaxed);
     }
@@ -174,7 +174,7 @@ impl Endpoint {
 
     /// Puts it aside; `jitter` in 0..1 spreads the probes of many endpoints.
     pub(crate) fn put_aside(&self, now: Millis, jitter: f64) {
-        let failures = self.state.failures.fetch_add(1, Relaxed).min(16);
+        let failures = self.state.failures.load(Relaxed).saturating_sub(1).min(16);
         let base = (ASIDE_FIRST_MS << failures).min(ASIDE_MOST_MS);
         let wait = (base as f64 * (0.8 + 0.4 * jitter)) as u64;
         self.state.aside_until.store((now + wait).max(1), Relaxed);

@@ -44,7 +44,7 @@ pub use index::{Block, Held, PrefixIndex, Stats as IndexStats, Stored, Tier, Wor
 pub use observed::{Adapters, KvState, Observed};
 pub use pair::{Pair, WhyPair};
 pub use pool::{Pool, PoolStats};
-pub use queue::{Full, Queue, is_shed};
+pub use queue::{Full, Queue};
 pub use remote::{Booked, Remote, Reporter};
 
 /// Milliseconds since some fixed moment; monotonic.

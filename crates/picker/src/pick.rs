@@ -283,7 +283,7 @@ impl Inner {
     ) -> Box<Choice> {
         let scored = self.picking.strategy == Strategy::Scorers;
         let candidates = self.endpoints.iter().zip(&survey.rows).enumerate().map(|(index, (e, row))| {
-            let cached = row.cached();
+            let cached = row.terms.cached;
             let scores = self.picking.scorers.iter().zip(&row.scores);
             let scores = scores.map(|((s, _), score)| Scored { scorer: s.as_str(), score: *score });
             Considered {
@@ -313,7 +313,7 @@ impl Inner {
             blocks: self.blocks(ask),
             candidates: candidates.collect(),
             best_cached_blocks: best,
-            regret_blocks: best.saturating_sub(survey.rows[chosen].cached().blocks()),
+            regret_blocks: best.saturating_sub(survey.rows[chosen].terms.cached.blocks()),
             explored,
         })
     }

@@ -163,17 +163,12 @@ impl Pool {
     pub fn stats(&self) -> PoolStats {
         let book = self.inner.shared.book.lock();
         PoolStats {
-            bookings: book.len(),
+            bookings: book.len() - book.others_len(),
             others: book.others_len(),
             expired: book.expired,
             others_dropped: book.others_dropped,
             kept_in_rotation: self.inner.shared.kept_in_rotation.load(Relaxed),
         }
-    }
-
-    /// Ends the bookings whose lease is over; returns how many. Every choice does so too.
-    pub fn expire(&self, now: Millis) -> u64 {
-        self.inner.shared.book.lock().expire(now)
     }
 
     /// Who is told of bookings from now on. It goes on being told after a reload.
@@ -229,10 +224,10 @@ impl Pool {
         }
         let _book = self.inner.shared.book.lock();
         let aside = endpoints.iter().filter(|e| e.is_aside()).count();
+        endpoint.note_failure();
         if endpoint.is_aside() || aside < (endpoints.len() / 2).max(1) {
             endpoint.put_aside(now, fastrand::f64());
         } else {
-            endpoint.note_failure();
             self.inner.shared.kept_in_rotation.fetch_add(1, Relaxed);
         }
         // Nothing is left that works: the model yields to its fallback, and without one all are tried in desperation.

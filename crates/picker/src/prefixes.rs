@@ -50,12 +50,7 @@ impl Prefixes {
                 let index = Arc::new(PrefixIndex::new(picking.index_bytes));
                 (Some(index), (!picking.predicted.is_zero()).then_some(policy), PREDICTED_BLOCKS_MAX)
             }
-            Source::Approximate { ttl, by_capacity: true } => {
-                (None, Some(ApproximatePolicy::Lru(millis(ttl))), usize::MAX)
-            }
-            Source::Approximate { ttl, by_capacity: false } => {
-                (None, Some(ApproximatePolicy::Ttl(millis(ttl))), usize::MAX)
-            }
+            Source::Approximate { ttl } => (None, Some(ApproximatePolicy::Lru(millis(ttl))), usize::MAX),
         };
         let room = room.min(picking.index_bytes / GUESS_BYTES).max(1);
         let guesses = policy.map(|policy| Arc::new(Approximate::new(policy, room)));
@@ -77,7 +72,7 @@ impl Prefixes {
 
     /// The engine tells how many blocks of how many tokens it has room for.
     pub(crate) fn set_capacity(&self, worker: Worker, blocks: u64, block_size: u32) {
-        let lru = matches!(self.settings.source, Source::Approximate { by_capacity: true, .. });
+        let lru = matches!(self.settings.source, Source::Approximate { .. });
         if let Some(guesses) = self.guesses.as_ref().filter(|_| lru) {
             let ours = blocks.saturating_mul(block_size.into()) / u64::from(self.settings.block_size.max(1));
             guesses.set_capacity(worker, usize::try_from(ours).unwrap_or(usize::MAX));

@@ -19,7 +19,8 @@ impl Pool {
         }
         SURVEY.with_borrow_mut(|survey| {
             survey.look_up(&self.inner, ask);
-            let book = self.inner.shared.book.lock();
+            let mut book = self.inner.shared.book.lock();
+            book.expire(now);
             survey.fill(&self.inner, &book, ask, now);
             survey.judge(&self.inner, ask, now);
             let chosen = self.inner.choose(survey, Side::Whole, ask, now);
@@ -34,7 +35,9 @@ impl Pool {
         let ask = Ask::default();
         SURVEY.with_borrow_mut(|survey| {
             survey.look_up(&self.inner, &ask);
-            let book = self.inner.shared.book.lock();
+            let mut book = self.inner.shared.book.lock();
+            // Else a booking that was lost would keep everybody waiting.
+            book.expire(now);
             survey.fill(&self.inner, &book, &ask, now);
             survey.judge(&self.inner, &ask, now);
             survey.eligible().next().is_some()

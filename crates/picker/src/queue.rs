@@ -12,12 +12,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 #[error("the queue is full")]
 pub struct Full;
 
-/// Whether a request may be refused at once: its priority is below zero and the pool is full.
-#[must_use]
-pub fn is_shed(priority: i32, saturation: f64) -> bool {
-    priority < 0 && saturation >= 1.0
-}
-
 /// See the module. Tickets and callers are numbers of the owner's choice.
 #[derive(Debug)]
 pub struct Queue {
@@ -288,13 +282,6 @@ mod tests {
         queue.put_back(1, 0, 1, 10, false);
         assert_eq!(all(&mut queue), [20, 30, 10]);
         assert!(queue.bands.is_empty() && queue.deadlines.is_empty());
-    }
-
-    #[test]
-    fn only_low_priorities_are_shed_and_only_when_full() {
-        assert!(is_shed(-1, 1.0));
-        assert!(!is_shed(-1, 0.99));
-        assert!(!is_shed(0, 9.0));
     }
 
     proptest! {

@@ -11,6 +11,12 @@ const WAITING_FULL: f64 = 5.0;
 const USAGE_FULL: f64 = 0.8;
 
 impl Pool {
+    /// Whether a request of this priority gives way at once: it is below zero, and the pool is full.
+    #[must_use]
+    pub fn sheds(&self, priority: i32, now: Millis) -> bool {
+        priority < 0 && self.saturation(now) >= 1.0
+    }
+
     /// The mean over the endpoints in rotation of max(waiting / 5, KV usage / 0.8).
     ///
     /// Where figures are missing or old, our own bookings stand in: requests before their first token for waiting ones,
@@ -18,7 +24,8 @@ impl Pool {
     #[must_use]
     pub fn saturation(&self, now: Millis) -> f64 {
         let (mut sum, mut endpoints) = (0.0, 0.0);
-        let book = self.inner.shared.book.lock();
+        let mut book = self.inner.shared.book.lock();
+        book.expire(now);
         for endpoint in self.inner.endpoints.iter().filter(|e| !e.is_aside()) {
             let load = book.load(endpoint.worker());
             let figures = endpoint.with_observed(|o| Figures::new(&self.inner, o, load, None, now));

@@ -27,7 +27,7 @@ pub(crate) fn score(
                 Scorer::KvUtilization => 1.0 - usage(row).unwrap_or(bounds.mean),
                 // Decode gets its blocks from prefill, whatever it holds.
                 Scorer::Prefix if side == Side::Decode => 0.0,
-                Scorer::Prefix => f64::from(row.cached().blocks()) / f64::from(blocks.max(1)),
+                Scorer::Prefix => f64::from(row.terms.cached.blocks()) / f64::from(blocks.max(1)),
                 Scorer::LoraAffinity => row.figures.adapter,
                 Scorer::TokenLoad => 1.0 - row.terms.prefill_tokens as f64 / TOKEN_LOAD_MAX,
                 Scorer::SessionAffinity => f64::from(u8::from(session == Some(index))),

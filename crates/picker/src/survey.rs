@@ -7,7 +7,6 @@ use crate::book::{Book, Load};
 use crate::cost::Terms;
 use crate::endpoint::Endpoint;
 use crate::pool::Inner;
-use crate::prefixes::Cached;
 use crate::{Adapters, Held, Millis, Observed, ttft};
 use smallvec::SmallVec;
 use waypost_config::{Role, Strategy};
@@ -205,12 +204,6 @@ impl Survey {
     pub(crate) fn best_cached(&self) -> u32 {
         let able = |row: &&Row| matches!(row.why_not, None | Some(WhyNot::FilteredAffinity));
         self.rows.iter().filter(able).map(|row| row.terms.cached.blocks()).max().unwrap_or(0)
-    }
-}
-
-impl Row {
-    pub(crate) fn cached(&self) -> Cached {
-        self.terms.cached
     }
 }
 

@@ -29,8 +29,6 @@ pub(crate) struct Candidates<'a> {
     placing: Placing<'a>,
     models: SmallVec<[Tried; 4]>,
     again: bool,
-    /// Why the first model that had no place had none.
-    refused: Option<NoPlace>,
 }
 
 /// What is known of one model of the plan.
@@ -46,7 +44,7 @@ struct Tried {
 impl<'a> Candidates<'a> {
     pub(crate) fn new(brain: &'a Brain, plan: &'a Plan, placing: Placing<'a>) -> Self {
         let models = plan.models.iter().map(|_| Tried::default()).collect();
-        Self { brain, plan, placing, models, again: false, refused: None }
+        Self { brain, plan, placing, models, again: false }
     }
 
     /// Picks and books the next one.
@@ -77,14 +75,15 @@ impl<'a> Candidates<'a> {
                 let prompt = tried.prompt.as_ref().and_then(Option::as_ref);
                 match brain.place(*model, &placing, prompt, (&tried.endpoints, desperate)).await {
                     Ok((place, placement)) => {
-                        tried.endpoints.push(place.index);
+                        tried.endpoints.push(place.held.index());
                         decision.placements.extend(placement);
                         return Some(Candidate { position, model: *model, again: self.again, place });
                     }
                     Err(no_place) => {
                         tried.busy = no_place.is_busy();
-                        decision.no_place.get_or_insert(no_place.as_str());
-                        self.refused.get_or_insert(no_place);
+                        if no_place != NoPlace::Pick(NoPick::Tried) {
+                            decision.no_place.get_or_insert(no_place);
+                        }
                     }
                 }
             }
@@ -92,14 +91,9 @@ impl<'a> Candidates<'a> {
         None
     }
 
-    /// Why nothing could be tried, in a word.
-    pub(crate) fn refused(&self) -> Option<&'static str> {
-        self.refused.as_ref().map(NoPlace::as_str)
-    }
-
     /// The client's answer when nothing could be tried at all.
-    pub(crate) fn refusal(&self) -> ApiError {
-        match self.refused {
+    pub(crate) fn refusal(&self, why: Option<NoPlace>) -> ApiError {
+        match why {
             Some(reason) if reason.is_busy() => {
                 let message = match reason {
                     NoPlace::QueueFull => "The chosen model has as many requests waiting as it may.",

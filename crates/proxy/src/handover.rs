@@ -33,9 +33,6 @@ const DO_REMOTE_DECODE: &str = r#"{"do_remote_decode":true,"do_remote_prefill":f
 /// Why decode has to read the prompt itself: a word for metrics and the Decision.
 type Failed = &'static str;
 
-/// An endpoint that reads the prompt, with its load.
-pub(crate) type Reader = (usize, Arc<Endpoint>, Held);
-
 /// A prefill under way beside the decode: tells when it has failed.
 pub(crate) type Watch = oneshot::Receiver<Failed>;
 
@@ -43,31 +40,29 @@ pub(crate) type Watch = oneshot::Receiver<Failed>;
 pub(crate) async fn begin(
     job: &Job<'_>,
     index: ModelIndex,
-    reader: Reader,
+    reader: Held,
     outfit: &mut Outfit,
     ticket: &mut Ticket,
 ) -> Option<Watch> {
     let model = &job.brain.snapshot().models[index];
-    let (position, endpoint, held) = reader;
     let settings = model.picking.disaggregation?;
     match settings.connector {
         // Its frontend waits for its own prefill, so the load is booked until the answer begins: see `Place`.
         Connector::Dynamo => {
-            outfit.kept = Some(held);
+            outfit.kept = Some(reader);
             None
         }
         Connector::Nixl => {
             request_id(job, outfit, ticket);
             let start = Instant::now();
-            let read = nixl(job, index, &endpoint, outfit, settings.prefill_timeout).await;
-            drop(held);
+            let read = nixl(job, index, reader.endpoint(), outfit, settings.prefill_timeout).await;
             let result = match read {
                 Ok(params) => {
                     outfit.changes.push(Change::Set("kv_transfer_params", params));
                     "ok"
                 }
                 Err(why) => {
-                    failed(job, index, position, why, ticket);
+                    failed(job, index, reader.index(), why, ticket);
                     why
                 }
             };
@@ -76,7 +71,7 @@ pub(crate) async fn begin(
         }
         Connector::Sglang => {
             request_id(job, outfit, ticket);
-            Some(sglang(job, index, endpoint, held, outfit, settings.prefill_timeout))
+            Some(sglang(job, index, reader, outfit, settings.prefill_timeout))
         }
     }
 }
@@ -95,7 +90,8 @@ pub(crate) fn reserved(model: &Model) -> &'static [&'static str] {
 pub(crate) fn failed(job: &Job<'_>, model: ModelIndex, position: usize, why: Failed, ticket: &Ticket) {
     let name = &job.brain.snapshot().models[model].name;
     ticket.gateway().metrics.prefill_fallbacks.with_label_values(&[name, why]).inc();
-    if why != "refused" {
+    // The request's own fault is none of the endpoint's.
+    if !matches!(why, "refused" | "unusable") {
         job.brain.pool(model).failed(position, waypost_picker::Failure::Broken, job.brain.now());
     }
 }
@@ -144,16 +140,10 @@ async fn nixl(
 }
 
 /// The same request to both, with the same room; the prefill's answer is of no interest unless it is an error.
-fn sglang(
-    job: &Job<'_>,
-    index: ModelIndex,
-    endpoint: Arc<Endpoint>,
-    held: Held,
-    outfit: &mut Outfit,
-    limit: Duration,
-) -> Watch {
+fn sglang(job: &Job<'_>, index: ModelIndex, reader: Held, outfit: &mut Outfit, limit: Duration) -> Watch {
     let model = &job.brain.snapshot().models[index];
     let (tell, watch) = oneshot::channel();
+    let endpoint = Arc::clone(reader.endpoint());
     let host = endpoint.base().parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
     let host = serde_json::Value::from(host.unwrap_or_default()).to_string();
     let port = endpoint.spec().bootstrap_port.unwrap_or(BOOTSTRAP_PORT);
@@ -183,7 +173,7 @@ fn sglang(
                     Ok(())
                 };
                 let read = tokio::time::timeout(limit, read).await.unwrap_or(Err("timeout"));
-                drop(held);
+                drop(reader);
                 if let Err(why) = read {
                     // Decode may be over already.
                     let _ = tell.send(why);

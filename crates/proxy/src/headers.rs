@@ -123,8 +123,8 @@ pub(crate) fn explain(headers: &mut HeaderMap, decision: &Decision) {
     if let Some(reason) = decision.fallback {
         set("x-waypost-fallback", reason);
     }
-    if let Some(reason) = decision.no_place.filter(|_| decision.endpoint.is_none()) {
-        set("x-waypost-refused", reason);
+    if let Some(reason) = decision.no_place.filter(|_| decision.attempts.is_empty()) {
+        set("x-waypost-refused", reason.as_str());
     }
     if decision.attempts.len() > 1 {
         set("x-waypost-attempts", &decision.attempts.len().to_string());

@@ -53,7 +53,6 @@ pub(crate) struct Reply {
     pub(crate) head: response::Parts,
     pub(crate) body: ReplyBody,
     pub(crate) held: Held,
-    pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) timeouts: Timeouts,
 }
 
@@ -97,16 +96,21 @@ pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, Ap
     let mut candidates = Candidates::new(brain, job.plan, placing);
     let mut last: Option<Trouble> = None;
     for _ in 0..brain.snapshot().retry.max_attempts.max(1) {
+        // Asked first: the next endpoint may have to be waited for.
+        if last.is_some() && !brain.budget().withdraw(brain.now()) {
+            ticket.gateway().metrics.retries_denied.inc();
+            break;
+        }
         let Some(candidate) = candidates.next(&mut ticket.decision).await else { break };
         if let Some(trouble) = &last
-            && !may_retry(job, trouble, &candidate, ticket).await
+            && !may_retry(trouble, &candidate, ticket).await
         {
             break;
         }
-        let (position, model, index) = (candidate.position, candidate.model, candidate.place.index);
+        let (position, model, index) = (candidate.position, candidate.model, candidate.place.held.index());
         match attempt(job, candidate, ticket).await {
             Ok(reply) => {
-                ticket.answered_by(brain, model, reply.endpoint.id(), position);
+                ticket.answered_by(brain, model, reply.held.endpoint().id(), position);
                 return Ok(reply);
             }
             Err(trouble) => {
@@ -116,33 +120,29 @@ pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, Ap
                 };
                 brain.pool(model).failed(index, failure.unwrap_or(Failure::Broken), brain.now());
                 if let Trouble::Status(reply) = &trouble {
-                    ticket.answered_by(brain, model, reply.endpoint.id(), position);
+                    ticket.answered_by(brain, model, reply.held.endpoint().id(), position);
                 }
                 last = Some(trouble);
             }
         }
     }
-    if last.is_none()
-        && let Some(reason) = candidates.refused()
-    {
-        ticket.gateway().metrics.refused.with_label_values(&[reason]).inc();
-    }
-    give_up(last, &candidates)
+    let Some(trouble) = last else {
+        let why = ticket.decision.no_place;
+        let word = why.map_or("held", |why| why.as_str());
+        ticket.gateway().metrics.refused.with_label_values(&[word]).inc();
+        return Err(candidates.refusal(why));
+    };
+    give_up(trouble)
 }
 
-/// Whether one more attempt is allowed; waits a little before an endpoint is tried again.
-async fn may_retry(job: &Job<'_>, last: &Trouble, next: &Candidate, ticket: &Ticket) -> bool {
+/// Whether one more attempt makes sense; waits a little before an endpoint is tried again.
+async fn may_retry(last: &Trouble, next: &Candidate, ticket: &Ticket) -> bool {
     let limited =
         matches!(last, Trouble::Status(reply) if reply.head.status == StatusCode::TOO_MANY_REQUESTS);
     if next.again && limited {
         return false; // the client is told to wait; hammering helps nobody
     }
-    let metrics = &ticket.gateway().metrics;
-    if !job.brain.budget().withdraw(job.brain.now()) {
-        metrics.retries_denied.inc();
-        return false;
-    }
-    metrics.retries.with_label_values(&[last.word()]).inc();
+    ticket.gateway().metrics.retries.with_label_values(&[last.word()]).inc();
     if next.again {
         tokio::time::sleep(AGAIN_WAIT.mul_f64(1.0 + fastrand::f64())).await;
     }
@@ -150,27 +150,26 @@ async fn may_retry(job: &Job<'_>, last: &Trouble, next: &Candidate, ticket: &Tic
 }
 
 /// The client's answer when every attempt failed.
-fn give_up(last: Option<Trouble>, candidates: &Candidates<'_>) -> Result<Reply, ApiError> {
+fn give_up(last: Trouble) -> Result<Reply, ApiError> {
     Err(match last {
-        Some(Trouble::Status(reply)) => return Ok(*reply),
-        Some(Trouble::Connect(why)) => ApiError::new(
+        Trouble::Status(reply) => return Ok(*reply),
+        Trouble::Connect(why) => ApiError::new(
             Code::UpstreamUnreachable,
             format!("No endpoint of the chosen model could be reached: {why}."),
         ),
-        Some(Trouble::Timeout) => {
+        Trouble::Timeout => {
             ApiError::new(Code::UpstreamTimeout, "The chosen model did not begin to answer in time.")
         }
-        Some(Trouble::Cut) => {
+        Trouble::Cut => {
             ApiError::new(Code::UpstreamFailed, "The chosen model broke off before its answer was complete.")
         }
-        None => candidates.refusal(),
     })
 }
 
 /// One try: writes down how it went.
 async fn attempt(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Result<Reply, Trouble> {
     let model = &job.brain.snapshot().models[candidate.model];
-    let endpoint = Arc::clone(&candidate.place.endpoint);
+    let endpoint = Arc::clone(candidate.place.held.endpoint());
     let begun = Instant::now();
     ticket.sent();
     let result = exchange(job, candidate, ticket).await;
@@ -196,12 +195,13 @@ async fn attempt(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Re
 
 /// Request out, answer in, as far as the client's first byte.
 async fn exchange(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Result<Reply, Trouble> {
-    let Candidate { model: index, place: Place { endpoint, held, prefill, .. }, .. } = candidate;
+    let Candidate { model: index, place: Place { held, prefill }, .. } = candidate;
+    let endpoint = Arc::clone(held.endpoint());
     let model = &job.brain.snapshot().models[index];
     let timeouts = model.timeouts;
-    let mut outfit = Outfit::new(model, &endpoint, prefill.as_ref().map(|(_, reader, _)| &**reader));
+    let mut outfit = Outfit::new(model, &endpoint, prefill.as_ref().map(|reader| &**reader.endpoint()));
     let plain = || Outfit::new(model, &endpoint, None);
-    let reader = prefill.as_ref().map(|(position, ..)| *position);
+    let reader = prefill.as_ref().map(Held::index);
     let watch = match prefill {
         Some(reader) => handover::begin(job, index, reader, &mut outfit, ticket).await,
         None => None,
@@ -238,7 +238,7 @@ async fn exchange(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> R
     // The first bytes are here, so the prompt has been read.
     held.prefill_done();
     let retryable = matches!(head.status.as_u16(), 429 | 502..=504);
-    let reply = Reply { head, body, held, endpoint, timeouts };
+    let reply = Reply { head, body, held, timeouts };
     if retryable { Err(Trouble::Status(Box::new(reply))) } else { Ok(reply) }
 }
 

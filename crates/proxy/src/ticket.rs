@@ -11,6 +11,7 @@ use crate::kept::{self, Kept};
 use crate::shadow::{self, Shadows};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -267,6 +268,7 @@ impl Ticket {
             500..600 => metrics.request_failure_total.with_label_values(&["5xx"]).inc(),
             _ => metrics.request_failure_total.with_label_values(&["other"]).inc(),
         }
+        self.count_readings();
         let policy = decision.policy.as_deref().unwrap_or(NONE);
         let model = decision.model.as_deref().unwrap_or(NONE);
         metrics.requests.with_label_values(&[model, policy, outcome.as_str()]).inc();
@@ -280,6 +282,18 @@ impl Ticket {
             metrics.requests_per_policy.with_label_values(&[policy]).inc();
             metrics.requests_per_model.with_label_values(&[self.v1_label()]).inc();
             self.count_classification(policy);
+        }
+    }
+
+    /// How the prompt was read for each model that was tried.
+    fn count_readings(&self) {
+        let mut seen: SmallVec<[&str; 2]> = SmallVec::new();
+        for placement in &self.decision.placements {
+            if let Some(reading) = placement.reading.filter(|_| !seen.contains(&&*placement.model)) {
+                seen.push(&placement.model);
+                let labels = [&*placement.model, reading.as_str()];
+                self.gateway.metrics.prompts_read.with_label_values(&labels).inc();
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use crate::conversations::Conversation;
 use crate::intent::IntentRecord;
 use crate::outlook::Candidate;
 use crate::personal::Personal;
+use crate::placing::NoPlace;
 
 mod placement;
 mod words;
@@ -227,7 +228,7 @@ pub struct Decision {
     pub placements: Vec<Box<Placement>>,
     /// Why no endpoint would take it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub no_place: Option<&'static str>,
+    pub no_place: Option<NoPlace>,
     /// Model that answered.
     pub model: Option<Arc<str>>,
     /// Endpoint that answered.

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use std::sync::Arc;
 use std::time::Instant;
 use waypost_config::{Model, ModelIndex, Queue as QueueSettings};
-use waypost_picker::{Ask, Booking, NoPick, Pick, Pool, is_shed};
+use waypost_picker::{Ask, Booking, Choice, Endpoint, NoPick, Pick, Pool};
 use waypost_wire::RequestView;
 
 /// After this many seconds a refused client may try again.
@@ -21,59 +21,66 @@ pub const RETRY_AFTER_BUSY_S: u64 = 1;
 /// Load booked on an endpoint; when it is dropped, the next request in line is woken.
 #[derive(Debug)]
 pub struct Held {
-    booking: Option<Booking>,
+    // Before the line: whoever is woken has to find it free.
+    booking: Booking,
     line: Option<Line>,
     /// Zero of the picker's clock.
     started: Instant,
 }
 
-/// Those who wait for what is held here.
+/// Those who wait for what is held here; woken when this is dropped.
 #[derive(Debug)]
 struct Line {
     room: Arc<WaitingRoom>,
     pool: Arc<Pool>,
+    /// Zero of the picker's clock.
+    started: Instant,
 }
 
 impl Held {
+    /// Where it is booked.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        self.booking.endpoint()
+    }
+
+    /// That endpoint's position in the model's pool.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.booking.index()
+    }
+
     /// The prompt has been read: it is load no longer.
     pub fn prefill_done(&self) {
-        if let Some(booking) = &self.booking {
-            booking.prefill_done(self.now());
+        self.booking.prefill_done(self.started.elapsed().as_millis() as u64);
+        if let Some(line) = &self.line {
+            line.wake();
         }
-        self.wake();
     }
+}
 
-    fn now(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
-    }
-
+impl Line {
     fn wake(&self) {
-        let Some(Line { room, pool }) = &self.line else { return };
-        let now = self.now();
-        if room.has_line() && pool.has_room(now) {
-            room.call(now);
+        let now = self.started.elapsed().as_millis() as u64;
+        if self.room.has_line() && self.pool.has_room(now) {
+            self.room.call(now);
         }
     }
 }
 
-impl Drop for Held {
+impl Drop for Line {
     fn drop(&mut self) {
-        self.booking = None;
         self.wake();
     }
 }
 
-/// An endpoint that a request is sent to.
+/// Where a request is sent to.
 #[derive(Debug)]
 pub struct Place {
-    /// Position in the model's pool.
-    pub index: usize,
-    /// The endpoint.
-    pub endpoint: Arc<waypost_picker::Endpoint>,
-    /// Its load.
+    /// Writes the answer.
     pub held: Held,
-    /// Reads the prompt before: its position, itself and its load.
-    pub prefill: Option<(usize, Arc<waypost_picker::Endpoint>, Held)>,
+    /// Reads the prompt before.
+    pub prefill: Option<Held>,
 }
 
 /// Why there is no place.
@@ -87,6 +94,12 @@ pub enum NoPlace {
     QueueDeadline,
     /// The pool is full, and the request is of those that give way.
     Shed,
+}
+
+impl serde::Serialize for NoPlace {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 impl NoPlace {
@@ -161,16 +174,8 @@ impl Brain {
             self.pool(model).preview(&ask(settings, placing, prompt.as_ref(), (&[], false)), self.now());
         let choice = choice.ok().flatten()?;
         let chosen = choice.candidates.iter().find(|candidate| candidate.chosen)?;
-        Some(Box::new(Placement {
-            model: Arc::clone(&settings.name),
-            endpoint: Arc::clone(&chosen.endpoint),
-            reading: prompt.as_ref().map(|p| p.reading),
-            read_ms: prompt.as_ref().map(|p| p.ms),
-            block_size: settings.picking.block_size,
-            cached_tokens: chosen.matched_tokens,
-            choice: Some(choice),
-            ..Placement::default()
-        }))
+        let chosen = (Arc::clone(&chosen.endpoint), chosen.matched_tokens);
+        Some(Box::new(self.shown(model, chosen, prompt.as_ref(), Some(choice))))
     }
 
     /// Tries at once if nobody waits, else waits for a turn.
@@ -190,7 +195,7 @@ impl Brain {
             }
         }
         let (caller, priority) = caller(queue, placing.headers);
-        if is_shed(priority, pool.saturation(self.now())) {
+        if pool.sheds(priority, self.now()) {
             return Err(NoPlace::Shed);
         }
         let start = Instant::now();
@@ -228,40 +233,52 @@ impl Brain {
         prompt: Option<&Prompt>,
         queued_ms: Option<f64>,
     ) -> (Place, Option<Box<Placement>>) {
-        let settings: &Model = &self.snapshot().models[model];
-        let Pick { index, booking, choice, cached_tokens } = picked.decode;
-        let endpoint = Arc::clone(booking.endpoint());
+        let Pick { booking, choice, cached_tokens, .. } = picked.decode;
         let told = choice.is_some() || prompt.is_some() || queued_ms.is_some() || picked.why.is_some();
         let (prefill, record) = match picked.prefill {
-            Some(Pick { index, booking, choice, .. }) => {
-                let endpoint = Arc::clone(booking.endpoint());
-                let record = PrefillRecord::at(Arc::clone(endpoint.id()), choice);
-                (Some((index, endpoint, self.held(model, booking))), Some(record))
+            Some(Pick { booking, choice, .. }) => {
+                let record = PrefillRecord::at(Arc::clone(booking.endpoint().id()), choice);
+                (Some(self.held(model, booking)), Some(record))
             }
             None => (None, None),
         };
         let placement = told.then(|| {
-            Box::new(Placement {
-                model: Arc::clone(&settings.name),
-                endpoint: Arc::clone(endpoint.id()),
-                reading: prompt.map(|p| p.reading),
-                read_ms: prompt.map(|p| p.ms),
-                block_size: settings.picking.block_size,
-                cached_tokens,
-                queued_ms,
-                pair: picked.why,
-                prefill: record,
-                choice,
-            })
+            let chosen = (Arc::clone(booking.endpoint().id()), cached_tokens);
+            let shown = self.shown(model, chosen, prompt, choice);
+            Box::new(Placement { queued_ms, pair: picked.why, prefill: record, ..shown })
         });
-        (Place { index, endpoint, held: self.held(model, booking), prefill }, placement)
+        (Place { held: self.held(model, booking), prefill }, placement)
+    }
+
+    /// What a placement and its preview have in common.
+    fn shown(
+        &self,
+        model: ModelIndex,
+        (endpoint, cached_tokens): (Arc<str>, u32),
+        prompt: Option<&Prompt>,
+        choice: Option<Box<Choice>>,
+    ) -> Placement {
+        let settings: &Model = &self.snapshot().models[model];
+        Placement {
+            model: Arc::clone(&settings.name),
+            endpoint,
+            reading: prompt.map(|p| p.reading),
+            read_ms: prompt.map(|p| p.ms),
+            block_size: settings.picking.block_size,
+            cached_tokens,
+            choice,
+            ..Placement::default()
+        }
     }
 
     fn held(&self, model: ModelIndex, booking: Booking) -> Held {
-        let line = self
-            .waiting_room(model)
-            .map(|room| Line { room: Arc::clone(room), pool: Arc::clone(self.pool(model)) });
-        Held { booking: Some(booking), line, started: self.started() }
+        let started = self.started();
+        let line = self.waiting_room(model).map(|room| Line {
+            room: Arc::clone(room),
+            pool: Arc::clone(self.pool(model)),
+            started,
+        });
+        Held { booking, line, started }
     }
 }
 

@@ -101,6 +101,12 @@ impl Tokenizers {
         Ok(Self { of, offload })
     }
 
+    /// What a model's tokenizer is and how its cache does.
+    #[must_use]
+    pub fn stats(&self, model: ModelIndex) -> Option<waypost_tokens::Stats> {
+        self.of.get(model)?.as_ref().map(|loaded| loaded.tokenizer.stats())
+    }
+
     /// The prompt of a request to `model`, whose index is `index`.
     pub async fn read(
         &self,

@@ -264,7 +264,8 @@ impl Brain {
     pub fn fallback_at(decision: &Decision, position: usize) -> Option<&'static str> {
         let reason = decision.plan.get(position)?.reason;
         // Nothing failed: those before it had no room.
-        if reason == Reason::Fallback && decision.no_place.is_some() && decision.attempts.len() <= 1 {
+        let busy = decision.no_place.is_some_and(|why| why.is_busy());
+        if reason == Reason::Fallback && busy && decision.attempts.len() <= 1 {
             return Some("saturated");
         }
         match decision.classifier_error {

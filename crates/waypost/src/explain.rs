@@ -64,11 +64,10 @@ fn explained(decision: &Value) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(out, "{}  {}  {}", text(&decision["id"]), text(&decision["path"]), outcome(decision));
-    for (name, key) in [("policy", "policy"), ("label", "label"), ("tier", "tier"), ("fallback", "fallback")]
-    {
+    for key in ["policy", "label", "tier", "fallback"] {
         let value = &decision[key];
         if !value.is_null() {
-            let _ = writeln!(out, "{name:<9} {}", text(value));
+            let _ = writeln!(out, "{key:<9} {}", text(value));
         }
     }
     let plan = items(&decision["plan"]);

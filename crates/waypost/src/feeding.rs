@@ -12,7 +12,7 @@ use bookings::{Ours, Told};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 use waypost_config::Snapshot;
 use waypost_feeds::events::{EventFeeds, Target};
 use waypost_feeds::health::Checks;
@@ -32,7 +32,8 @@ pub(crate) struct Feeding {
     events: HashMap<Arc<str>, EventFeeds>,
     scraper: Arc<Scraper>,
     checks: Arc<Checks>,
-    tasks: Vec<AbortHandle>,
+    /// That of the scraper and that of the checks; those before them end.
+    tasks: JoinSet<()>,
     sharing: Option<(Reporter, Watch)>,
 }
 
@@ -48,7 +49,7 @@ impl Feeding {
             events: HashMap::new(),
             scraper: Arc::default(),
             checks: Arc::default(),
-            tasks: Vec::new(),
+            tasks: JoinSet::new(),
             sharing: None,
         };
         if let Some(settings) = &brain.snapshot().replicas {
@@ -65,6 +66,9 @@ impl Feeding {
     }
 
     /// The configuration is now that of `brain`.
+    ///
+    /// # Errors
+    /// Naming the model whose metrics or health cannot be read as configured; then nothing has changed.
     pub(crate) fn follow(&mut self, brain: &Brain) -> Result<(), Error> {
         let (mut scraper, mut checks) = (Scraper::default(), Checks::default());
         let pools = pools(brain);
@@ -77,6 +81,8 @@ impl Feeding {
             if let Some(health) = &picking.health {
                 checks.add(pool, health).map_err(|e| fault(e.to_string()))?;
             }
+        }
+        for (name, pool) in &pools {
             self.listen(name, pool);
             if let Some((reporter, _)) = &self.sharing {
                 pool.set_reporter(Some(Arc::new(Ours::new(name, reporter.clone()))));
@@ -84,16 +90,13 @@ impl Feeding {
         }
         self.events
             .retain(|name, _| pools.iter().any(|(known, pool)| known == name && pool.index().is_some()));
-        self.tasks.drain(..).for_each(|task| task.abort());
+        self.tasks.abort_all();
         (self.scraper, self.checks) = (Arc::new(scraper), Arc::new(checks));
-        let (scraper, client, clock) =
-            (Arc::clone(&self.scraper), self.client.clone(), Arc::clone(&self.clock));
-        let task = self.runtime.spawn(async move { scraper.run(client, clock).await });
-        self.tasks.push(task.abort_handle());
-        let (checks, client, clock) =
-            (Arc::clone(&self.checks), self.client.clone(), Arc::clone(&self.clock));
-        let task = self.runtime.spawn(async move { checks.run(client, clock).await });
-        self.tasks.push(task.abort_handle());
+        let (scraper, checks) = (Arc::clone(&self.scraper), Arc::clone(&self.checks));
+        let (client, clock) = (self.client.clone(), Arc::clone(&self.clock));
+        self.tasks.spawn_on(async move { scraper.run(client, clock).await }, &self.runtime);
+        let (client, clock) = (self.client.clone(), Arc::clone(&self.clock));
+        self.tasks.spawn_on(async move { checks.run(client, clock).await }, &self.runtime);
         Ok(())
     }
 

@@ -154,12 +154,12 @@ impl Object {
     }
 }
 
-/// The object that `changes` make of an empty one.
 /// Whether an object comes of these changes where there is none.
 fn sets(changes: &[Change]) -> bool {
     changes.iter().any(|change| matches!(change, Change::Set(..) | Change::Merge(..)))
 }
 
+/// The object that `changes` make of an empty one.
 fn object_of(changes: &[Change]) -> String {
     let pair = |change: &Change| match change {
         Change::Set(key, json) => Some(format!("\"{key}\":{json}")),

@@ -107,7 +107,7 @@ impl Default for Picking {
             affinity: None,
             block_size: BLOCK_SIZE,
             tokenizer: None,
-            prefixes: Prefixes::Approximate { ttl: APPROXIMATE_TTL, by_capacity: true },
+            prefixes: Prefixes::Approximate { ttl: APPROXIMATE_TTL },
             predicted: PREDICTED,
             index_bytes: INDEX_BYTES,
             metrics: None,
@@ -143,11 +143,12 @@ impl Picking {
     pub fn reads_prompts(&self) -> bool {
         let scored =
             || self.scorers.iter().any(|(scorer, _)| matches!(scorer, Scorer::Prefix | Scorer::TokenLoad));
-        match self.strategy {
+        let strategy = match self.strategy {
             Strategy::Ttft | Strategy::Kv => true,
             Strategy::Scorers => scored() || self.affinity.is_some(),
-            _ => self.disaggregation.is_some() || self.busy.prefill_tokens.is_some(),
-        }
+            _ => false,
+        };
+        strategy || self.disaggregation.is_some() || self.busy.prefill_tokens.is_some()
     }
 }
 
@@ -268,12 +269,10 @@ pub struct Affinity {
 pub enum Prefixes {
     /// The engines' KV events.
     Events,
-    /// Our own choices: a prompt counts as cached where it was sent.
+    /// Our own choices: a prompt counts as cached where it was sent, until what the engine says it can hold is full.
     Approximate {
-        /// For this long after its last use.
+        /// Where it does not say so: for this long after its last use.
         ttl: Duration,
-        /// Or, where the engine tells how much it can hold, until that is full.
-        by_capacity: bool,
     },
     /// Dynamo's event plane.
     Dynamo,

@@ -110,8 +110,8 @@ fn a_lease_ends_and_is_counted_and_the_drop_frees_nothing_more() {
     let prompt = chain(7, 10);
     let old = pool.pick(&ask(&prompt), 0).unwrap();
     let new = pool.pick(&ask(&prompt), 500).unwrap();
-    assert_eq!(pool.expire(999), 0);
-    assert_eq!(pool.expire(1_000), 1);
+    assert_eq!(pool.inner.shared.book.lock().expire(999), 0);
+    assert_eq!(pool.inner.shared.book.lock().expire(1_000), 1);
     assert_eq!((pool.endpoints()[0].in_flight(), pool.load(0).decode_blocks), (1, 10));
     old.booking.prefill_done(0);
     drop(old);
@@ -276,7 +276,7 @@ fn a_reload_keeps_what_still_agrees() {
 #[test]
 fn without_events_a_prompt_counts_as_cached_where_it_was_sent() {
     let pool = pool(2, Strategy::Kv, |p| {
-        p.prefixes = Prefixes::Approximate { ttl: Duration::from_secs(120), by_capacity: true };
+        p.prefixes = Prefixes::Approximate { ttl: Duration::from_secs(120) };
     });
     assert!(pool.index().is_none());
     let prompt = chain(7, 10);
@@ -362,7 +362,7 @@ proptest! {
                 }
                 5 => {
                     now += Millis::from(more);
-                    pool.expire(now);
+                    pool.inner.shared.book.lock().expire(now);
                     all.iter_mut().for_each(|n| n.gone |= n.at + LEASE_MS <= now);
                 }
                 _ => {}

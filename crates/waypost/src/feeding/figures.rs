@@ -16,6 +16,7 @@ pub(super) fn text(feeding: &Feeding, brain: &Brain, pools: &Pools) -> Result<St
     endpoints(&mut page, brain, pools);
     indexes(&mut page, pools);
     queues(&mut page, brain);
+    tokenizers(&mut page, brain);
     feeds(&mut page, feeding);
     page.text().map_err(|e| e.to_string())
 }
@@ -141,6 +142,15 @@ fn indexes(page: &mut Page, pools: &Pools) {
             ("waypost_index_unknown_removes_total", Counter, "Removed blocks that were not known"),
             stats.unknown_removes as f64,
         );
+        let what: Family =
+            ("waypost_index_dropped_total", Counter, "Blocks of events that were not written into the index");
+        for (reason, count) in [
+            ("no_room", stats.no_room),
+            ("contradiction", stats.contradictions),
+            ("unknown_block", stats.unknown_blocks),
+        ] {
+            page.add(what, &[labels[0], ("reason", reason)], count as f64);
+        }
     }
 }
 
@@ -160,6 +170,36 @@ fn queues(page: &mut Page, brain: &Brain) {
             page.add(
                 ("waypost_queue_refused_total", Counter, "Requests that waited or queued in vain"),
                 &labels,
+                count as f64,
+            );
+        }
+    }
+}
+
+fn tokenizers(page: &mut Page, brain: &Brain) {
+    for (index, model) in brain.snapshot().models.iter().enumerate() {
+        let Some(stats) = brain.tokenizers().stats(index) else { continue };
+        let name = [("model", &*model.name)];
+        let fast = matches!(stats.engine, waypost_tokens::Engine::Fast);
+        page.add(
+            (
+                "waypost_tokenizer_fast",
+                Gauge,
+                "0 where the fast encoder differs, so that the slow one serves",
+            ),
+            &name,
+            f64::from(u8::from(fast)),
+        );
+        for (result, count) in
+            [("hit", stats.cache.hits), ("miss", stats.cache.misses), ("evicted", stats.cache.evictions)]
+        {
+            page.add(
+                (
+                    "waypost_tokenizer_cache_total",
+                    Counter,
+                    "Pieces of prompts looked up in the tokenizer's cache",
+                ),
+                &[name[0], ("result", result)],
                 count as f64,
             );
         }
