@@ -7,8 +7,25 @@ import pytest
 from helpers.web import web
 from helpers.wait import until
 from picking.kit import (
-    BLOCK, Engine, at, at_once, cached, candidate, complete, config, events_of, free_ports, known, live, of, placement,
-    preview, state_of, tokens, until_known,
+    BLOCK,
+    Engine,
+    at,
+    at_once,
+    cached,
+    candidate,
+    complete,
+    config,
+    directly,
+    events_of,
+    free_ports,
+    known,
+    live,
+    of,
+    placement,
+    preview,
+    state_of,
+    tokens,
+    until_known,
 )  # fmt: skip
 
 
@@ -31,12 +48,6 @@ def gate(shared, engines):
     spec = config(engines, predicted="0s", metrics={"interval": "50ms"})
     spec["models"].append({"name": "sim-law", "adapter_of": "a"})
     return live(shared.waypost(spec), *engines)
-
-
-def directly(engine, ids, **more):
-    """A completion past the gateway."""
-    answer = web.post(f"{engine.url}/v1/completions", json={"model": "sim-a", "prompt": ids, "max_tokens": 1, **more})
-    assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("number", range(3), ids=["array", "map and topics", "array and topic"])

@@ -4,19 +4,26 @@ anybody who asks."""
 import pytest
 
 from helpers.wait import until
-from helpers.web import web
 from picking.kit import (
-    BLOCK, Engine, at, cached, candidate, complete, config, events_of, known, live, of, placement, preview, state_of,
-    tokens, until_known, until_state,
+    BLOCK,
+    Engine,
+    at,
+    cached,
+    candidate,
+    complete,
+    config,
+    directly,
+    events_of,
+    known,
+    live,
+    of,
+    placement,
+    preview,
+    state_of,
+    tokens,
+    until_known,
+    until_state,
 )  # fmt: skip
-
-
-def directly(engine, ids):
-    """A completion past the gateway, so that only events can tell of it."""
-    body = {"model": "sim-a", "prompt": ids, "max_tokens": 1}
-    answer = web.post(f"{engine.url}/v1/completions", json=body)
-    assert answer.status_code == 200, answer.text
-    return ids
 
 
 class Scene:

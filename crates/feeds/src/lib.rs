@@ -8,6 +8,7 @@ mod client;
 pub mod discovery;
 pub mod events;
 pub mod health;
+mod pause;
 pub mod replicas;
 mod schedule;
 pub mod scrape;

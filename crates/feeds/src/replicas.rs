@@ -10,6 +10,7 @@ mod peers;
 
 pub use message::{Event, MAX_CHAIN, MAX_EVENTS, Place, What};
 
+use crate::pause::pause;
 use crate::replicas::message::Message;
 use crate::replicas::peers::Peers;
 use futures_util::StreamExt;
@@ -30,8 +31,6 @@ pub const HEARTBEAT: Duration = Duration::from_secs(2);
 pub const SILENCE: Duration = Duration::from_secs(10);
 /// Longest wait for an answer of the server.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Wait after the first failure to connect; doubled each time up to the second.
-const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
 /// The side that keeps bookings: the picker's pools.
 pub trait Bookings: Send + Sync + 'static {
@@ -303,9 +302,8 @@ struct Backoff(u32);
 
 impl Backoff {
     async fn wait(&mut self) {
-        let [first, longest] = BACKOFF;
-        sleep(first.saturating_mul(1 << self.0).min(longest).mul_f64(0.5 + fastrand::f64())).await;
-        self.0 = (self.0 + 1).min(16);
+        sleep(pause(self.0)).await;
+        self.0 = self.0.saturating_add(1);
     }
 
     fn reset(&mut self) {

@@ -1,4 +1,4 @@
-//! The block cache as others see it: KV events over ZeroMQ, replay, ranks, adapters, hand-off, and what prefill costs.
+//! The block cache as others see it: KV events over ZeroMQ, replay, ranks, adapters, and what prefill costs.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,15 +10,14 @@
 mod common;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use common::{CHAT, PATIENCE, chat, get, open, post, request, send, start};
+use common::{
+    CHAT, COMPLETIONS, PATIENCE, cached, chat, complete, get, ids, open, post, request, send, start,
+};
 use serde_json::{Value, json};
-use waypost_sim::{Engine, EventsForm, MetricsForm, Options, Role};
+use waypost_sim::{Engine, EventsForm, MetricsForm, Options};
 use zeromq::{DealerSocket, Socket as _, SocketRecv as _, SocketSend as _, SubSocket, ZmqMessage};
-
-const COMPLETIONS: &str = "/v1/completions";
 
 fn publishing(form: EventsForm) -> Options {
     Options {
@@ -96,24 +95,6 @@ async fn replayed(engine: &Engine, from: u64, frames: usize) -> Vec<(u64, Vec<u8
         }
         batches.push((seq, reply[frames - 1].to_vec()));
     }
-}
-
-fn ids(from: u32, count: u32) -> Vec<u32> {
-    (from..from + count).collect()
-}
-
-async fn complete(addr: SocketAddr, prompt: &[u32], extra: Value) -> Value {
-    let mut body = json!({"model": "sim-small", "prompt": prompt, "max_tokens": 1});
-    for (key, value) in extra.as_object().unwrap() {
-        body[key] = value.clone();
-    }
-    let answer = post(addr, COMPLETIONS, &body).await;
-    assert_eq!(answer.status(), 200, "{}", answer.json());
-    answer.json()
-}
-
-fn cached(answer: &Value) -> u64 {
-    answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap()
 }
 
 #[tokio::test]
@@ -398,67 +379,6 @@ async fn adapters_and_salts_share_nothing() {
     assert!(page.contains(line), "{page}");
     let models = get(engine.addr(), "/v1/models").await.json();
     assert_eq!(models["data"][1]["parent"], "sim-small");
-}
-
-#[tokio::test]
-async fn a_prompt_is_read_here_and_answered_there() {
-    let timed = |role| Options {
-        role,
-        prefill_ms_per_token: 1.0,
-        transfer_ms_per_token: 0.0,
-        decode_ms_per_token: 0.0,
-        ..Options::default()
-    };
-    let (prefill, decode) = (start(timed(Role::Prefill)).await, start(timed(Role::Decode)).await);
-    let prompt = ids(0, 320);
-    let ask = json!({"max_tokens": 50, "kv_transfer_params": {"do_remote_decode": true, "do_remote_prefill": false}});
-    let first = complete(prefill.addr(), &prompt, ask).await;
-    assert_eq!(first["usage"]["completion_tokens"], 1);
-    let params = first["kv_transfer_params"].clone();
-    assert_eq!(params["remote_port"], prefill.addr().port());
-    assert_eq!(params["remote_block_ids"].as_array().unwrap().len(), 20);
-    assert_eq!((prefill.stats().handed.held, prefill.stats().ranks[0].blocks_in_use), (1, 20));
-
-    let begin = Instant::now();
-    let second =
-        complete(decode.addr(), &prompt, json!({"max_tokens": 5, "kv_transfer_params": params})).await;
-    assert!(begin.elapsed() < Duration::from_millis(200), "the prompt is not read again");
-    assert_eq!((cached(&second), &second["usage"]["completion_tokens"]), (319, &json!(5)));
-    assert_eq!(decode.stats().handed.fetched, 1);
-    assert_eq!((prefill.stats().handed.held, prefill.stats().ranks[0].blocks_in_use), (0, 0));
-
-    // They can be fetched once; after that the prompt is read here.
-    let again = ids(50_000, 320);
-    let begin = Instant::now();
-    complete(decode.addr(), &again, json!({"kv_transfer_params": params})).await;
-    assert!(begin.elapsed() >= Duration::from_millis(320));
-    assert_eq!(decode.stats().handed.fetch_failed, 1);
-
-    let mut lacking = params;
-    lacking.as_object_mut().unwrap().remove("remote_host");
-    let body = json!({"model": "sim-small", "prompt": prompt, "kv_transfer_params": lacking});
-    let refused = post(decode.addr(), COMPLETIONS, &body).await;
-    assert_eq!(refused.status(), 400);
-    assert!(refused.json().to_string().contains("remote_host"));
-
-    let sglang = json!({"bootstrap_host": "10.0.0.1", "bootstrap_port": 8998, "bootstrap_room": 7_u64 << 60, "max_tokens": 3});
-    let [here, there] = [&prefill, &decode].map(|engine| complete(engine.addr(), &prompt, sglang.clone()));
-    assert_eq!(here.await["usage"]["completion_tokens"], 1);
-    assert_eq!(there.await["usage"]["completion_tokens"], 3);
-    assert_eq!((prefill.stats().handed.bootstrapped, decode.stats().handed.bootstrapped), (1, 1));
-}
-
-#[tokio::test]
-async fn blocks_that_nobody_fetches_are_let_go() {
-    let engine = start(Options { kv_hold_ms: 50, ..Options::instant() }).await;
-    complete(engine.addr(), &ids(0, 64), json!({"kv_transfer_params": {"do_remote_decode": true}})).await;
-    assert_eq!(engine.stats().ranks[0].blocks_in_use, 4);
-    let begin = Instant::now();
-    while engine.stats().ranks[0].blocks_in_use > 0 {
-        assert!(begin.elapsed() < PATIENCE);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert_eq!(engine.stats().handed.expired, 1);
 }
 
 #[tokio::test]

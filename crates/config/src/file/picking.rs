@@ -12,13 +12,8 @@ use super::classifier::{Numbers, Routes};
 use super::name_or::{Details, NameOr};
 use crate::leaf::{BaseUrl, Form, PrefixSource, Size};
 use crate::raw::Raw;
-use crate::snapshot::{APPROXIMATE_TTL, Connector, KvCost, Picking, Role, Secret, Strategy};
+use crate::snapshot::{APPROXIMATE_TTL, Affinity, Connector, KvCost, Picking, Role, Secret, Strategy};
 
-/// llm-d's, as all of `affinity`.
-const AFFINITY_THRESHOLD: f64 = 0.8;
-const AFFINITY_PENALTY: Duration = Duration::from_secs(18);
-const AFFINITY_TOKENS_PER_SECOND: f64 = 15_928.0;
-const AFFINITY_EXPLORATION: f64 = 0.0;
 const METRICS_PATH: &str = "/metrics";
 /// Four times as long as llm-d's: own bookings cover the time between two reads.
 const METRICS_INTERVAL: Duration = Duration::from_millis(200);
@@ -275,11 +270,12 @@ impl Default for KvSpec {
 
 impl Default for AffinitySpec {
     fn default() -> Self {
+        let a = Affinity::default();
         Self {
-            threshold: Raw::Default(AFFINITY_THRESHOLD),
-            max_ttft_penalty: Raw::Default(AFFINITY_PENALTY),
-            prefill_tokens_per_second: Raw::Default(AFFINITY_TOKENS_PER_SECOND),
-            exploration: Raw::Default(AFFINITY_EXPLORATION),
+            threshold: Raw::Default(a.threshold),
+            max_ttft_penalty: Raw::Default(a.max_ttft_penalty),
+            prefill_tokens_per_second: Raw::Default(a.prefill_tokens_per_second),
+            exploration: Raw::Default(a.exploration),
         }
     }
 }

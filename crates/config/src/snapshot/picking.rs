@@ -232,6 +232,9 @@ pub enum Scorer {
 }
 
 impl Scorer {
+    /// Those that llm-d takes, with their weights, where none are given.
+    pub const LLM_D: [(Self, f64); 3] = [(Self::Queue, 2.0), (Self::KvUtilization, 2.0), (Self::Prefix, 3.0)];
+
     /// All of them, by the name in files and Decisions.
     pub const NAMES: [(&'static str, Self); 8] = [
         ("queue", Self::Queue),
@@ -262,6 +265,18 @@ pub struct Affinity {
     pub prefill_tokens_per_second: f64,
     /// Share of requests that ignore the filter, 0 to 1.
     pub exploration: f64,
+}
+
+impl Default for Affinity {
+    /// llm-d's.
+    fn default() -> Self {
+        Self {
+            threshold: 0.8,
+            max_ttft_penalty: Duration::from_secs(18),
+            prefill_tokens_per_second: 15_928.0,
+            exploration: 0.0,
+        }
+    }
 }
 
 /// What the prefix index is filled from.

@@ -14,8 +14,8 @@ use tokio::time::{sleep, timeout};
 
 use super::decode::MAX_BATCH_BYTES;
 use super::plane::Plane;
-use super::zmq::pause;
 use super::zmtp::{discard, keep_alive, wrong};
+use crate::pause::pause;
 
 /// Longest line of the protocol, in bytes; the longest is the server's greeting.
 const MAX_LINE_BYTES: u64 = 64 << 10;

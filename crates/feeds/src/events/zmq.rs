@@ -6,27 +6,18 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::{JoinSet, consume_budget, yield_now};
 use tokio::time::sleep;
 
 use super::follow::Follower;
 use super::zmtp::{Arrival, Connection, Message, Role, host};
+use crate::pause::pause;
 
-/// First pause before a new try to connect or to listen, and the longest.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_MOST: Duration = Duration::from_secs(5);
 /// Most engines connected to one address of ours.
 const MAX_PEERS: usize = 64;
 /// After a batch of so many bytes, others get their turn.
 pub(crate) const LARGE_BYTES: usize = 64 << 10;
-
-/// The pause after `failures` tries, moved by up to a fifth so that many do not come at once.
-pub(crate) fn pause(failures: u32) -> Duration {
-    let whole = PAUSE_FIRST.saturating_mul(1 << failures.min(8)).min(PAUSE_MOST);
-    whole.mul_f64(0.8 + 0.4 * fastrand::f64())
-}
 
 /// Takes what comes on a connection.
 pub(crate) trait Listen: Send + Sync + 'static {

@@ -159,3 +159,26 @@ impl Wire {
         events.iter().map(|e| serde_json::from_str(e).unwrap()).collect()
     }
 }
+
+pub(crate) const COMPLETIONS: &str = "/v1/completions";
+
+/// Token numbers, one after the other.
+pub(crate) fn ids(from: u32, count: u32) -> Vec<u32> {
+    (from..from + count).collect()
+}
+
+/// A completion of token numbers, one token long where `extra` does not say otherwise.
+pub(crate) async fn complete(addr: SocketAddr, prompt: &[u32], extra: Value) -> Value {
+    let mut body = json!({"model": "sim-small", "prompt": prompt, "max_tokens": 1});
+    for (key, value) in extra.as_object().unwrap() {
+        body[key] = value.clone();
+    }
+    let answer = post(addr, COMPLETIONS, &body).await;
+    assert_eq!(answer.status(), 200, "{}", answer.json());
+    answer.json()
+}
+
+/// Tokens that the answer says were cached.
+pub(crate) fn cached(answer: &Value) -> u64 {
+    answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap()
+}
