@@ -218,11 +218,34 @@ fn hashing() {
     }
 }
 
-pub(crate) fn run() {
-    hashing();
-    memory(1);
-    memory(4);
-    clear();
+/// All cases, or those whose name begins with `only`.
+pub(crate) fn run(only: &str) {
+    let asked = |case: &str| case.starts_with(only);
+    if asked("hashing") {
+        hashing();
+    }
+    if asked("memory") {
+        memory(1);
+        memory(4);
+    }
+    if asked("clear") {
+        clear();
+    }
+    if asked("match") {
+        matches();
+    }
+    if asked("operations") {
+        for _ in 0..ROUNDS {
+            // Prompts that share nothing, so that every block is stored once and removed once.
+            let alone: Vec<Prompt> = prompts(1, 3).into_iter().step_by(GROUP).chain(own()).collect();
+            operations("waypost", &PrefixIndex::new(MAX_BYTES), &alone);
+            operations("RwLock<HashMap>", &Locked::default(), &alone);
+            operations("DashMap", &Dash::default(), &alone);
+        }
+    }
+}
+
+fn matches() {
     let (held, churn) = (prompts(2, 1), prompts(1, 2));
     let churn = &churn[..PROMPTS / 10];
     let ours = PrefixIndex::new(MAX_BYTES);
@@ -233,14 +256,6 @@ pub(crate) fn run() {
         for writing in [false, true] {
             all.iter().for_each(|(name, index)| reads(name, *index, &held, churn, writing));
         }
-    }
-    drop((ours, locked, dash));
-    for _ in 0..ROUNDS {
-        // Prompts that share nothing, so that every block is stored once and removed once.
-        let alone: Vec<Prompt> = prompts(1, 3).into_iter().step_by(GROUP).chain(own()).collect();
-        operations("waypost", &PrefixIndex::new(MAX_BYTES), &alone);
-        operations("RwLock<HashMap>", &Locked::default(), &alone);
-        operations("DashMap", &Dash::default(), &alone);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Measures the endpoint picker; prints one JSON object per row.
 //!
-//! `cargo run --profile dist -p waypost-bench-picker -- index`, `herd`, or `trace FILE.jsonl.gz [all|first|second [CACHE]]`
+//! `cargo run --profile dist -p waypost-bench-picker -- index [hashing|memory|clear|match|operations]`, `herd`, or `trace FILE.jsonl.gz [all|first|second [CACHE]]`
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
@@ -20,7 +20,7 @@ fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.first().map(String::as_str) {
         Some("index") => {
-            index::run();
+            index::run(args.get(1).map_or("", String::as_str));
             Ok(())
         }
         Some("herd") => {
@@ -28,7 +28,7 @@ fn main() -> std::process::ExitCode {
             Ok(())
         }
         Some("trace") => trace::run(&args[1..]),
-        _ => Err("usage: waypost-bench-picker index | herd | trace FILE [all|first|second [CACHE]]".into()),
+        _ => Err("usage: waypost-bench-picker index [CASE] | herd | trace FILE [all|first|second [CACHE]]".into()),
     };
     if let Err(error) = done {
         eprintln!("{error}");
