@@ -20,8 +20,9 @@ use crate::hash::extend;
 pub(crate) use coverage::{Coverage, Covered};
 use names::{Book, Known};
 pub(crate) use room::{Full, Room};
-use table::BATCH;
 
+/// Blocks of an event that memory is asked for together: those are worked on while it is asked for the next.
+const BATCH: usize = 32;
 const TIERS: [Tier; 3] = [Tier::Device, Tier::Host, Tier::Disk];
 /// A full index gives up this share of the largest worker's blocks in one go.
 const TRIM_SHARE: usize = 16;
@@ -112,6 +113,8 @@ pub struct PrefixIndex {
     writer: Mutex<Writer>,
 }
 
+/// Chain hashes of a batch.
+type Chains = [u64; BATCH];
 /// A worker's books, by tier.
 type Books = [Option<Book>; 3];
 
@@ -171,14 +174,12 @@ impl PrefixIndex {
                 return stored;
             }
         }
-        'event: for blocks in blocks.chunks(BATCH) {
-            let mut chains = [0; BATCH];
-            for (block, chain) in blocks.iter().zip(&mut chains) {
-                *chain = extend(last, block.local);
-                last = Some(*chain);
-            }
-            writer.touch(worker, tier, blocks.iter().map(|block| block.engine));
-            writer.covered.touch(worker, tier, &chains[..blocks.len()]);
+        let mut batches = blocks.chunks(BATCH).peekable();
+        let mut next = writer.approach(worker, tier, &mut last, batches.peek());
+        'event: while let Some(blocks) = batches.next() {
+            let chains = next;
+            next = writer.approach(worker, tier, &mut last, batches.peek());
+            writer.look_on(worker, tier, blocks, &chains);
             for (block, chain) in blocks.iter().zip(chains) {
                 if !writer.add(&self.coverage, worker, tier, block.engine, chain, depth) {
                     break 'event;
@@ -216,20 +217,29 @@ impl PrefixIndex {
             stats.unknown_removes += engine.len() as u64;
             return;
         };
-        for names in engine.chunks(BATCH) {
-            book.touch(names.iter().copied());
-            let mut chains = [0; BATCH];
-            let known = names.iter().filter_map(|name| book.get(*name));
-            let count = known.zip(&mut chains).map(|(named, chain)| *chain = named.chain).count();
-            covered.touch(worker, tier, &chains[..count]);
+        let approach = |book: &Book, names: Option<&&[u64]>| {
+            names.into_iter().copied().flatten().for_each(|name| book.approach(*name));
+        };
+        let mut batches = engine.chunks(BATCH).peekable();
+        approach(book, batches.peek());
+        let (mut gone, mut next) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+        while let Some(names) = batches.next() {
+            approach(book, batches.peek());
+            names.iter().for_each(|name| book.look_on(*name));
             for name in names {
                 match book.take(*name, room) {
                     Ok(None) => {}
-                    Ok(Some(chain)) => covered.release(&self.coverage, worker, tier, chain, room),
+                    Ok(Some(chain)) => next.push(chain),
                     Err(()) => stats.unknown_removes += 1,
                 }
             }
+            covered.approach(worker, tier, &next);
+            // The blocks of the batch before: memory has answered by now.
+            covered.release_all(&self.coverage, worker, tier, &gone, room);
+            gone.clear();
+            std::mem::swap(&mut gone, &mut next);
         }
+        covered.release_all(&self.coverage, worker, tier, &gone, room);
     }
 
     /// Forgets all that the worker holds: cleared, restarted or gone. Readers see it gone at once; what it
@@ -285,12 +295,38 @@ impl Writer {
         self.workers.get(worker.0 as usize)?.as_ref()?.iter().flatten().find_map(|book| book.get(engine))
     }
 
-    /// Brings near what [`Self::add`] of these names will look at.
-    fn touch(&self, worker: Worker, tier: Tier, engine: impl Iterator<Item = u64> + Clone) {
-        let books = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
-        if let Some(book) = books.and_then(|books| books[tier as usize].as_ref()) {
-            book.touch(engine);
+    /// Names the blocks of the next batch of an event, behind `last`, and asks memory for what [`Self::add`] of
+    /// them will look at.
+    fn approach(
+        &self,
+        worker: Worker,
+        tier: Tier,
+        last: &mut Option<u64>,
+        blocks: Option<&&[Block]>,
+    ) -> Chains {
+        let mut chains = [0; BATCH];
+        let blocks = blocks.map_or(&[][..], |blocks| *blocks);
+        for (block, chain) in blocks.iter().zip(&mut chains) {
+            *chain = extend(*last, block.local);
+            *last = Some(*chain);
         }
+        if let Some(book) = self.book_of(worker, tier) {
+            blocks.iter().for_each(|block| book.approach(block.engine));
+        }
+        self.covered.approach(worker, tier, &chains[..blocks.len()]);
+        chains
+    }
+
+    /// Asks memory for where that goes on.
+    fn look_on(&self, worker: Worker, tier: Tier, blocks: &[Block], chains: &Chains) {
+        if let Some(book) = self.book_of(worker, tier) {
+            blocks.iter().for_each(|block| book.look_on(block.engine));
+        }
+        self.covered.look_on(worker, tier, &chains[..blocks.len()]);
+    }
+
+    fn book_of(&self, worker: Worker, tier: Tier) -> Option<&Book> {
+        self.workers.get(worker.0 as usize)?.as_ref()?[tier as usize].as_ref()
     }
 
     /// Sweeps about [`SWEEP_BLOCKS`] blocks of a cleared worker; after the last ones it is shown again.
@@ -321,6 +357,7 @@ impl Writer {
         sweeps.swap_remove(at);
     }
 
+    /// The worker holds the block under this name; false if it cannot be written down.
     fn add(
         &mut self,
         to: &Coverage,
@@ -330,69 +367,64 @@ impl Writer {
         chain: u64,
         depth: u16,
     ) -> bool {
-        let book = self.workers.get(worker.0 as usize).and_then(Option::as_ref);
-        let book = book.and_then(|books| books[tier as usize].as_ref());
-        match book.map_or(Known::No, |book| book.again(engine, chain)) {
-            Known::Again => return true,
-            Known::Other => {
-                self.stats.contradictions += 1;
-                return false;
+        for trims in 0..=MAX_TRIMS {
+            match self.try_add(to, worker, tier, engine, chain, depth) {
+                Ok(Known::Other) => {
+                    self.stats.contradictions += 1;
+                    return false;
+                }
+                Ok(_) => return true,
+                Err(Full) if trims < MAX_TRIMS && self.trim(to) => {}
+                Err(Full) => break,
             }
-            Known::No => {}
         }
-        // The block first: while room is made for its name, other blocks may go, but not this one.
-        let held = self.with_room(to, |w| w.covered.hold(to, worker, tier, chain, &mut w.room));
-        if !held {
-            self.stats.no_room += 1;
-            return false;
-        }
-        let named =
-            self.with_room(to, |w| w.book(worker, tier, |book, room| book.add(engine, chain, depth, room)));
-        if !named {
-            self.covered.release(to, worker, tier, chain, &mut self.room);
-            self.stats.no_room += 1;
-        }
-        named
+        self.stats.no_room += 1;
+        false
     }
 
-    /// Tries again after others were given up.
-    fn with_room(&mut self, to: &Coverage, mut act: impl FnMut(&mut Self) -> Result<(), Full>) -> bool {
-        for _ in 0..MAX_TRIMS {
-            if act(self).is_ok() {
-                return true;
-            }
-            if !self.trim(to) {
-                return false;
-            }
-        }
-        act(self).is_ok()
-    }
-
-    fn book(
+    #[inline]
+    fn try_add(
         &mut self,
+        to: &Coverage,
         worker: Worker,
         tier: Tier,
-        act: impl FnOnce(&mut Book, &mut Room) -> Result<(), Full>,
-    ) -> Result<(), Full> {
-        let number = worker.0 as usize;
-        if self.workers.len() <= number {
-            let more = number + 1 - self.workers.len();
-            self.room.charge(more * size_of::<Option<Box<Books>>>())?;
-            self.workers.reserve_exact(more);
-            self.workers.resize_with(number + 1, Default::default);
+        engine: u64,
+        chain: u64,
+        depth: u16,
+    ) -> Result<Known, Full> {
+        let (book, covered, room) = self.open(worker, tier)?;
+        let known = book.again(engine, chain);
+        if let Known::No(at) = known {
+            covered.hold(to, worker, tier, chain, room)?;
+            let named = book.add(at, engine, chain, depth, room);
+            named.inspect_err(|Full| covered.release(to, worker, tier, chain, room))?;
         }
-        let books = match &mut self.workers[number] {
+        Ok(known)
+    }
+
+    /// The worker's book of a tier, and what else is needed to write in it.
+    #[inline]
+    fn open(&mut self, worker: Worker, tier: Tier) -> Result<(&mut Book, &mut Covered, &mut Room), Full> {
+        let Self { secret, room, covered, workers, .. } = self;
+        let number = worker.0 as usize;
+        if workers.len() <= number {
+            let more = number + 1 - workers.len();
+            room.charge(more * size_of::<Option<Box<Books>>>())?;
+            workers.reserve_exact(more);
+            workers.resize_with(number + 1, Default::default);
+        }
+        let books = match &mut workers[number] {
             Some(books) => books,
             none => {
-                self.room.charge(size_of::<Books>())?;
+                room.charge(size_of::<Books>())?;
                 none.insert(Box::default())
             }
         };
         let book = match &mut books[tier as usize] {
             Some(book) => book,
-            none => none.insert(Book::new(self.secret, &mut self.room)?),
+            none => none.insert(Book::new(*secret, room)?),
         };
-        act(book, &mut self.room)
+        Ok((book, covered, room))
     }
 
     /// Gives up a share of the largest book; false if there is nothing to give up.

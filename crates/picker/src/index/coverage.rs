@@ -9,16 +9,15 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::BATCH;
 use super::line::{Blocks, Line};
 use super::room::{Full, Room};
-use super::table::{BATCH, Table, View, name};
+use super::table::{Table, View, name};
 use super::{Held, Tier, Worker};
 
 const PAGE_WORKERS: usize = 64;
 const PAGES: usize = (u16::MAX as usize + 1) / PAGE_WORKERS;
 const TIERS: usize = 3;
-/// Blocks looked up first: many prompts are not held at all.
-const FIRST_BATCH: usize = 16;
 /// Bytes a (worker, block) held under a second name costs in a hash map, its spare room included.
 const ALIAS_BYTES: usize = 96;
 
@@ -100,14 +99,10 @@ impl Page {
 /// Extends the runs of `workers`, each from the block where it ends so far; returns those that got longer.
 fn walk(view: &View<Blocks>, chain: &[u64], workers: u64, run: &mut [u32; PAGE_WORKERS]) -> u64 {
     let (mut waiting, mut active, mut longer) = (workers, 0u64, 0u64);
-    let (mut held, mut batch) = ([0; BATCH], FIRST_BATCH);
     let mut next = first_end(waiting, run);
     let mut at = next;
     while let Some(rest) = chain.get(at..).filter(|rest| !rest.is_empty()) {
-        let blocks = &rest[..rest.len().min(batch)];
-        batch = BATCH;
-        view.workers_of(blocks, &mut held);
-        for held in &held[..blocks.len()] {
+        for held in view.read(rest) {
             if at == next {
                 let join = bits(waiting).filter(|w| run[*w] as usize == at).fold(0, |all, w| all | 1 << w);
                 (active, waiting) = (active | join, waiting & !join);
@@ -119,7 +114,6 @@ fn walk(view: &View<Blocks>, chain: &[u64], workers: u64, run: &mut [u32; PAGE_W
             if ended != 0 {
                 bits(ended).for_each(|worker| run[worker] = at as u32);
             }
-            // Branches, not a choice of numbers: the next look-ups may not wait for this one.
             if active == 0 {
                 at = next;
                 break;
@@ -173,17 +167,19 @@ impl Covered {
             none => none.insert(Table::new(self.secret, room)?),
         };
         let key = name(chain);
-        if let Some((line, slot)) = table.find(key) {
-            let workers = line.value(slot);
+        let (at, held) = table.seek(key);
+        if held {
+            let line = table.line(at);
+            let workers = line.value(at.slot);
             if workers & bit == 0 {
-                line.set(slot, workers | bit);
+                line.set(at.slot, workers | bit);
             } else {
                 room.charge(ALIAS_BYTES)?;
                 *self.aliases.entry((worker, tier, chain)).or_default() += 1;
             }
             return Ok(());
         }
-        let done = table.insert(key, bit, room);
+        let done = table.insert(at, key, bit, room);
         publish(table, &to.pages[page], tier, room);
         done
     }
@@ -206,14 +202,14 @@ impl Covered {
         let (page, bit) = place(worker);
         let table = self.pages.get_mut(page).and_then(|tiers| tiers[tier as usize].as_mut());
         let Some(table) = table else { return };
-        let key = name(chain);
-        let Some((line, slot)) = table.find(key) else { return };
-        let workers = line.value(slot) & !bit;
+        let (at, true) = table.seek(name(chain)) else { return };
+        let line = table.line(at);
+        let workers = line.value(at.slot) & !bit;
         if workers == 0 {
-            table.remove(key, room);
+            table.remove(at, room);
             publish(table, &to.pages[page], tier, room);
         } else {
-            line.set(slot, workers);
+            line.set(at.slot, workers);
         }
     }
 
@@ -227,17 +223,28 @@ impl Covered {
         room: &mut Room,
     ) {
         for chains in chains.chunks(BATCH) {
-            self.touch(worker, tier, chains);
+            self.approach(worker, tier, chains);
+            self.look_on(worker, tier, chains);
             chains.iter().for_each(|chain| self.release(to, worker, tier, *chain, room));
         }
     }
 
-    /// Brings near what holding or releasing these blocks will look at.
-    pub(crate) fn touch(&self, worker: Worker, tier: Tier, chains: &[u64]) {
-        let tiers = self.pages.get(place(worker).0);
-        if let Some(table) = tiers.and_then(|tiers| tiers[tier as usize].as_ref()) {
-            table.touch(chains.iter().copied());
+    /// Asks memory for where looking for these blocks begins.
+    pub(super) fn approach(&self, worker: Worker, tier: Tier, chains: &[u64]) {
+        if let Some(table) = self.table(worker, tier) {
+            chains.iter().for_each(|chain| table.approach(*chain));
         }
+    }
+
+    /// Asks memory for where looking for these blocks goes on, if it will.
+    pub(super) fn look_on(&self, worker: Worker, tier: Tier, chains: &[u64]) {
+        if let Some(table) = self.table(worker, tier) {
+            chains.iter().for_each(|chain| table.look_on(*chain));
+        }
+    }
+
+    fn table(&self, worker: Worker, tier: Tier) -> Option<&Table<Blocks>> {
+        self.pages.get(place(worker).0)?[tier as usize].as_ref()
     }
 
     /// Pages are opened in order, so that readers stop at the first one that is not.
