@@ -23,6 +23,9 @@ pub(crate) use room::{Full, Room};
 
 /// Blocks of an event that memory is asked for together: those are worked on while it is asked for the next.
 const BATCH: usize = 32;
+const ASK_AHEAD: usize = 24;
+const LOOK_AHEAD: usize = 8;
+const RING: usize = 32;
 const TIERS: [Tier; 3] = [Tier::Device, Tier::Host, Tier::Disk];
 /// A full index gives up this share of the largest worker's blocks in one go.
 const TRIM_SHARE: usize = 16;
@@ -113,8 +116,6 @@ pub struct PrefixIndex {
     writer: Mutex<Writer>,
 }
 
-/// Chain hashes of a batch.
-type Chains = [u64; BATCH];
 /// A worker's books, by tier.
 type Books = [Option<Book>; 3];
 
@@ -174,15 +175,20 @@ impl PrefixIndex {
                 return stored;
             }
         }
-        let mut batches = blocks.chunks(BATCH).peekable();
-        let mut next = writer.approach(worker, tier, &mut last, batches.peek());
-        'event: while let Some(blocks) = batches.next() {
-            let chains = next;
-            next = writer.approach(worker, tier, &mut last, batches.peek());
-            writer.look_on(worker, tier, blocks, &chains);
-            for (block, chain) in blocks.iter().zip(chains) {
-                if !writer.add(&self.coverage, worker, tier, block.engine, chain, depth) {
-                    break 'event;
+        let mut chains = [0; RING];
+        for at in 0..blocks.len() + ASK_AHEAD {
+            if let Some(block) = blocks.get(at) {
+                let chain = extend(last, block.local);
+                (chains[at % RING], last) = (chain, Some(chain));
+                writer.approach(worker, tier, block.engine, chain);
+            }
+            let behind = |distance: usize| Some((blocks.get(at.checked_sub(distance)?)?, at - distance));
+            if let Some((block, at)) = behind(ASK_AHEAD - LOOK_AHEAD) {
+                writer.look_on(worker, tier, block.engine, chains[at % RING]);
+            }
+            if let Some((block, at)) = behind(ASK_AHEAD) {
+                if !writer.add(&self.coverage, worker, tier, block.engine, chains[at % RING], depth) {
+                    break;
                 }
                 stored.applied += 1;
                 depth = depth.saturating_add(1);
@@ -217,29 +223,27 @@ impl PrefixIndex {
             stats.unknown_removes += engine.len() as u64;
             return;
         };
-        let approach = |book: &Book, names: Option<&&[u64]>| {
-            names.into_iter().copied().flatten().for_each(|name| book.approach(*name));
-        };
-        let mut batches = engine.chunks(BATCH).peekable();
-        approach(book, batches.peek());
-        let (mut gone, mut next) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
-        while let Some(names) = batches.next() {
-            approach(book, batches.peek());
-            names.iter().for_each(|name| book.look_on(*name));
-            for name in names {
-                match book.take(*name, room) {
-                    Ok(None) => {}
-                    Ok(Some(chain)) => next.push(chain),
-                    Err(()) => stats.unknown_removes += 1,
+        let mut chains = [None; RING];
+        for at in 0..engine.len() + ASK_AHEAD {
+            if let Some(name) = engine.get(at) {
+                book.approach(*name);
+            }
+            let behind = |distance: usize| at.checked_sub(distance).filter(|at| *at < engine.len());
+            if let Some(at) = behind(ASK_AHEAD - 2 * LOOK_AHEAD) {
+                book.look_on(engine[at]);
+            }
+            if let Some(at) = behind(ASK_AHEAD - LOOK_AHEAD) {
+                let chain = book.take(engine[at], room);
+                stats.unknown_removes += u64::from(chain.is_err());
+                chains[at % RING] = chain.ok().flatten();
+                if let Some(chain) = chains[at % RING] {
+                    covered.approach(worker, tier, &[chain]);
                 }
             }
-            covered.approach(worker, tier, &next);
-            // The blocks of the batch before: memory has answered by now.
-            covered.release_all(&self.coverage, worker, tier, &gone, room);
-            gone.clear();
-            std::mem::swap(&mut gone, &mut next);
+            if let Some(chain) = behind(ASK_AHEAD).and_then(|at| chains[at % RING]) {
+                covered.release(&self.coverage, worker, tier, chain, room);
+            }
         }
-        covered.release_all(&self.coverage, worker, tier, &gone, room);
     }
 
     /// Forgets all that the worker holds: cleared, restarted or gone. Readers see it gone at once; what it
@@ -295,34 +299,22 @@ impl Writer {
         self.workers.get(worker.0 as usize)?.as_ref()?.iter().flatten().find_map(|book| book.get(engine))
     }
 
-    /// Names the blocks of the next batch of an event, behind `last`, and asks memory for what [`Self::add`] of
-    /// them will look at.
-    fn approach(
-        &self,
-        worker: Worker,
-        tier: Tier,
-        last: &mut Option<u64>,
-        blocks: Option<&&[Block]>,
-    ) -> Chains {
-        let mut chains = [0; BATCH];
-        let blocks = blocks.map_or(&[][..], |blocks| *blocks);
-        for (block, chain) in blocks.iter().zip(&mut chains) {
-            *chain = extend(*last, block.local);
-            *last = Some(*chain);
-        }
+    /// Asks memory for what [`Self::add`] of this will look at.
+    #[inline]
+    fn approach(&self, worker: Worker, tier: Tier, engine: u64, chain: u64) {
         if let Some(book) = self.book_of(worker, tier) {
-            blocks.iter().for_each(|block| book.approach(block.engine));
+            book.approach(engine);
         }
-        self.covered.approach(worker, tier, &chains[..blocks.len()]);
-        chains
+        self.covered.approach(worker, tier, &[chain]);
     }
 
     /// Asks memory for where that goes on.
-    fn look_on(&self, worker: Worker, tier: Tier, blocks: &[Block], chains: &Chains) {
+    #[inline]
+    fn look_on(&self, worker: Worker, tier: Tier, engine: u64, chain: u64) {
         if let Some(book) = self.book_of(worker, tier) {
-            blocks.iter().for_each(|block| book.look_on(block.engine));
+            book.look_on(engine);
         }
-        self.covered.look_on(worker, tier, &chains[..blocks.len()]);
+        self.covered.look_on(worker, tier, &[chain]);
     }
 
     fn book_of(&self, worker: Worker, tier: Tier) -> Option<&Book> {
