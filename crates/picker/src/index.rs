@@ -240,6 +240,9 @@ impl PrefixIndex {
                     covered.approach(worker, tier, &[chain]);
                 }
             }
+            if let Some(chain) = behind(ASK_AHEAD - LOOK_AHEAD / 2).and_then(|at| chains[at % RING]) {
+                covered.look_on(worker, tier, &[chain]);
+            }
             if let Some(chain) = behind(ASK_AHEAD).and_then(|at| chains[at % RING]) {
                 covered.release(&self.coverage, worker, tier, chain, room);
             }

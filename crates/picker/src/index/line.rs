@@ -20,17 +20,16 @@ pub(super) trait Line: Default {
     const SLOTS: usize;
     /// Share of the slots that may be taken, in percent: what a search costs against what memory costs.
     const MAX_PERCENT: usize;
-    /// Whether an entry taken out of a full line pulls a later one back, so that a line with a hole ends every
-    /// search; otherwise lines count who passed them.
-    const PULLS: bool;
     fn keys(&self) -> &[AtomicU64];
     fn value(&self, slot: usize) -> Self::Value;
     fn set(&self, slot: usize, value: Self::Value);
     /// Asks memory for what a search looks at.
     fn approach(&self);
+    /// Whether entries may lie behind this line that found no hole in it.
+    fn more(&self) -> bool;
     /// An entry that found no hole here went on.
     fn pass(&self);
-    /// An entry behind this line that had passed it is gone.
+    /// An entry behind this line that had passed it is gone, or lies here now.
     fn unpass(&self);
 
     #[inline]
@@ -88,8 +87,6 @@ impl Line for Blocks {
     const SLOTS: usize = 4;
     // Nine of ten are in their home line: readers have to be fast.
     const MAX_PERCENT: usize = 75;
-    // A reader may not look at a count that changes beside it.
-    const PULLS: bool = true;
 
     #[inline]
     fn keys(&self) -> &[AtomicU64] {
@@ -105,6 +102,11 @@ impl Line for Blocks {
     #[inline]
     fn approach(&self) {
         prefetch(self);
+    }
+
+    // Readers look on behind a full line: what lies there and a count of it cannot change as one.
+    fn more(&self) -> bool {
+        self.full()
     }
 
     fn pass(&self) {}
@@ -198,8 +200,6 @@ impl Line for Names {
     type Value = Named;
     const SLOTS: usize = 7;
     const MAX_PERCENT: usize = 89;
-    // Nearly every line is full, so every removal would pull back entries of several lines.
-    const PULLS: bool = false;
 
     #[inline]
     fn keys(&self) -> &[AtomicU64] {
@@ -208,12 +208,16 @@ impl Line for Names {
 
     #[inline]
     fn search(&self, key: u64) -> (usize, bool) {
-        (slot_of(&self.engines, key), self.passed.load(Ordering::Relaxed) > 0)
+        (slot_of(&self.engines, key), self.more())
     }
 
     #[inline]
     fn approach(&self) {
         prefetch(&self.engines);
+    }
+
+    fn more(&self) -> bool {
+        self.passed.load(Ordering::Relaxed) > 0
     }
 
     fn pass(&self) {

@@ -108,10 +108,10 @@ impl<L: Line> View<L> {
             let (slot, on) = line.search(name(key));
             let found = slot < L::SLOTS;
             let full = line.full();
-            if (L::PULLS || !found) && (on || full) {
+            if on || (full && !found) {
                 prefetch(next);
             }
-            if L::PULLS || found || !full {
+            if found || !full {
                 prefetch(line);
             }
         }
@@ -406,12 +406,12 @@ impl<L: Line> Table<L> {
     #[inline]
     pub(super) fn remove(&mut self, at: At, room: &mut Room) {
         let lines: &[L] = &self.view.segments[at.segment];
-        if L::PULLS && lines[at.line].full() {
+        passed(lines, at.home, at.line).for_each(L::unpass);
+        if lines[at.line].more() {
             lines[at.line].mark(at.slot);
             self.pull_back(lines, at.line, at.slot);
         } else {
             lines[at.line].empty(at.slot);
-            passed(lines, at.home, at.line).for_each(L::unpass);
         }
         let (lines, count) = (lines.len(), &mut self.counts[at.segment]);
         *count -= 1;
@@ -445,13 +445,14 @@ impl<L: Line> Table<L> {
     /// on; the last slot is emptied. The line stays full meanwhile, so no search ends there too early.
     fn pull_back(&self, lines: &[L], mut line: usize, mut slot: usize) {
         while let Some((at, other)) = self.successor(lines, line) {
-            let full = lines[at].full();
+            let more = lines[at].more();
             lines[line].put(slot, lines[at].key(other), lines[at].value(other));
             // Counted when the entry lies in both places: a reader that passed the first too early and the
             // second too late sees the count change.
             self.view.moves.fetch_add(1, Ordering::Release);
+            passed(lines, line, at).for_each(L::unpass);
             (line, slot) = (at, other);
-            if !full {
+            if !more {
                 break;
             }
             lines[line].mark(slot);
@@ -471,7 +472,7 @@ impl<L: Line> Table<L> {
             if let Some(slot) = (0..L::SLOTS).find(movable) {
                 return Some((at, slot));
             }
-            if !lines[at].full() {
+            if !lines[at].more() {
                 return None;
             }
         }
