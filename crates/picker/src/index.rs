@@ -13,27 +13,16 @@ mod sync;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod writer;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::hash::extend;
 pub(crate) use coverage::{Coverage, Covered};
-use names::{Book, Known};
-pub(crate) use room::{Full, Room};
+pub(crate) use room::Room;
+use std::sync::Arc;
+use writer::Writer;
 
-/// Blocks of an event that memory is asked for together: those are worked on while it is asked for the next.
-const BATCH: usize = 32;
-const ASK_AHEAD: usize = 24;
-const LOOK_AHEAD: usize = 8;
-const RING: usize = 32;
 const TIERS: [Tier; 3] = [Tier::Device, Tier::Host, Tier::Disk];
-/// A full index gives up this share of the largest worker's blocks in one go.
-const TRIM_SHARE: usize = 16;
-/// Blocks of a cleared worker after which others may write again; the step ends with the segment, so a worker
-/// of a million blocks holds the lock for 16,000 of them.
-const SWEEP_BLOCKS: usize = 1024;
-/// Times a block asks for room before it is dropped.
-const MAX_TRIMS: usize = 8;
 
 /// Dense number of an (endpoint, data-parallel rank) within its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,49 +101,16 @@ pub struct Stats {
 /// Which worker holds which block in which tier.
 #[derive(Debug)]
 pub struct PrefixIndex {
-    coverage: Coverage,
+    coverage: Arc<Coverage>,
     writer: Mutex<Writer>,
-}
-
-/// A worker's books, by tier.
-type Books = [Option<Book>; 3];
-
-#[derive(Debug)]
-struct Writer {
-    secret: u64,
-    room: Room,
-    covered: Covered,
-    workers: Vec<Option<Box<Books>>>,
-    /// Workers that were cleared and are hidden from readers; at most one of each.
-    sweeps: Vec<Sweep>,
-    stats: Stats,
-}
-
-/// What a cleared worker held.
-#[derive(Debug)]
-struct Sweep {
-    worker: Worker,
-    books: Box<Books>,
 }
 
 impl PrefixIndex {
     /// An empty index that will not take more than `max_bytes` bytes.
     pub fn new(max_bytes: usize) -> Self {
-        let mut room = Room::new(max_bytes);
-        // A cap below the fixed part leaves no room for any block.
-        let _ = room.charge(size_of::<Self>() + Coverage::BASE_BYTES);
-        let stats = Stats { max_bytes, ..Stats::default() };
-        let covered = Covered::new(fastrand::u64(..));
-        // A secret of its own: in the order of one table, the other is swept at random.
-        let writer = Writer {
-            secret: fastrand::u64(..),
-            room,
-            covered,
-            workers: Vec::new(),
-            sweeps: Vec::new(),
-            stats,
-        };
-        Self { coverage: Coverage::new(), writer: Mutex::new(writer) }
+        let coverage = Arc::new(Coverage::new());
+        let writer = Writer::new(Arc::clone(&coverage), Room::new(max_bytes), max_bytes);
+        Self { coverage, writer: Mutex::new(writer) }
     }
 
     /// Books the blocks of a store event: `blocks` follow `parent`, or start a prompt without one.
@@ -163,114 +119,36 @@ impl PrefixIndex {
     /// was stored more often goes with the 63rd removal. Nothing is stored behind an unknown parent, and
     /// nothing from a block on whose name stands for another block already.
     pub fn store(&self, worker: Worker, tier: Tier, parent: Option<u64>, blocks: &[Block]) -> Stored {
-        let writer = &mut *self.swept(worker);
-        let mut stored = Stored::default();
-        let (mut last, mut depth) = (None, 0u16);
-        if let Some(parent) = parent {
-            if let Some(named) = writer.named(worker, parent) {
-                (last, depth) = (Some(named.chain), named.depth.saturating_add(1));
-            } else {
-                writer.stats.unknown_parents += 1;
-                stored.dropped = blocks.len() as u32;
-                return stored;
-            }
-        }
-        let mut chains = [0; RING];
-        for at in 0..blocks.len() + ASK_AHEAD {
-            if let Some(block) = blocks.get(at) {
-                let chain = extend(last, block.local);
-                (chains[at % RING], last) = (chain, Some(chain));
-                writer.approach(worker, tier, block.engine, chain);
-            }
-            let behind = |distance: usize| Some((blocks.get(at.checked_sub(distance)?)?, at - distance));
-            if let Some((block, at)) = behind(ASK_AHEAD - LOOK_AHEAD) {
-                writer.look_on(worker, tier, block.engine, chains[at % RING]);
-            }
-            if let Some((block, at)) = behind(ASK_AHEAD) {
-                if !writer.add(&self.coverage, worker, tier, block.engine, chains[at % RING], depth) {
-                    break;
-                }
-                stored.applied += 1;
-                depth = depth.saturating_add(1);
-            }
-        }
-        stored.dropped = blocks.len() as u32 - stored.applied;
-        stored
+        self.swept(worker).store(worker, tier, parent, blocks)
     }
 
     /// Books blocks that the worker holds in some tier already, for events without tokens.
     pub fn store_known(&self, worker: Worker, tier: Tier, engine: &[u64]) -> Stored {
-        let writer = &mut *self.swept(worker);
-        let mut stored = Stored::default();
-        for engine in engine {
-            let known = writer.named(worker, *engine);
-            writer.stats.unknown_blocks += u64::from(known.is_none());
-            let done =
-                known.is_some_and(|n| writer.add(&self.coverage, worker, tier, *engine, n.chain, n.depth));
-            stored.applied += u32::from(done);
-            stored.dropped += u32::from(!done);
-        }
-        stored
+        self.swept(worker).store_known(worker, tier, engine)
     }
 
     /// Takes back one store of each block; what lies behind a removed block counts no longer, whether or
     /// not it is removed too.
     pub fn remove(&self, worker: Worker, tier: Tier, engine: &[u64]) {
-        let writer = &mut *self.swept(worker);
-        let Writer { workers, covered, room, stats, .. } = writer;
-        let book = workers.get_mut(worker.0 as usize).and_then(Option::as_mut);
-        let Some(book) = book.and_then(|books| books[tier as usize].as_mut()) else {
-            stats.unknown_removes += engine.len() as u64;
-            return;
-        };
-        let mut chains = [None; RING];
-        for at in 0..engine.len() + ASK_AHEAD {
-            if let Some(name) = engine.get(at) {
-                book.approach(*name);
-            }
-            let behind = |distance: usize| at.checked_sub(distance).filter(|at| *at < engine.len());
-            if let Some(at) = behind(ASK_AHEAD - 2 * LOOK_AHEAD) {
-                book.look_on(engine[at]);
-            }
-            if let Some(at) = behind(ASK_AHEAD - LOOK_AHEAD) {
-                let chain = book.take(engine[at], room);
-                stats.unknown_removes += u64::from(chain.is_err());
-                chains[at % RING] = chain.ok().flatten();
-                if let Some(chain) = chains[at % RING] {
-                    covered.approach(worker, tier, &[chain]);
-                }
-            }
-            if let Some(chain) = behind(ASK_AHEAD - LOOK_AHEAD / 2).and_then(|at| chains[at % RING]) {
-                covered.look_on(worker, tier, &[chain]);
-            }
-            if let Some(chain) = behind(ASK_AHEAD).and_then(|at| chains[at % RING]) {
-                covered.release(&self.coverage, worker, tier, chain, room);
-            }
-        }
+        self.swept(worker).remove(worker, tier, engine);
     }
 
     /// Forgets all that the worker holds: cleared, restarted or gone. Readers see it gone at once; what it
     /// held is swept in steps, between which others may write. Returns when all is swept.
     pub fn clear(&self, worker: Worker) {
-        {
-            let writer = &mut *self.swept(worker);
-            let Some(books) = writer.workers.get_mut(worker.0 as usize).and_then(Option::take) else {
-                return;
-            };
-            self.coverage.hide(worker, true);
-            writer.sweeps.push(Sweep { worker, books });
+        let cleared = self.swept(worker).clear(worker);
+        if cleared {
+            drop(self.swept(worker));
         }
-        drop(self.swept(worker));
     }
 
     /// The writer, once nothing that the worker held before it was cleared is left.
     fn swept(&self, worker: Worker) -> MutexGuard<'_, Writer> {
         loop {
             let mut writer = self.writer.lock();
-            let Some(at) = writer.sweeps.iter().position(|sweep| sweep.worker == worker) else {
+            if !writer.sweep_of(worker) {
                 return writer;
-            };
-            writer.sweep(&self.coverage, at);
+            }
             MutexGuard::unlock_fair(writer);
         }
     }
@@ -283,163 +161,6 @@ impl PrefixIndex {
 
     /// The figures of now; waits for the writer.
     pub fn stats(&self) -> Stats {
-        let writer = self.writer.lock();
-        let pairs: usize =
-            writer.workers.iter().flatten().flat_map(|books| books.iter().flatten()).map(Book::len).sum();
-        Stats {
-            blocks: writer.covered.blocks() as u64,
-            pairs: pairs as u64,
-            bytes: writer.room.used(),
-            peak_bytes: writer.room.peak(),
-            ..writer.stats
-        }
-    }
-}
-
-impl Writer {
-    /// The block behind a name, in whichever tier.
-    fn named(&self, worker: Worker, engine: u64) -> Option<line::Named> {
-        self.workers.get(worker.0 as usize)?.as_ref()?.iter().flatten().find_map(|book| book.get(engine))
-    }
-
-    /// Asks memory for what [`Self::add`] of this will look at.
-    #[inline]
-    fn approach(&self, worker: Worker, tier: Tier, engine: u64, chain: u64) {
-        if let Some(book) = self.book_of(worker, tier) {
-            book.approach(engine);
-        }
-        self.covered.approach(worker, tier, &[chain]);
-    }
-
-    /// Asks memory for where that goes on.
-    #[inline]
-    fn look_on(&self, worker: Worker, tier: Tier, engine: u64, chain: u64) {
-        if let Some(book) = self.book_of(worker, tier) {
-            book.look_on(engine);
-        }
-        self.covered.look_on(worker, tier, &[chain]);
-    }
-
-    fn book_of(&self, worker: Worker, tier: Tier) -> Option<&Book> {
-        self.workers.get(worker.0 as usize)?.as_ref()?[tier as usize].as_ref()
-    }
-
-    /// Sweeps about [`SWEEP_BLOCKS`] blocks of a cleared worker; after the last ones it is shown again.
-    fn sweep(&mut self, to: &Coverage, at: usize) {
-        let Self { sweeps, covered, room, .. } = self;
-        let Sweep { worker, books } = &mut sweeps[at];
-        let mut swept = 0;
-        for (tier, place) in TIERS.into_iter().zip(books.iter_mut()) {
-            while let Some(book) = place {
-                if swept >= SWEEP_BLOCKS {
-                    return;
-                }
-                match book.take_some(room) {
-                    Some(chains) => {
-                        swept += chains.len();
-                        covered.release_all(to, *worker, tier, &chains, room);
-                    }
-                    None => {
-                        if let Some(book) = place.take() {
-                            book.free(room);
-                        }
-                    }
-                }
-            }
-        }
-        to.hide(*worker, false);
-        room.refund(size_of::<Books>());
-        sweeps.swap_remove(at);
-    }
-
-    /// The worker holds the block under this name; false if it cannot be written down.
-    fn add(
-        &mut self,
-        to: &Coverage,
-        worker: Worker,
-        tier: Tier,
-        engine: u64,
-        chain: u64,
-        depth: u16,
-    ) -> bool {
-        for trims in 0..=MAX_TRIMS {
-            match self.try_add(to, worker, tier, engine, chain, depth) {
-                Ok(Known::Other) => {
-                    self.stats.contradictions += 1;
-                    return false;
-                }
-                Ok(_) => return true,
-                Err(Full) if trims < MAX_TRIMS && self.trim(to) => {}
-                Err(Full) => break,
-            }
-        }
-        self.stats.no_room += 1;
-        false
-    }
-
-    #[inline]
-    fn try_add(
-        &mut self,
-        to: &Coverage,
-        worker: Worker,
-        tier: Tier,
-        engine: u64,
-        chain: u64,
-        depth: u16,
-    ) -> Result<Known, Full> {
-        let (book, covered, room) = self.open(worker, tier)?;
-        let known = book.again(engine, chain);
-        if let Known::No(at) = known {
-            covered.hold(to, worker, tier, chain, room)?;
-            let named = book.add(at, engine, chain, depth, room);
-            named.inspect_err(|Full| covered.release(to, worker, tier, chain, room))?;
-        }
-        Ok(known)
-    }
-
-    /// The worker's book of a tier, and what else is needed to write in it.
-    #[inline]
-    fn open(&mut self, worker: Worker, tier: Tier) -> Result<(&mut Book, &mut Covered, &mut Room), Full> {
-        let Self { secret, room, covered, workers, .. } = self;
-        let number = worker.0 as usize;
-        if workers.len() <= number {
-            let more = number + 1 - workers.len();
-            room.charge(more * size_of::<Option<Box<Books>>>())?;
-            workers.reserve_exact(more);
-            workers.resize_with(number + 1, Default::default);
-        }
-        let books = match &mut workers[number] {
-            Some(books) => books,
-            none => {
-                room.charge(size_of::<Books>())?;
-                none.insert(Box::default())
-            }
-        };
-        let book = match &mut books[tier as usize] {
-            Some(book) => book,
-            none => none.insert(Book::new(*secret, room)?),
-        };
-        Ok((book, covered, room))
-    }
-
-    /// Gives up a share of the largest book; false if there is nothing to give up.
-    fn trim(&mut self, to: &Coverage) -> bool {
-        if !self.sweeps.is_empty() {
-            self.sweep(to, 0);
-            return true;
-        }
-        let books = self.workers.iter_mut().enumerate().flat_map(|(worker, books)| {
-            TIERS
-                .into_iter()
-                .zip(books.iter_mut().flat_map(|books| books.iter_mut()))
-                .map(move |(tier, book)| (Worker(worker as u16), tier, book))
-        });
-        let filled = books.filter_map(|(worker, tier, book)| book.as_mut().map(|b| (worker, tier, b)));
-        let largest = filled.max_by_key(|(.., book)| book.len()).filter(|(.., book)| book.len() > 0);
-        let Some((worker, tier, book)) = largest else { return false };
-        let chains = book.trim(TRIM_SHARE, &mut self.room);
-        self.stats.evicted += chains.len() as u64;
-        self.covered.release_all(to, worker, tier, &chains, &mut self.room);
-        true
+        self.writer.lock().stats()
     }
 }

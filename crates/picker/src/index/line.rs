@@ -157,6 +157,7 @@ pub(super) struct Names {
 /// Notes that have room in the first cache line.
 const LOW_NOTES: usize = 3;
 
+#[cfg(not(loom))]
 const _: () = assert!(std::mem::offset_of!(Names, chains) == 64 && size_of::<Names>() == 128);
 
 /// The block behind a name.

@@ -462,9 +462,11 @@ impl<L: Line> Table<L> {
 
     /// The next entry that may lie in `line`; none behind a line with a hole.
     fn successor(&self, lines: &[L], line: usize) -> Option<(usize, usize)> {
-        let distance = |from: usize, to: usize| (to + lines.len() - from) % lines.len();
+        // Without a division: this runs for each entry that is looked at.
+        let distance = |from: usize, to: usize| if to >= from { to - from } else { to + lines.len() - from };
+        let mut at = line;
         for step in 1..lines.len().min(MAX_PROBE_LINES) {
-            let at = (line + step) % lines.len();
+            at = after(at, lines);
             let movable = |slot: &usize| {
                 let key = lines[at].key(*slot);
                 key != EMPTY && distance(View::<L>::home(self.view.place(key), lines.len()), at) >= step

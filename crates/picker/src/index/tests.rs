@@ -1,6 +1,7 @@
 //! The index against a plain map over random events, and its bounds.
 
 use super::*;
+use crate::hash::extend;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
