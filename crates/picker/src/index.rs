@@ -5,11 +5,11 @@
 
 mod coverage;
 mod line;
-#[cfg(all(test, loom))]
+#[cfg(loom)]
+#[cfg(test)]
 mod loom;
 mod names;
 mod room;
-mod sync;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -17,6 +17,7 @@ mod writer;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::sync;
 pub(crate) use coverage::{Coverage, Covered};
 pub(crate) use room::Room;
 use std::sync::Arc;
