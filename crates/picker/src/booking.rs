@@ -87,10 +87,11 @@ impl Booking {
         if self.probe && self.endpoint().is_aside() {
             self.endpoint().abandon_probe();
         }
-        self.probe = to.is_aside();
+        self.probe = to.begin_probe();
         if self.id == 0 {
-            self.endpoint().release();
+            // In this order: a pick meanwhile sees it twice rather than nowhere.
             to.book();
+            self.endpoint().release();
         } else {
             Pool::rebook(&self.pool, self.id, to, now);
         }

@@ -189,9 +189,12 @@ impl Endpoint {
 
     pub(crate) fn book(&self) {
         self.state.in_flight.fetch_add(1, Relaxed);
-        if self.is_aside() {
-            self.state.probing.store(true, Relaxed);
-        }
+    }
+
+    /// Whether the request that is being booked is the probe of an endpoint put aside: the first one is, others
+    /// that have nowhere else to go are not.
+    pub(crate) fn begin_probe(&self) -> bool {
+        self.is_aside() && !self.state.probing.swap(true, Relaxed)
     }
 
     pub(crate) fn release(&self) {

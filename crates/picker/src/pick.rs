@@ -64,7 +64,7 @@ impl Pool {
             self.report(&pick, Side::Whole, ask);
             return Ok(pick);
         }
-        let probe = inner.endpoints[index].is_aside();
+        let probe = inner.endpoints[index].begin_probe();
         inner.endpoints[index].book();
         let booking = Booking { pool: Arc::clone(&self.inner), index, id: 0, probe };
         Ok(Pick { index, booking, cached_tokens: 0, choice: None })
@@ -82,7 +82,7 @@ impl Pool {
     ) -> Pick {
         let inner = &*self.inner;
         let endpoint = &inner.endpoints[index];
-        let probe = endpoint.is_aside();
+        let probe = endpoint.begin_probe();
         let weight = inner.weight(side, ask, cached_tokens);
         let id = book.add(endpoint, weight, (now, now.saturating_add(inner.lease())));
         if let Some(prefixes) = &inner.prefixes {

@@ -78,3 +78,23 @@ fn loom_a_worker_joins_and_leaves_a_block() {
         assert_eq!(look_up(&view, key), 2);
     });
 }
+
+#[test]
+fn loom_growth_takes_nothing_from_a_reader_of_the_segment_before() {
+    loom::model(|| {
+        // Two lines of four are as full as they may be: one more block, and the segment is copied.
+        let (mut table, mut room, keys) = table(6);
+        let view = Arc::new(table.changed().unwrap());
+        let (reader, held) = (Arc::clone(&view), keys[5]);
+        let read = thread::spawn(move || assert_eq!(look_up(&reader, held), 1 << 5));
+        let seventh = table.neighbours(7)[6];
+        insert(&mut table, seventh, 1 << 6, &mut room);
+        remove(&mut table, keys[0], &mut room);
+        let (line, slot) = table.find(held).unwrap();
+        line.set(slot, 1 << 5 | 1);
+        let grown = table.changed().expect("the segment was copied");
+        read.join().unwrap();
+        assert_eq!([seventh, held, keys[0]].map(|key| look_up(&grown, key)), [1 << 6, 1 << 5 | 1, 0]);
+        assert_eq!(look_up(&view, seventh), 0, "who reads on in the old segment reads what it was");
+    });
+}

@@ -1,5 +1,6 @@
 //! The index against a plain map over random events, and its bounds.
 
+use super::writer::SWEEP_BLOCKS;
 use super::*;
 use crate::hash::extend;
 use proptest::prelude::*;

@@ -24,7 +24,7 @@ const TRIM_SHARE: usize = 16;
 const MAX_TRIMS: usize = 8;
 /// Blocks of a cleared worker after which others may write again; the step ends with the segment, so a worker
 /// of a million blocks holds the lock for 16,000 of them.
-const SWEEP_BLOCKS: usize = 1024;
+pub(super) const SWEEP_BLOCKS: usize = 1024;
 
 /// A worker's books, by tier.
 type Books = [Option<Book>; 3];

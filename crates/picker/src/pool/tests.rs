@@ -28,6 +28,20 @@ fn one_probe_at_a_time_comes_back() {
 }
 
 #[test]
+fn a_request_that_has_nowhere_else_to_go_does_not_end_the_probe_of_another() {
+    let pool = pool(2, Strategy::LeastLoad, |_| ());
+    (0..2).for_each(|index| pool.failed(index, Failure::Broken, 0));
+    let later = ASIDE_FIRST_MS * 2;
+    let probes = [0, 1].map(|_| any(&pool, later, &[], false).unwrap());
+    let mut desperate = any(&pool, later, &[], true).unwrap();
+    desperate.booking.move_to(1 - desperate.index, later);
+    drop(desperate);
+    assert!(any(&pool, later, &[], false).is_none(), "both probes are under way");
+    drop(probes);
+    assert!(any(&pool, later, &[], false).is_some());
+}
+
+#[test]
 fn time_aside_doubles_up_to_its_bound() {
     let pool = pool(1, Strategy::LeastLoad, |_| ());
     let mut now = 0;
