@@ -33,7 +33,6 @@ mod survey;
 mod testing;
 mod ttft;
 
-pub use approximate::{Approximate, ApproximateStats, Policy as ApproximatePolicy};
 pub use ask::{Ask, NoPick, Threshold, Want, WhyNot};
 pub use book::Load;
 pub use booking::{Booking, Pick};
