@@ -14,13 +14,14 @@ const PROMPT_BLOCKS: usize = 209;
 const PROMPTS: usize = 6_400;
 const GROUP: usize = 16;
 const SHARED_BLOCKS: usize = 56;
-const MAX_BYTES: usize = 1 << 30;
-const ROUNDS: usize = 3;
+pub(crate) const MAX_BYTES: usize = 1 << 30;
+pub(crate) const ROUNDS: usize = 3;
 const READS: usize = 10_000;
 const EVENTS_PER_S: u64 = 100_000;
 
 struct Prompt {
     blocks: Vec<Block>,
+    names: Vec<u64>,
     chain: Vec<u64>,
     workers: Vec<Worker>,
 }
@@ -37,17 +38,18 @@ fn prompts(copies: usize, seed: u64) -> Vec<Prompt> {
         let local: Vec<u64> = shared.iter().copied().chain(own).collect();
         let chain = hash::chain(&local);
         let blocks = local.iter().zip(&chain);
-        let blocks = blocks.map(|(local, chain)| Block { engine: !chain, local: *local }).collect();
+        let blocks: Vec<Block> = blocks.map(|(l, chain)| Block { engine: !chain, local: *l }).collect();
+        let names = blocks.iter().map(|block| block.engine).collect();
         let first = (number / GROUP) as u16;
         let workers = (0..copies as u16).map(|n| Worker((first + n * 7) % WORKERS)).collect();
-        Prompt { blocks, chain, workers }
+        Prompt { blocks, names, chain, workers }
     };
     (0..PROMPTS).map(one).collect()
 }
 
 fn fill(index: &dyn Index, prompts: &[Prompt]) {
     for prompt in prompts {
-        prompt.workers.iter().for_each(|worker| index.store(*worker, &prompt.blocks));
+        prompt.workers.iter().for_each(|worker| index.store(*worker, None, &prompt.blocks));
     }
 }
 
@@ -93,15 +95,17 @@ fn write(index: &dyn Index, churn: &[Prompt], done: &AtomicBool, written: &Atomi
     for (number, prompt) in churn.iter().cycle().enumerate() {
         // Every second time round takes back what the last one stored.
         let store = (number / churn.len()).is_multiple_of(2);
-        for blocks in prompt.blocks.chunks(10) {
+        let mut parent = None;
+        for (blocks, names) in prompt.blocks.chunks(10).zip(prompt.names.chunks(10)) {
             if done.load(Ordering::Relaxed) {
                 return;
             }
             let worker = prompt.workers[0];
             if store {
-                index.store(worker, blocks)
+                index.store(worker, parent, blocks);
+                parent = names.last().copied();
             } else {
-                index.remove(worker, blocks)
+                index.remove(worker, names);
             }
             let count = written.fetch_add(blocks.len() as u64, Ordering::Relaxed);
             let due = begin + Duration::from_nanos(count * (1_000_000_000 / EVENTS_PER_S));
@@ -117,7 +121,7 @@ fn operations(name: &str, index: &dyn Index, prompts: &[Prompt]) {
     let blocks = prompts.len() * PROMPT_BLOCKS;
     let mut out = Vec::new();
     let begin = cpu_ns();
-    prompts.iter().for_each(|p| index.store(p.workers[0], &p.blocks));
+    prompts.iter().for_each(|p| index.store(p.workers[0], None, &p.blocks));
     let stored = cpu_ns();
     let mut found = 0;
     for prompt in prompts {
@@ -126,7 +130,7 @@ fn operations(name: &str, index: &dyn Index, prompts: &[Prompt]) {
         found += depth.map_or(0, |(_, depth)| *depth as usize);
     }
     let looked = cpu_ns();
-    prompts.iter().for_each(|p| index.remove(p.workers[0], &p.blocks));
+    prompts.iter().for_each(|p| index.remove(p.workers[0], &p.names));
     let end = cpu_ns();
     let left: usize = prompts
         .iter()
@@ -152,14 +156,14 @@ fn memory(copies: usize) {
 }
 
 /// Prints a row, with the load of the machine: with other work on it, only processor time compares.
-fn row(mut row: serde_json::Value) {
+pub(crate) fn row(mut row: serde_json::Value) {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     row["load"] = load.split(' ').next().unwrap_or_default().into();
     println!("{row}");
 }
 
 /// Nanoseconds this thread has run.
-fn cpu_ns() -> u64 {
+pub(crate) fn cpu_ns() -> u64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     stat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or_default()
 }

@@ -1,9 +1,11 @@
 //! Measures the endpoint picker; prints one JSON object per row.
 //!
-//! `cargo run --profile dist -p waypost-bench-picker -- index [hashing|memory|clear|match|operations]`, `herd`, or `trace FILE.jsonl.gz [all|first|second [CACHE]]`
+//! `cargo run --profile dist -p waypost-bench-picker -- index [hashing|memory|clear|match|operations]`, `churn FILE.jsonl.gz`, `herd`,
+//! or `trace FILE.jsonl.gz [all|first|second [CACHE]]`
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
+mod churn;
 mod engine;
 mod herd;
 mod index;
@@ -27,8 +29,12 @@ fn main() -> std::process::ExitCode {
             herd::run();
             Ok(())
         }
+        Some("churn") if args.len() == 2 => churn::run(&args[1]),
         Some("trace") => trace::run(&args[1..]),
-        _ => Err("usage: waypost-bench-picker index [CASE] | herd | trace FILE [all|first|second [CACHE]]".into()),
+        _ => {
+            Err("usage: waypost-bench-picker index [CASE] | churn FILE | herd | trace FILE [all|first|second [CACHE]]"
+                .into())
+        }
     };
     if let Err(error) = done {
         eprintln!("{error}");

@@ -7,19 +7,19 @@ use waypost_picker::{Block, PrefixIndex, Tier, Worker, hash};
 
 /// An index to measure; `touched` is how many workers hold something of the prompt.
 pub(crate) trait Index: Sync {
-    fn store(&self, worker: Worker, blocks: &[Block]);
-    fn remove(&self, worker: Worker, blocks: &[Block]);
+    /// `parent`: the name of the block before these.
+    fn store(&self, worker: Worker, parent: Option<u64>, blocks: &[Block]);
+    fn remove(&self, worker: Worker, names: &[u64]);
     fn depths(&self, chain: &[u64], out: &mut Vec<(u16, u32)>);
 }
 
 impl Index for PrefixIndex {
-    fn store(&self, worker: Worker, blocks: &[Block]) {
-        Self::store(self, worker, Tier::Device, None, blocks);
+    fn store(&self, worker: Worker, parent: Option<u64>, blocks: &[Block]) {
+        Self::store(self, worker, Tier::Device, parent, blocks);
     }
 
-    fn remove(&self, worker: Worker, blocks: &[Block]) {
-        let names: Vec<u64> = blocks.iter().map(|block| block.engine).collect();
-        Self::remove(self, worker, Tier::Device, &names);
+    fn remove(&self, worker: Worker, names: &[u64]) {
+        Self::remove(self, worker, Tier::Device, names);
     }
 
     fn depths(&self, chain: &[u64], out: &mut Vec<(u16, u32)>) {
@@ -42,8 +42,8 @@ pub(crate) struct Locked(RwLock<(HashMap<u64, u64>, Names)>);
 #[derive(Default)]
 pub(crate) struct Dash(DashMap<u64, HashSet<u16>>, DashMap<(u16, u64), u64>);
 
-fn chained(blocks: &[Block]) -> impl Iterator<Item = (u64, u64)> {
-    let mut last = None;
+/// Names and chain hashes of blocks behind the block with the chain hash `last`.
+fn chained(mut last: Option<u64>, blocks: &[Block]) -> impl Iterator<Item = (u64, u64)> {
     blocks.iter().map(move |block| {
         let chain = hash::extend(last, block.local);
         last = Some(chain);
@@ -52,18 +52,19 @@ fn chained(blocks: &[Block]) -> impl Iterator<Item = (u64, u64)> {
 }
 
 impl Index for Locked {
-    fn store(&self, worker: Worker, blocks: &[Block]) {
+    fn store(&self, worker: Worker, parent: Option<u64>, blocks: &[Block]) {
         let Ok(mut maps) = self.0.write() else { return };
-        for (engine, chain) in chained(blocks) {
+        let last = parent.and_then(|parent| maps.1.get(&(worker.0, parent)).copied());
+        for (engine, chain) in chained(last, blocks) {
             maps.1.insert((worker.0, engine), chain);
             *maps.0.entry(chain).or_default() |= 1 << worker.0;
         }
     }
 
-    fn remove(&self, worker: Worker, blocks: &[Block]) {
+    fn remove(&self, worker: Worker, names: &[u64]) {
         let Ok(mut maps) = self.0.write() else { return };
-        for block in blocks {
-            let Some(chain) = maps.1.remove(&(worker.0, block.engine)) else { continue };
+        for name in names {
+            let Some(chain) = maps.1.remove(&(worker.0, *name)) else { continue };
             if let Some(workers) = maps.0.get_mut(&chain) {
                 *workers &= !(1 << worker.0);
                 if *workers == 0 {
@@ -90,16 +91,17 @@ impl Index for Locked {
 }
 
 impl Index for Dash {
-    fn store(&self, worker: Worker, blocks: &[Block]) {
-        for (engine, chain) in chained(blocks) {
+    fn store(&self, worker: Worker, parent: Option<u64>, blocks: &[Block]) {
+        let last = parent.and_then(|parent| self.1.get(&(worker.0, parent)).map(|chain| *chain));
+        for (engine, chain) in chained(last, blocks) {
             self.1.insert((worker.0, engine), chain);
             self.0.entry(chain).or_default().insert(worker.0);
         }
     }
 
-    fn remove(&self, worker: Worker, blocks: &[Block]) {
-        for block in blocks {
-            let Some((_, chain)) = self.1.remove(&(worker.0, block.engine)) else { continue };
+    fn remove(&self, worker: Worker, names: &[u64]) {
+        for name in names {
+            let Some((_, chain)) = self.1.remove(&(worker.0, *name)) else { continue };
             let emptied = self.0.get_mut(&chain).is_some_and(|mut workers| {
                 workers.remove(&worker.0);
                 workers.is_empty()

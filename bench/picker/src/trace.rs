@@ -13,7 +13,7 @@ use waypost_config::{Picking, Strategy};
 use waypost_picker::hash;
 
 /// Tokens in a block of the trace, and so of the simulated engines.
-const BLOCK_TOKENS: u32 = 512;
+pub(crate) const BLOCK_TOKENS: u32 = 512;
 const ENGINES: usize = 8;
 /// Blocks in each engine's cache: 375,000 tokens, 3 million in all.
 const CAPACITY: usize = 732;
@@ -31,13 +31,13 @@ struct Line {
 }
 
 /// A part of a trace: requests, and the milliseconds at which they came.
-struct Trace {
-    jobs: Vec<Job>,
+pub(crate) struct Trace {
+    pub(crate) jobs: Vec<Job>,
     times: Vec<u64>,
 }
 
 /// Reads `path`; `part` is `all`, `first` or `second` (half).
-fn read(path: &str, part: &str) -> Result<Trace, Box<dyn std::error::Error>> {
+pub(crate) fn read(path: &str, part: &str) -> Result<Trace, Box<dyn std::error::Error>> {
     let file = BufReader::new(flate2::read::GzDecoder::new(std::fs::File::open(path)?));
     let lines: Result<Vec<Line>, _> =
         file.lines().map(|line| line.map(|l| serde_json::from_str(&l))).collect::<Result<_, _>>()?;

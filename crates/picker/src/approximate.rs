@@ -7,6 +7,7 @@
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::index::{Coverage, Covered, Room};
@@ -33,7 +34,7 @@ pub(crate) enum Policy {
 pub(crate) struct Approximate {
     policy: Policy,
     max_entries: usize,
-    coverage: Coverage,
+    coverage: Arc<Coverage>,
     next_sweep: AtomicU64,
     writer: Mutex<Writer>,
 }
@@ -58,17 +59,12 @@ impl Approximate {
     /// An empty index of at most `max_entries` (worker, block) pairs. A pair takes about 64 bytes in the list of
     /// last uses, and up to 28 for its block if no other worker has that.
     pub(crate) fn new(policy: Policy, max_entries: usize) -> Self {
-        let covered = Covered::new(fastrand::u64(..));
+        let coverage = Arc::new(Coverage::new());
+        let covered = Covered::new(Arc::clone(&coverage), fastrand::u64(..));
         // Bounded by entries, so not by bytes.
         let room = Room::new(usize::MAX);
         let writer = Writer { covered, room, guesses: BTreeMap::new(), entries: 0 };
-        Self {
-            policy,
-            max_entries,
-            coverage: Coverage::new(),
-            next_sweep: AtomicU64::new(0),
-            writer: Mutex::new(writer),
-        }
+        Self { policy, max_entries, coverage, next_sweep: AtomicU64::new(0), writer: Mutex::new(writer) }
     }
 
     /// The prompt with these blocks went to the worker: it holds them from now on, or again. Of a prompt
@@ -85,16 +81,16 @@ impl Approximate {
             if guess.blocks.put(*hash, now).is_some() {
                 continue;
             }
-            if writer.covered.hold(&self.coverage, worker, Tier::Device, *hash, &mut writer.room).is_err() {
+            if writer.covered.hold(worker, Tier::Device, *hash, &mut writer.room).is_err() {
                 guess.blocks.pop(hash);
                 return;
             }
             writer.entries += 1;
             if guess.blocks.len() > room {
-                writer.evict(&self.coverage, worker);
+                writer.evict(worker);
             }
             if writer.entries > self.max_entries {
-                writer.evict_from_largest(&self.coverage);
+                writer.evict_from_largest();
             }
         }
     }
@@ -113,12 +109,12 @@ impl Approximate {
     pub(crate) fn forget(&self, worker: Worker) {
         let writer = &mut *self.writer.lock();
         let Some(guess) = writer.guesses.remove(&worker) else { return };
-        self.coverage.hide(worker, true);
+        writer.covered.hide(worker, true);
         for (hash, _) in &guess.blocks {
-            writer.covered.release(&self.coverage, worker, Tier::Device, *hash, &mut writer.room);
+            writer.covered.release(worker, Tier::Device, *hash, &mut writer.room);
         }
         writer.entries -= guess.blocks.len();
-        self.coverage.hide(worker, false);
+        writer.covered.hide(worker, false);
     }
 
     /// The worker says how many blocks it has room for; counts with [`Policy::Lru`] only.
@@ -127,7 +123,7 @@ impl Approximate {
         let guess = writer.guesses.entry(worker).or_insert_with(Guess::new);
         guess.capacity = matches!(self.policy, Policy::Lru(_)).then_some(blocks);
         let over = guess.blocks.len().saturating_sub(self.room(guess.capacity));
-        (0..over).for_each(|_| writer.evict(&self.coverage, worker));
+        (0..over).for_each(|_| writer.evict(worker));
     }
 
     fn room(&self, capacity: Option<usize>) -> usize {
@@ -146,7 +142,7 @@ impl Approximate {
             while let Some((hash, _)) = guess.blocks.peek_lru().filter(|(_, used)| old(used)) {
                 let hash = *hash;
                 guess.blocks.pop(&hash);
-                writer.covered.release(&self.coverage, *worker, Tier::Device, hash, &mut writer.room);
+                writer.covered.release(*worker, Tier::Device, hash, &mut writer.room);
                 writer.entries -= 1;
             }
         }
@@ -155,17 +151,17 @@ impl Approximate {
 
 impl Writer {
     /// A share in one go, since finding the largest looks at every worker.
-    fn evict_from_largest(&mut self, to: &Coverage) {
+    fn evict_from_largest(&mut self) {
         let sizes = self.guesses.iter().map(|(worker, guess)| (guess.blocks.len(), *worker));
         let Some((blocks, worker)) = sizes.max() else { return };
-        (0..(blocks / EVICT_SHARE).max(1)).for_each(|_| self.evict(to, worker));
+        (0..(blocks / EVICT_SHARE).max(1)).for_each(|_| self.evict(worker));
     }
 
-    fn evict(&mut self, to: &Coverage, worker: Worker) {
+    fn evict(&mut self, worker: Worker) {
         let Some((hash, _)) = self.guesses.get_mut(&worker).and_then(|guess| guess.blocks.pop_lru()) else {
             return;
         };
-        self.covered.release(to, worker, Tier::Device, hash, &mut self.room);
+        self.covered.release(worker, Tier::Device, hash, &mut self.room);
         self.entries -= 1;
     }
 }

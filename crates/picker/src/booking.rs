@@ -7,11 +7,10 @@ use crate::choice::Choice;
 use crate::endpoint::Endpoint;
 use crate::pool::Inner;
 use crate::remote::{BookingEvent, Reporter};
+use crate::sync::{AtomicBool, AtomicU64, Mutex};
 use crate::{Millis, Pool};
 use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// What goes on from one configuration's pool to the next.
 #[derive(Debug, Default)]
@@ -139,3 +138,7 @@ impl Pool {
         });
     }
 }
+
+#[cfg(loom)]
+#[cfg(test)]
+mod loom;

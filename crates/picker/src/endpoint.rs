@@ -4,10 +4,10 @@
 //! request probes it. A `Retry-After` holds it for just that long. All of it is plain atomics, because
 //! every request reads it. Owned by a pool; survives a configuration reload.
 
+use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::{KvState, Millis, Observed, Worker};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// First time aside after a failure, in milliseconds.
 pub(crate) const ASIDE_FIRST_MS: u64 = 1_000;

@@ -29,6 +29,7 @@ mod saturation;
 mod scorers;
 mod sessions;
 mod survey;
+mod sync;
 #[cfg(test)]
 mod testing;
 mod ttft;

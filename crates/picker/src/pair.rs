@@ -6,7 +6,7 @@
 use crate::ask::{Ask, NoPick, Want};
 use crate::booking::Pick;
 use crate::cost::Side;
-use crate::pick::SURVEY;
+use crate::survey::Survey;
 use crate::{Millis, Pool};
 
 /// Both endpoints of a request.
@@ -64,7 +64,7 @@ impl Pool {
         let inner = &*self.inner;
         let least = inner.picking.disaggregation.map_or(0, |d| d.min_uncached_tokens);
         let ask = &Ask { want: Want::Decode, ..*ask };
-        let pair = SURVEY.with_borrow_mut(|survey| {
+        let pair = Survey::with(|survey| {
             survey.look_up(inner, ask);
             let mut book = inner.shared.book.lock();
             book.expire(now);

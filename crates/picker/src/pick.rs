@@ -11,17 +11,12 @@ use crate::cost::{Prompt, Side, at_temperature, cost};
 use crate::pool::{Inner, Pool};
 use crate::remote::BookingEvent;
 use crate::survey::Survey;
+use crate::sync::Ordering::Relaxed;
 use crate::ttft::{self, Waits};
 use crate::{Millis, affinity, scorers};
 use smallvec::SmallVec;
-use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use waypost_config::Strategy;
-
-thread_local! {
-    pub(crate) static SURVEY: RefCell<Survey> = RefCell::default();
-}
 
 impl Pool {
     /// Picks an endpoint and books the request on it.
@@ -33,7 +28,7 @@ impl Pool {
         if !self.inner.looks {
             return self.pick_by_requests(ask, now);
         }
-        let (pick, choice) = SURVEY.with_borrow_mut(|survey| {
+        let (pick, choice) = Survey::with(|survey| {
             survey.look_up(&self.inner, ask);
             let mut book = self.inner.shared.book.lock();
             book.expire(now);

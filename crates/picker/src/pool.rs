@@ -10,10 +10,9 @@ use crate::endpoint::{Endpoint, Failure};
 use crate::prefixes::{Cached, Prefixes};
 use crate::remote::{BookingEvent, Reporter};
 use crate::sessions::Sessions;
+use crate::sync::{AtomicUsize, Mutex, Ordering::Relaxed};
 use crate::{Held, KvState, Millis, Observed, PrefixIndex, Worker};
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use waypost_config::{Picking, Scorer, Strategy};
 
 /// Most endpoints of a pool: workers are numbered with 16 bits, and some numbers may still be in use by those gone.

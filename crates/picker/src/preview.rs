@@ -4,7 +4,7 @@
 
 use crate::choice::Choice;
 use crate::cost::Side;
-use crate::pick::SURVEY;
+use crate::survey::Survey;
 use crate::{Ask, Millis, NoPick, Pool};
 
 impl Pool {
@@ -17,7 +17,7 @@ impl Pool {
         if !self.inner.looks {
             return Ok(None);
         }
-        SURVEY.with_borrow_mut(|survey| {
+        Survey::with(|survey| {
             survey.look_up(&self.inner, ask);
             let mut book = self.inner.shared.book.lock();
             book.expire(now);
@@ -33,7 +33,7 @@ impl Pool {
     #[must_use]
     pub fn has_room(&self, now: Millis) -> bool {
         let ask = Ask::default();
-        SURVEY.with_borrow_mut(|survey| {
+        Survey::with(|survey| {
             survey.look_up(&self.inner, &ask);
             let mut book = self.inner.shared.book.lock();
             // Else a booking that was lost would keep everybody waiting.

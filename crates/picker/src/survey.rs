@@ -7,8 +7,10 @@ use crate::book::{Book, Load};
 use crate::cost::Terms;
 use crate::endpoint::Endpoint;
 use crate::pool::Inner;
+use crate::sync::thread_local;
 use crate::{Adapters, Held, Millis, Observed, ttft};
 use smallvec::SmallVec;
+use std::cell::RefCell;
 use waypost_config::{Role, Strategy};
 
 /// A thread's buffers.
@@ -116,7 +118,16 @@ fn readiness(adapters: Option<&Adapters>, wanted: Option<&str>) -> f64 {
     }
 }
 
+thread_local! {
+    static SURVEY: RefCell<Survey> = RefCell::default();
+}
+
 impl Survey {
+    /// Lends the thread's buffers to `act`.
+    pub(crate) fn with<T>(act: impl FnOnce(&mut Self) -> T) -> T {
+        SURVEY.with(|survey| act(&mut survey.borrow_mut()))
+    }
+
     #[cfg(test)]
     pub(crate) fn of(rows: Vec<Row>) -> Self {
         Self { rows, ..Self::default() }

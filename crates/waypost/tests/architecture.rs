@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 6] = [
     &["router", "ledger", "feeds"],
     &["classify", "policy", "picker", "tokens", "vision"],
     &["config"],
-    &["wire"],
+    &["wire", "prefetch"],
 ];
 
 /// Crates that may use even less than their layer allows: they are useful on their own.

@@ -11,14 +11,14 @@ use std::sync::{Arc, OnceLock};
 
 use super::line::{Blocks, Line};
 use super::room::{Full, Room};
-use super::table::{BATCH, Table, View, name};
+use super::table::{Table, View, name};
 use super::{Held, Tier, Worker};
 
 const PAGE_WORKERS: usize = 64;
 const PAGES: usize = (u16::MAX as usize + 1) / PAGE_WORKERS;
 const TIERS: usize = 3;
-/// Blocks looked up first: many prompts are not held at all.
-const FIRST_BATCH: usize = 16;
+/// Blocks that memory is asked for together.
+const BATCH: usize = 32;
 /// Bytes a (worker, block) held under a second name costs in a hash map, its spare room included.
 const ALIAS_BYTES: usize = 96;
 
@@ -38,11 +38,24 @@ struct Page {
 /// The writer's side; there is one.
 #[derive(Debug)]
 pub(crate) struct Covered {
+    to: Arc<Coverage>,
     secret: u64,
     pages: Vec<[Option<Table<Blocks>>; TIERS]>,
     /// Names beyond the first by which a worker holds a block: two names of an engine may stand for the
     /// same tokens.
-    aliases: HashMap<(Worker, Tier, u64), u32, RandomState>,
+    aliases: Aliases,
+}
+
+type Aliases = HashMap<(Worker, Tier, u64), u32, RandomState>;
+
+/// One worker's blocks in one tier, to be written.
+pub(super) struct Holder<'a> {
+    worker: Worker,
+    tier: Tier,
+    bit: u64,
+    table: &'a mut Table<Blocks>,
+    page: &'a OnceLock<Page>,
+    aliases: &'a mut Aliases,
 }
 
 impl Coverage {
@@ -57,18 +70,6 @@ impl Coverage {
         out.clear();
         for (number, page) in self.pages.iter().map_while(OnceLock::get).enumerate() {
             page.matches(number * PAGE_WORKERS, chain, out);
-        }
-    }
-
-    /// Hides a worker from readers, or shows it again: what it held disappears at once.
-    pub(crate) fn hide(&self, worker: Worker, hidden: bool) {
-        let (page, bit) = place(worker);
-        if let Some(page) = self.pages.get(page).and_then(OnceLock::get) {
-            if hidden {
-                page.valid.fetch_and(!bit, Ordering::AcqRel);
-            } else {
-                page.valid.fetch_or(bit, Ordering::AcqRel);
-            }
         }
     }
 }
@@ -100,14 +101,10 @@ impl Page {
 /// Extends the runs of `workers`, each from the block where it ends so far; returns those that got longer.
 fn walk(view: &View<Blocks>, chain: &[u64], workers: u64, run: &mut [u32; PAGE_WORKERS]) -> u64 {
     let (mut waiting, mut active, mut longer) = (workers, 0u64, 0u64);
-    let (mut held, mut batch) = ([0; BATCH], FIRST_BATCH);
     let mut next = first_end(waiting, run);
     let mut at = next;
     while let Some(rest) = chain.get(at..).filter(|rest| !rest.is_empty()) {
-        let blocks = &rest[..rest.len().min(batch)];
-        batch = BATCH;
-        view.workers_of(blocks, &mut held);
-        for held in &held[..blocks.len()] {
+        for held in view.read(rest) {
             if at == next {
                 let join = bits(waiting).filter(|w| run[*w] as usize == at).fold(0, |all, w| all | 1 << w);
                 (active, waiting) = (active | join, waiting & !join);
@@ -119,7 +116,6 @@ fn walk(view: &View<Blocks>, chain: &[u64], workers: u64, run: &mut [u32; PAGE_W
             if ended != 0 {
                 bits(ended).for_each(|worker| run[worker] = at as u32);
             }
-            // Branches, not a choice of numbers: the next look-ups may not wait for this one.
             if active == 0 {
                 at = next;
                 break;
@@ -148,8 +144,20 @@ fn place(worker: Worker) -> (usize, u64) {
 }
 
 impl Covered {
-    pub(crate) fn new(secret: u64) -> Self {
-        Self { secret, pages: Vec::new(), aliases: HashMap::default() }
+    pub(crate) fn new(to: Arc<Coverage>, secret: u64) -> Self {
+        Self { to, secret, pages: Vec::new(), aliases: HashMap::default() }
+    }
+
+    /// Hides a worker from readers, or shows it again: what it held disappears at once.
+    pub(crate) fn hide(&self, worker: Worker, hidden: bool) {
+        let (page, bit) = place(worker);
+        if let Some(page) = self.to.pages.get(page).and_then(OnceLock::get) {
+            if hidden {
+                page.valid.fetch_and(!bit, Ordering::AcqRel);
+            } else {
+                page.valid.fetch_or(bit, Ordering::AcqRel);
+            }
+        }
     }
 
     /// Blocks, each counted once per tier and page.
@@ -157,105 +165,130 @@ impl Covered {
         self.pages.iter().flatten().flatten().map(Table::len).sum()
     }
 
-    /// The worker holds the block, under one more name.
+    /// [`Holder::hold`] of one block.
     pub(crate) fn hold(
         &mut self,
-        to: &Coverage,
         worker: Worker,
         tier: Tier,
         chain: u64,
         room: &mut Room,
     ) -> Result<(), Full> {
-        let (page, bit) = place(worker);
-        self.open(to, page, room)?;
-        let table = match &mut self.pages[page][tier as usize] {
-            Some(table) => table,
-            none => none.insert(Table::new(self.secret, room)?),
-        };
-        let key = name(chain);
-        if let Some((line, slot)) = table.find(key) {
-            let workers = line.value(slot);
-            if workers & bit == 0 {
-                line.set(slot, workers | bit);
-            } else {
-                room.charge(ALIAS_BYTES)?;
-                *self.aliases.entry((worker, tier, chain)).or_default() += 1;
-            }
-            return Ok(());
-        }
-        let done = table.insert(key, bit, room);
-        publish(table, &to.pages[page], tier, room);
-        done
+        self.open(worker, tier, room)?.hold(chain, room)
     }
 
-    /// The worker holds the block under one name less.
-    pub(crate) fn release(&mut self, to: &Coverage, worker: Worker, tier: Tier, chain: u64, room: &mut Room) {
-        if !self.aliases.is_empty()
-            && let Some(more) = self.aliases.get_mut(&(worker, tier, chain))
-        {
-            *more -= 1;
-            if *more == 0 {
-                self.aliases.remove(&(worker, tier, chain));
-                if self.aliases.len() * 4 < self.aliases.capacity() {
-                    self.aliases.shrink_to(self.aliases.len() * 2);
-                }
-            }
-            room.refund(ALIAS_BYTES);
-            return;
-        }
-        let (page, bit) = place(worker);
-        let table = self.pages.get_mut(page).and_then(|tiers| tiers[tier as usize].as_mut());
-        let Some(table) = table else { return };
-        let key = name(chain);
-        let Some((line, slot)) = table.find(key) else { return };
-        let workers = line.value(slot) & !bit;
-        if workers == 0 {
-            table.remove(key, room);
-            publish(table, &to.pages[page], tier, room);
-        } else {
-            line.set(slot, workers);
+    /// [`Holder::release`] of one block.
+    pub(crate) fn release(&mut self, worker: Worker, tier: Tier, chain: u64, room: &mut Room) {
+        if let Some(mut holder) = self.opened(worker, tier) {
+            holder.release(chain, room);
         }
     }
 
-    /// [`Self::release`] of many.
-    pub(crate) fn release_all(
-        &mut self,
-        to: &Coverage,
-        worker: Worker,
-        tier: Tier,
-        chains: &[u64],
-        room: &mut Room,
-    ) {
+    /// [`Holder::release`] of many.
+    pub(super) fn release_all(&mut self, worker: Worker, tier: Tier, chains: &[u64], room: &mut Room) {
+        let Some(mut holder) = self.opened(worker, tier) else { return };
         for chains in chains.chunks(BATCH) {
-            self.touch(worker, tier, chains);
-            chains.iter().for_each(|chain| self.release(to, worker, tier, *chain, room));
+            chains.iter().for_each(|chain| holder.approach(*chain));
+            chains.iter().for_each(|chain| holder.look_on(*chain));
+            chains.iter().for_each(|chain| holder.release(*chain, room));
         }
     }
 
-    /// Brings near what holding or releasing these blocks will look at.
-    pub(crate) fn touch(&self, worker: Worker, tier: Tier, chains: &[u64]) {
-        let tiers = self.pages.get(place(worker).0);
-        if let Some(table) = tiers.and_then(|tiers| tiers[tier as usize].as_ref()) {
-            table.touch(chains.iter().copied());
-        }
-    }
-
-    /// Pages are opened in order, so that readers stop at the first one that is not.
-    fn open(&mut self, to: &Coverage, page: usize, room: &mut Room) -> Result<(), Full> {
+    /// What the worker holds in a tier, to be written.
+    pub(super) fn open(&mut self, worker: Worker, tier: Tier, room: &mut Room) -> Result<Holder<'_>, Full> {
+        let (page, _) = place(worker);
+        // In order, so that readers stop at the first page that is not open.
         while self.pages.len() <= page {
             room.charge(size_of::<[Option<Table<Blocks>>; TIERS]>() * 2)?;
             let new = Page { tiers: Default::default(), valid: AtomicU64::new(u64::MAX) };
-            to.pages[self.pages.len()].get_or_init(|| new);
+            self.to.pages[self.pages.len()].get_or_init(|| new);
             self.pages.push(Default::default());
         }
-        Ok(())
+        let table = &mut self.pages[page][tier as usize];
+        if table.is_none() {
+            *table = Some(Table::new(self.secret, room)?);
+        }
+        self.opened(worker, tier).ok_or(Full)
+    }
+
+    /// [`Self::open`], if anybody of the worker's page has ever held anything there.
+    pub(super) fn opened(&mut self, worker: Worker, tier: Tier) -> Option<Holder<'_>> {
+        let (page, bit) = place(worker);
+        let table = self.pages.get_mut(page)?[tier as usize].as_mut()?;
+        Some(Holder { worker, tier, bit, table, page: &self.to.pages[page], aliases: &mut self.aliases })
     }
 }
 
-/// Hands readers the table as it is now, if its segments are others.
-fn publish(table: &mut Table<Blocks>, page: &OnceLock<Page>, tier: Tier, room: &mut Room) {
-    if let (Some(view), Some(page)) = (table.changed(), page.get()) {
-        page.tiers[tier as usize].store(Some(Arc::new(view)));
-        table.settle(room);
+impl Holder<'_> {
+    /// Asks memory for where looking for this block begins.
+    #[inline]
+    pub(super) fn approach(&self, chain: u64) {
+        self.table.approach(chain);
+    }
+
+    /// Asks memory for where looking for this block goes on, if it will.
+    #[inline]
+    pub(super) fn look_on(&self, chain: u64) {
+        self.table.look_on(chain);
+    }
+
+    /// The worker holds the block, under one more name.
+    #[inline]
+    pub(super) fn hold(&mut self, chain: u64, room: &mut Room) -> Result<(), Full> {
+        let (at, held) = self.table.seek(name(chain));
+        if !held {
+            let done = self.table.insert(at, name(chain), self.bit, room);
+            self.publish(room);
+            return done;
+        }
+        let line = self.table.line(at);
+        let workers = line.value(at.slot);
+        if workers & self.bit == 0 {
+            line.set(at.slot, workers | self.bit);
+            return Ok(());
+        }
+        room.charge(ALIAS_BYTES)?;
+        *self.aliases.entry((self.worker, self.tier, chain)).or_default() += 1;
+        Ok(())
+    }
+
+    /// The worker holds the block under one name less.
+    #[inline]
+    pub(super) fn release(&mut self, chain: u64, room: &mut Room) {
+        if !self.aliases.is_empty() && self.release_alias(chain) {
+            room.refund(ALIAS_BYTES);
+            return;
+        }
+        let (at, true) = self.table.seek(name(chain)) else { return };
+        let line = self.table.line(at);
+        let workers = line.value(at.slot) & !self.bit;
+        if workers == 0 {
+            self.table.remove(at, room);
+            self.publish(room);
+        } else {
+            line.set(at.slot, workers);
+        }
+    }
+
+    /// Takes back a name beyond the first; false if there is none.
+    fn release_alias(&mut self, chain: u64) -> bool {
+        let key = (self.worker, self.tier, chain);
+        let Some(more) = self.aliases.get_mut(&key) else { return false };
+        *more -= 1;
+        if *more == 0 {
+            self.aliases.remove(&key);
+            if self.aliases.len() * 4 < self.aliases.capacity() {
+                self.aliases.shrink_to(self.aliases.len() * 2);
+            }
+        }
+        true
+    }
+
+    /// Hands readers the table as it is now, if its segments are others.
+    #[inline]
+    fn publish(&mut self, room: &mut Room) {
+        if let (Some(view), Some(page)) = (self.table.changed(), self.page.get()) {
+            page.tiers[self.tier as usize].store(Some(Arc::new(view)));
+            self.table.settle(room);
+        }
     }
 }

@@ -3,7 +3,9 @@
 //! A slot is written value first and emptied key first, so a reader that sees a key before and after the
 //! value has read the value of that key.
 
-use super::sync::{AtomicU16, AtomicU64, Ordering};
+use waypost_prefetch::prefetch;
+
+use super::sync::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 /// The key of an empty slot.
 pub(super) const EMPTY: u64 = 0;
@@ -21,33 +23,32 @@ pub(super) trait Line: Default {
     fn keys(&self) -> &[AtomicU64];
     fn value(&self, slot: usize) -> Self::Value;
     fn set(&self, slot: usize, value: Self::Value);
-
-    /// Reads a word of each of its cache lines.
-    #[inline]
-    fn touch(&self) -> u64 {
-        self.key(0)
-    }
+    /// Asks memory for what a search looks at.
+    fn approach(&self);
+    /// Whether entries may lie behind this line that found no hole in it.
+    fn more(&self) -> bool;
+    /// An entry that found no hole here went on.
+    fn pass(&self);
+    /// An entry behind this line that had passed it is gone, or lies here now.
+    fn unpass(&self);
 
     #[inline]
     fn key(&self, slot: usize) -> u64 {
         self.keys()[slot].load(Ordering::Acquire)
     }
 
-    /// The slot of the key, or [`Self::SLOTS`], and whether every slot is taken. Without branches: which
-    /// slot it is cannot be foretold.
+    /// The slot of the key, or [`Self::SLOTS`], and whether entries may lie behind this line that belong
+    /// here. Without branches: which slot it is cannot be foretold.
+    fn search(&self, key: u64) -> (usize, bool);
+
+    /// An empty slot, or [`Self::SLOTS`].
     #[inline]
-    fn search(&self, key: u64) -> (usize, bool) {
-        let (mut slot, mut full) = (Self::SLOTS, true);
-        for (number, found) in self.keys().iter().enumerate() {
-            let found = found.load(Ordering::Acquire);
-            slot = if found == key { number } else { slot };
-            full &= found != EMPTY;
-        }
-        (slot, full)
+    fn hole(&self) -> usize {
+        self.search(EMPTY).0
     }
 
     fn full(&self) -> bool {
-        self.search(EMPTY).1
+        self.hole() == Self::SLOTS
     }
 
     fn put(&self, slot: usize, key: u64, value: Self::Value) {
@@ -64,6 +65,15 @@ pub(super) trait Line: Default {
     }
 }
 
+/// The slot of a key among these, or their number; without branches.
+#[inline]
+fn slot_of<const N: usize>(keys: &[AtomicU64; N], key: u64) -> usize {
+    let number = |slot, (number, found): (usize, &AtomicU64)| {
+        if found.load(Ordering::Acquire) == key { number } else { slot }
+    };
+    keys.iter().enumerate().fold(N, number)
+}
+
 /// Chain hashes, each with the workers of a page as bits.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -76,12 +86,32 @@ impl Line for Blocks {
     type Value = u64;
     const SLOTS: usize = 4;
     // Nine of ten are in their home line: readers have to be fast.
-    const MAX_PERCENT: usize = 76;
+    const MAX_PERCENT: usize = 75;
 
     #[inline]
     fn keys(&self) -> &[AtomicU64] {
         &self.chains
     }
+
+    #[inline]
+    fn search(&self, key: u64) -> (usize, bool) {
+        let full = self.chains.iter().fold(true, |full, key| full & (key.load(Ordering::Acquire) != EMPTY));
+        (slot_of(&self.chains, key), full)
+    }
+
+    #[inline]
+    fn approach(&self) {
+        prefetch(self);
+    }
+
+    // Readers look on behind a full line: what lies there and a count of it cannot change as one.
+    fn more(&self) -> bool {
+        self.full()
+    }
+
+    fn pass(&self) {}
+
+    fn unpass(&self) {}
 
     fn value(&self, slot: usize) -> u64 {
         self.workers[slot].load(Ordering::Acquire)
@@ -96,7 +126,7 @@ impl Blocks {
     /// The workers of a key that lies in this line, and whether it does. Without branches.
     #[inline]
     pub(super) fn at_home(&self, key: u64) -> (u64, bool) {
-        let (slot, _) = self.search(key);
+        let slot = slot_of(&self.chains, key);
         let number = slot % Self::SLOTS;
         let workers = self.workers[number].load(Ordering::Acquire);
         (workers, (slot < Self::SLOTS) & (self.chains[number].load(Ordering::Acquire) == key))
@@ -111,13 +141,24 @@ impl Blocks {
 }
 
 /// What a worker's engine calls its blocks.
+///
+/// Two cache lines: where a search for a name that is not there needs the first one only.
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(super) struct Names {
     engines: [AtomicU64; 7],
+    low_notes: [AtomicU16; LOW_NOTES],
+    /// Entries behind this line that found no hole in it.
+    passed: AtomicU8,
     chains: [AtomicU64; 7],
-    notes: [AtomicU16; 7],
+    high_notes: [AtomicU16; 7 - LOW_NOTES],
 }
+
+/// Notes that have room in the first cache line.
+const LOW_NOTES: usize = 3;
+
+#[cfg(not(loom))]
+const _: () = assert!(std::mem::offset_of!(Names, chains) == 64 && size_of::<Names>() == 128);
 
 /// The block behind a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,12 +182,25 @@ impl Names {
     pub(super) fn values(&self) -> impl Iterator<Item = Named> {
         (0..Self::SLOTS).filter(|slot| self.key(*slot) != EMPTY).map(|slot| self.value(slot))
     }
+
+    #[inline]
+    fn note(&self, slot: usize) -> &AtomicU16 {
+        if slot < LOW_NOTES { &self.low_notes[slot] } else { &self.high_notes[slot - LOW_NOTES] }
+    }
+
+    fn set_passed(&self, change: impl Fn(u8) -> u8) {
+        let passed = self.passed.load(Ordering::Relaxed);
+        // A count at its end is not known any more and stays.
+        if passed < u8::MAX {
+            self.passed.store(change(passed), Ordering::Relaxed);
+        }
+    }
 }
 
 impl Line for Names {
     type Value = Named;
     const SLOTS: usize = 7;
-    const MAX_PERCENT: usize = 93;
+    const MAX_PERCENT: usize = 89;
 
     #[inline]
     fn keys(&self) -> &[AtomicU64] {
@@ -154,12 +208,29 @@ impl Line for Names {
     }
 
     #[inline]
-    fn touch(&self) -> u64 {
-        self.key(0) ^ self.chains[6].load(Ordering::Relaxed)
+    fn search(&self, key: u64) -> (usize, bool) {
+        (slot_of(&self.engines, key), self.more())
+    }
+
+    #[inline]
+    fn approach(&self) {
+        prefetch(&self.engines);
+    }
+
+    fn more(&self) -> bool {
+        self.passed.load(Ordering::Relaxed) > 0
+    }
+
+    fn pass(&self) {
+        self.set_passed(|passed| passed + 1);
+    }
+
+    fn unpass(&self) {
+        self.set_passed(|passed| passed.saturating_sub(1));
     }
 
     fn value(&self, slot: usize) -> Named {
-        let note = self.notes[slot].load(Ordering::Relaxed);
+        let note = self.note(slot).load(Ordering::Relaxed);
         Named {
             chain: self.chains[slot].load(Ordering::Relaxed),
             depth: note >> Named::COUNT_BITS,
@@ -169,6 +240,6 @@ impl Line for Names {
 
     fn set(&self, slot: usize, named: Named) {
         self.chains[slot].store(named.chain, Ordering::Relaxed);
-        self.notes[slot].store(named.depth << Named::COUNT_BITS | u16::from(named.count), Ordering::Relaxed);
+        self.note(slot).store(named.depth << Named::COUNT_BITS | u16::from(named.count), Ordering::Relaxed);
     }
 }

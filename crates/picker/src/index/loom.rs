@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::line::{Blocks, Line};
 use super::room::Room;
-use super::table::{BATCH, Table, View};
+use super::table::{Table, View};
 
 /// A table whose keys 1.. share one segment's ring, the first `keys` of them in it with the bit 1 << key.
 fn table(keys: u64) -> (Table<Blocks>, Room, Vec<u64>) {
@@ -14,16 +14,26 @@ fn table(keys: u64) -> (Table<Blocks>, Room, Vec<u64>) {
     let mut table = Table::<Blocks>::new(0, &mut room).unwrap();
     let shared = table.neighbours(keys as usize);
     for (number, key) in shared.iter().enumerate() {
-        table.insert(*key, 1 << number, &mut room).unwrap();
+        insert(&mut table, *key, 1 << number, &mut room);
     }
     (table, room, shared)
 }
 
-/// As prompts are read: the batch first, then one by one what it did not find at home.
+/// As prompts are read: at home first, then further on.
 fn look_up(view: &View<Blocks>, key: u64) -> u64 {
-    let mut held = [0; BATCH];
-    view.workers_of(&[key], &mut held);
-    held[0]
+    view.read(&[key]).next().unwrap()
+}
+
+fn insert(table: &mut Table<Blocks>, key: u64, workers: u64, room: &mut Room) {
+    let (at, held) = table.seek(key);
+    assert!(!held);
+    table.insert(at, key, workers, room).unwrap();
+}
+
+fn remove(table: &mut Table<Blocks>, key: u64, room: &mut Room) {
+    let (at, held) = table.seek(key);
+    assert!(held);
+    table.remove(at, room);
 }
 
 #[test]
@@ -34,7 +44,7 @@ fn loom_a_moving_block_is_never_missed() {
         let view = Arc::new(table.changed().unwrap());
         let (reader, moved) = (Arc::clone(&view), keys[4]);
         let read = thread::spawn(move || assert_eq!(look_up(&reader, moved), 1 << 4));
-        table.remove(keys[0], &mut room);
+        remove(&mut table, keys[0], &mut room);
         read.join().unwrap();
         assert_eq!(look_up(&view, keys[0]), 0);
     });
@@ -47,8 +57,9 @@ fn loom_a_reused_slot_never_lends_its_workers() {
         let view = Arc::new(table.changed().unwrap());
         let (reader, gone) = (Arc::clone(&view), keys[0]);
         let read = thread::spawn(move || assert!([0, 1].contains(&look_up(&reader, gone))));
-        table.remove(keys[0], &mut room);
-        table.insert(table.neighbours(3)[2], 1 << 7, &mut room).unwrap();
+        remove(&mut table, keys[0], &mut room);
+        let third = table.neighbours(3)[2];
+        insert(&mut table, third, 1 << 7, &mut room);
         read.join().unwrap();
     });
 }

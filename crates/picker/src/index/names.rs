@@ -2,7 +2,7 @@
 
 use super::line::{Line, Named, Names};
 use super::room::{Full, Room};
-use super::table::{Table, name};
+use super::table::{At, Table, name};
 
 const DEPTHS: usize = Named::MAX_DEPTH as usize + 1;
 
@@ -11,14 +11,14 @@ const DEPTHS: usize = Named::MAX_DEPTH as usize + 1;
 pub(super) struct Book(Table<Names>);
 
 /// What became of a block that was to be written down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Known {
     /// Counted once more.
     Again,
     /// The name stands for another block.
     Other,
-    /// Not known.
-    No,
+    /// Not known; may be written down here.
+    No(At),
 }
 
 impl Book {
@@ -34,38 +34,59 @@ impl Book {
         self.0.find(name(engine)).map(|(line, slot)| line.value(slot))
     }
 
-    /// Counts one more store of a known name.
+    /// Counts one more store of a known name, or says where it may be written down.
+    #[inline]
     pub(super) fn again(&self, engine: u64, chain: u64) -> Known {
-        let Some((line, slot)) = self.0.find(name(engine)) else { return Known::No };
-        let named = line.value(slot);
+        let (at, known) = self.0.seek(name(engine));
+        if !known {
+            return Known::No(at);
+        }
+        let line = self.0.line(at);
+        let named = line.value(at.slot);
         if named.chain != chain {
             return Known::Other;
         }
-        line.set(slot, Named { count: (named.count + 1).min(Named::MAX_COUNT), ..named });
+        line.set(at.slot, Named { count: (named.count + 1).min(Named::MAX_COUNT), ..named });
         Known::Again
     }
 
-    /// Writes down a name that is not known.
-    pub(super) fn add(&mut self, engine: u64, chain: u64, depth: u16, room: &mut Room) -> Result<(), Full> {
+    /// Writes down a name that is not known, at the place just said.
+    #[inline]
+    pub(super) fn add(
+        &mut self,
+        at: At,
+        engine: u64,
+        chain: u64,
+        depth: u16,
+        room: &mut Room,
+    ) -> Result<(), Full> {
         let depth = depth.min(Named::MAX_DEPTH);
-        self.0.insert(name(engine), Named { chain, depth, count: 1 }, room)
+        self.0.insert(at, name(engine), Named { chain, depth, count: 1 }, room)
     }
 
     /// Takes back one store: the block's chain hash if that was the last one, `Err` if the name is unknown.
     pub(super) fn take(&mut self, engine: u64, room: &mut Room) -> Result<Option<u64>, ()> {
-        let (line, slot) = self.0.find(name(engine)).ok_or(())?;
-        let named = line.value(slot);
+        let (at, true) = self.0.seek(name(engine)) else { return Err(()) };
+        let line = self.0.line(at);
+        let named = line.value(at.slot);
         if named.count > 1 {
-            line.set(slot, Named { count: named.count - 1, ..named });
+            line.set(at.slot, Named { count: named.count - 1, ..named });
             return Ok(None);
         }
-        self.0.remove(name(engine), room);
+        self.0.remove(at, room);
         Ok(Some(named.chain))
     }
 
-    /// Brings near what looking at these names will look at.
-    pub(super) fn touch(&self, engine: impl Iterator<Item = u64> + Clone) {
-        self.0.touch(engine);
+    /// Asks memory for where looking for this name begins.
+    #[inline]
+    pub(super) fn approach(&self, engine: u64) {
+        self.0.approach(engine);
+    }
+
+    /// Asks memory for where looking for this name goes on, if it will.
+    #[inline]
+    pub(super) fn look_on(&self, engine: u64) {
+        self.0.look_on(engine);
     }
 
     /// Takes out a part of the names: the chain hashes they stood for; `None` when no names are left.

@@ -2,12 +2,14 @@
 //!
 //! 64 segments, each a ring of lines that grows by about a quarter on its own, so the load changes
 //! little and no step copies more than a segment. An entry lies in its home line or, where that was full,
-//! in the next line that was not: a search ends at a line with a hole. Taking an entry out of a full line
-//! pulls a later one back, so there are no tombstones; each such move is counted, and a reader that found
-//! nothing while the count changed looks again. A reader that found its key reads the key again after the
-//! value. Growth builds a new segment; readers keep the [`View`] they have. Used by the index.
+//! in a later line that was not. There are no tombstones. Where readers look, a search ends at a line with a
+//! hole, and taking an entry out of a full line pulls a later one back; each such move is counted, and a
+//! reader that found nothing while the count changed looks again. Elsewhere lines count who passed them. A
+//! reader that found its key reads the key again after the value. Growth builds a new segment; readers keep
+//! the [`View`] they have. Used by the index.
 
 use std::sync::Arc;
+use waypost_prefetch::prefetch;
 
 use super::line::{Blocks, EMPTY, LEAVING, Line};
 use super::room::{Full, Room};
@@ -19,10 +21,23 @@ const SEGMENTS: usize = 1 << SEGMENT_BITS;
 const MAX_PROBE_LINES: usize = 32;
 /// Reads of one key that a writer may spoil before a reader takes the block for absent.
 const MAX_READS: usize = 16;
-/// Most blocks that are looked up together.
-pub(super) const BATCH: usize = 128;
+/// Blocks of a prompt that memory was asked for and has not answered yet: what a core keeps in flight.
+const ASK_AHEAD: usize = 24;
+/// Blocks of a prompt whose home line was looked at before they are needed.
+const LOOK_AHEAD: usize = 8;
+const RING: usize = 32;
 /// Bytes in front of the lines of a segment: two reference counts, padded.
 const HEADER_BYTES: usize = 64;
+
+/// Where a key of a table lies or may be put, until the table changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At {
+    segment: usize,
+    home: usize,
+    line: usize,
+    /// The number of slots if there is no hole near.
+    pub(super) slot: usize,
+}
 
 /// What readers see: the segments of one moment, whose lines the writer goes on changing.
 #[derive(Debug)]
@@ -75,22 +90,59 @@ impl<L: Line> View<L> {
         (lines, Self::home(place, lines.len()))
     }
 
-    /// Brings near the lines where the search for each key begins, and those where it goes on, without
-    /// waiting for one before asking for the next, as searching would.
+    /// Asks memory for the line where looking for a key, or a hash, begins.
     #[inline]
-    pub(super) fn touch(&self, keys: impl Iterator<Item = u64> + Clone) {
-        let mut seen = 0;
-        for key in keys.clone() {
-            let (lines, at) = self.home_of(name(key));
-            seen ^= lines.get(at).map_or(0, L::touch);
+    pub(super) fn approach(&self, key: u64) {
+        let (lines, at) = self.home_of(name(key));
+        if let Some(line) = lines.get(at) {
+            line.approach();
         }
-        std::hint::black_box(seen);
-        for key in keys {
-            let (lines, at) = self.home_of(name(key));
-            let (slot, full) = lines.get(at).map_or((0, false), |line| line.search(name(key)));
-            seen ^= lines.get(at + usize::from(full & (slot == L::SLOTS))).map_or(0, L::touch);
+    }
+
+    /// Asks memory for the rest of that line, or for where looking for the key, putting it in or taking it out
+    /// goes on.
+    #[inline]
+    pub(super) fn look_on(&self, key: u64) {
+        let (lines, at) = self.home_of(name(key));
+        if let (Some(line), Some(next)) = (lines.get(at), lines.get(at + 1)) {
+            let (slot, on) = line.search(name(key));
+            let found = slot < L::SLOTS;
+            let full = line.full();
+            if on || (full && !found) {
+                prefetch(next);
+            }
+            if found || !full {
+                prefetch(line);
+            }
         }
-        std::hint::black_box(seen);
+    }
+
+    /// Where a key lies, or else the first hole for it.
+    #[inline]
+    fn seek(&self, key: u64) -> (At, bool) {
+        let place = self.place(key);
+        let segment = Self::segment_of(place);
+        let lines: &[L] = &self.segments[segment];
+        let home = Self::home(place, lines.len());
+        let mut at = At { segment, home, line: home, slot: L::SLOTS };
+        let (mut line, mut absent) = (home, false);
+        for _ in 0..lines.len().min(MAX_PROBE_LINES) {
+            if !absent {
+                let (slot, on) = lines[line].search(key);
+                if slot < L::SLOTS {
+                    return (At { line, slot, ..at }, true);
+                }
+                absent = !on;
+            }
+            if at.slot == L::SLOTS {
+                (at.line, at.slot) = (line, lines[line].hole());
+            }
+            if absent && at.slot < L::SLOTS {
+                break;
+            }
+            line = after(line, lines);
+        }
+        (at, false)
     }
 
     #[inline]
@@ -98,14 +150,14 @@ impl<L: Line> View<L> {
         let (lines, mut at) = self.home_of(key);
         for _ in 0..lines.len().min(MAX_PROBE_LINES) {
             let line = lines.get(at)?;
-            let (slot, full) = line.search(key);
+            let (slot, on) = line.search(key);
             if slot < L::SLOTS {
                 return Some((line, slot));
             }
-            if !full {
+            if !on {
                 return None;
             }
-            at = if at + 1 == lines.len() { 0 } else { at + 1 };
+            at = after(at, lines);
         }
         None
     }
@@ -125,35 +177,20 @@ impl View<Blocks> {
         self.absent(key)
     }
 
-    /// [`Self::workers`] of up to [`BATCH`] blocks, in a few passes of loads that do not wait for each other:
-    /// nearly all the time goes into cache misses.
-    #[inline]
-    pub(super) fn workers_of(&self, chain: &[u64], held: &mut [u64; BATCH]) {
-        let (mut homes, mut away, mut seen) = ([None; BATCH], [0u8; BATCH], 0);
-        for (hash, home) in chain.iter().zip(&mut homes) {
-            // One of the two hashes that borrow names goes astray here and is found below.
-            let (lines, at) = self.home_of(*hash);
-            *home = lines.get(at);
-            seen ^= home.map_or(0, |line| line.key(0));
-        }
-        std::hint::black_box(seen);
-        let mut count = 0;
-        for (number, ((hash, home), held)) in chain.iter().zip(&homes).zip(held.iter_mut()).enumerate() {
-            let (workers, found) = home.map_or((0, false), |line| line.at_home(name(*hash)));
-            *held = workers;
-            away[count % BATCH] = number as u8; // BATCH is below 256
-            count += usize::from(!found);
-        }
-        let away = &away[..count];
-        for hash in away.iter().filter_map(|number| chain.get(usize::from(*number))) {
-            let (lines, at) = self.home_of(*hash);
-            seen ^= lines.get(at + 1).map_or(0, |line| line.key(0));
-        }
-        std::hint::black_box(seen);
-        for number in away {
-            let number = *number as usize % BATCH;
-            held[number] = chain.get(number).map_or(0, |hash| self.workers(*hash));
-        }
+    /// [`Self::workers`] of one block after another.
+    pub(super) fn read<'a>(&'a self, chain: &'a [u64]) -> Reading<'a> {
+        let mut reading = Reading {
+            view: self,
+            chain,
+            asked: 0,
+            looked: 0,
+            at: 0,
+            homes: [None; RING],
+            held: [(0, false); RING],
+        };
+        (0..ASK_AHEAD).for_each(|_| reading.ask());
+        (0..LOOK_AHEAD).for_each(|_| reading.look());
+        reading
     }
 
     /// Looks until no entry moved meanwhile. A miss ends a walk, so this runs about once a prompt.
@@ -176,6 +213,60 @@ impl View<Blocks> {
             }
         }
         0
+    }
+}
+
+/// Blocks of a prompt as they are looked up: each is asked for long before it is looked at, and looked at
+/// before it is needed, since one in ten is not in its home line and has to be asked for again. Nearly all
+/// the time would go into waiting for memory otherwise.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    view: &'a View<Blocks>,
+    chain: &'a [u64],
+    asked: usize,
+    looked: usize,
+    at: usize,
+    homes: [Option<&'a Blocks>; RING],
+    held: [(u64, bool); RING],
+}
+
+impl Reading<'_> {
+    #[inline]
+    fn ask(&mut self) {
+        let Some(hash) = self.chain.get(self.asked) else { return };
+        let (lines, at) = self.view.home_of(name(*hash));
+        let home = lines.get(at);
+        if let Some(line) = home {
+            prefetch(line);
+        }
+        self.homes[self.asked % RING] = home;
+        self.asked += 1;
+    }
+
+    #[inline]
+    fn look(&mut self) {
+        let Some(hash) = self.chain.get(self.looked) else { return };
+        let home = self.homes[self.looked % RING];
+        let (workers, found) = home.map_or((0, false), |line| line.at_home(name(*hash)));
+        self.held[self.looked % RING] = (workers, found);
+        if !found {
+            self.view.look_on(*hash);
+        }
+        self.looked += 1;
+    }
+}
+
+impl Iterator for Reading<'_> {
+    type Item = u64;
+
+    #[inline]
+    fn next(&mut self) -> Option<u64> {
+        let hash = self.chain.get(self.at)?;
+        self.ask();
+        self.look();
+        let (workers, found) = self.held[self.at % RING];
+        self.at += 1;
+        Some(if found { workers } else { self.view.workers(*hash) })
     }
 }
 
@@ -230,9 +321,28 @@ impl<L: Line> Table<L> {
         self.view.find(key)
     }
 
-    /// Brings near what looking for these keys, or hashes, will look at.
-    pub(super) fn touch(&self, keys: impl Iterator<Item = u64> + Clone) {
-        self.view.touch(keys);
+    /// Where a key lies, and that it does; or where it may be put.
+    #[inline]
+    pub(super) fn seek(&self, key: u64) -> (At, bool) {
+        self.view.seek(key)
+    }
+
+    /// The line of a place that was just sought.
+    #[inline]
+    pub(super) fn line(&self, at: At) -> &L {
+        &self.view.segments[at.segment][at.line]
+    }
+
+    /// See [`View::approach`].
+    #[inline]
+    pub(super) fn approach(&self, key: u64) {
+        self.view.approach(key);
+    }
+
+    /// See [`View::look_on`].
+    #[inline]
+    pub(super) fn look_on(&self, key: u64) {
+        self.view.look_on(key);
     }
 
     /// Takes out a whole segment with what is in it; `None` when nothing is left. For tables without readers.
@@ -260,52 +370,56 @@ impl<L: Line> Table<L> {
         lines.flat_map(|line| (0..L::SLOTS).map(move |slot| (line, slot))).filter(|(l, s)| l.key(*s) != EMPTY)
     }
 
-    /// Puts in a key that is not there.
-    pub(super) fn insert(&mut self, key: u64, value: L::Value, room: &mut Room) -> Result<(), Full> {
-        let place = self.view.place(key);
-        let number = View::<L>::segment_of(place);
+    /// Puts in a key that is not there, at the place just sought for it.
+    #[inline]
+    pub(super) fn insert(
+        &mut self,
+        mut at: At,
+        key: u64,
+        value: L::Value,
+        room: &mut Room,
+    ) -> Result<(), Full> {
         loop {
-            let lines: &[L] = &self.view.segments[number];
-            let fits = (self.counts[number] as usize + 1) * 100 <= lines.len() * L::SLOTS * L::MAX_PERCENT;
-            if (fits || lines.len() == 1) && put(lines, place, key, value) {
-                self.counts[number] += 1;
+            let lines: &[L] = &self.view.segments[at.segment];
+            let count = &mut self.counts[at.segment];
+            let fits = (*count as usize + 1) * 100 <= lines.len() * L::SLOTS * L::MAX_PERCENT;
+            if (fits || lines.len() == 1) && at.slot < L::SLOTS {
+                passed(lines, at.home, at.line).for_each(L::pass);
+                lines[at.line].put(at.slot, key, value);
+                *count += 1;
                 self.live += 1;
                 return Ok(());
             }
-            // By different shares, so that the segments do not all grow at the same time.
-            let more = lines.len() + (lines.len() / (3 + number % 3)).max(1);
-            self.resize(number, more, room, Room::charge)?;
+            self.grow(at.segment, room)?;
+            at = self.seek(key).0;
         }
     }
 
-    /// Takes out a key; a segment left half empty gets smaller.
-    pub(super) fn remove(&mut self, key: u64, room: &mut Room) {
-        let place = self.view.place(key);
-        let number = View::<L>::segment_of(place);
-        let lines = &self.view.segments[number];
-        let mut at = View::<L>::home(place, lines.len());
-        for _ in 0..lines.len().min(MAX_PROBE_LINES) {
-            let (slot, full) = lines[at].search(key);
-            if slot < L::SLOTS {
-                if full {
-                    lines[at].mark(slot);
-                    self.pull_back(lines, at, slot);
-                } else {
-                    lines[at].empty(slot);
-                }
-                self.counts[number] -= 1;
-                self.live -= 1;
-                // Now and then only: keys left at one end of the ring may not fit into fewer lines yet.
-                let count = self.counts[number] as usize;
-                if count * 2 < lines.len() * L::SLOTS && count.is_multiple_of(lines.len()) {
-                    self.tighten(number, room);
-                }
-                return;
-            }
-            if !full {
-                return;
-            }
-            at = (at + 1) % lines.len();
+    #[cold]
+    fn grow(&mut self, number: usize, room: &mut Room) -> Result<(), Full> {
+        let lines = self.view.segments[number].len();
+        // By different shares, so that the segments do not all grow at the same time.
+        self.resize(number, lines + (lines / (3 + number % 3)).max(1), room, Room::charge)
+    }
+
+    /// Takes out the key at the place just sought for it; a segment left half empty gets smaller.
+    #[inline]
+    pub(super) fn remove(&mut self, at: At, room: &mut Room) {
+        let lines: &[L] = &self.view.segments[at.segment];
+        passed(lines, at.home, at.line).for_each(L::unpass);
+        if lines[at.line].more() {
+            lines[at.line].mark(at.slot);
+            self.pull_back(lines, at.line, at.slot);
+        } else {
+            lines[at.line].empty(at.slot);
+        }
+        let (lines, count) = (lines.len(), &mut self.counts[at.segment]);
+        *count -= 1;
+        self.live -= 1;
+        // Now and then only: keys left at one end of the ring may not fit into fewer lines yet.
+        let count = *count as usize;
+        if count * 2 < lines * L::SLOTS && count.is_multiple_of(lines) {
+            self.tighten(at.segment, room);
         }
     }
 
@@ -318,7 +432,11 @@ impl<L: Line> Table<L> {
             let taken = slots.filter(|(line, slot)| line.key(*slot) != EMPTY);
             gone.extend(taken.filter(|(line, slot)| !keep(line, *slot)).map(|(l, slot)| l.key(slot)));
             drop(lines);
-            gone.drain(..).for_each(|key| self.remove(key, room));
+            for key in gone.drain(..) {
+                if let (at, true) = self.seek(key) {
+                    self.remove(at, room);
+                }
+            }
             self.tighten(number, room);
         }
     }
@@ -327,13 +445,14 @@ impl<L: Line> Table<L> {
     /// on; the last slot is emptied. The line stays full meanwhile, so no search ends there too early.
     fn pull_back(&self, lines: &[L], mut line: usize, mut slot: usize) {
         while let Some((at, other)) = self.successor(lines, line) {
-            let full = lines[at].full();
+            let more = lines[at].more();
             lines[line].put(slot, lines[at].key(other), lines[at].value(other));
             // Counted when the entry lies in both places: a reader that passed the first too early and the
             // second too late sees the count change.
             self.view.moves.fetch_add(1, Ordering::Release);
+            passed(lines, line, at).for_each(L::unpass);
             (line, slot) = (at, other);
-            if !full {
+            if !more {
                 break;
             }
             lines[line].mark(slot);
@@ -343,9 +462,11 @@ impl<L: Line> Table<L> {
 
     /// The next entry that may lie in `line`; none behind a line with a hole.
     fn successor(&self, lines: &[L], line: usize) -> Option<(usize, usize)> {
-        let distance = |from: usize, to: usize| (to + lines.len() - from) % lines.len();
+        // Without a division: this runs for each entry that is looked at.
+        let distance = |from: usize, to: usize| if to >= from { to - from } else { to + lines.len() - from };
+        let mut at = line;
         for step in 1..lines.len().min(MAX_PROBE_LINES) {
-            let at = (line + step) % lines.len();
+            at = after(at, lines);
             let movable = |slot: &usize| {
                 let key = lines[at].key(*slot);
                 key != EMPTY && distance(View::<L>::home(self.view.place(key), lines.len()), at) >= step
@@ -353,7 +474,7 @@ impl<L: Line> Table<L> {
             if let Some(slot) = (0..L::SLOTS).find(movable) {
                 return Some((at, slot));
             }
-            if !lines[at].full() {
+            if !lines[at].more() {
                 return None;
             }
         }
@@ -383,7 +504,7 @@ impl<L: Line> Table<L> {
         let new = loop {
             charge(room, bytes_of::<L>(lines))?;
             let new: Arc<[L]> = (0..lines).map(|_| L::default()).collect();
-            if old.iter().all(|line| self.copy(line, &new)) {
+            if self.copy(old, &new) {
                 break new;
             }
             room.refund(bytes_of::<L>(lines));
@@ -398,12 +519,27 @@ impl<L: Line> Table<L> {
         Ok(())
     }
 
-    /// Puts the entries of a line where they belong; false if one would get too far from home.
-    fn copy(&self, line: &L, to: &[L]) -> bool {
-        (0..L::SLOTS).all(|slot| {
-            let key = line.key(slot);
-            key == EMPTY || put(to, self.view.place(key), key, line.value(slot))
-        })
+    /// Puts the entries of a segment where they belong in an empty one; false if one would get too far from
+    /// home.
+    fn copy(&self, from: &[L], to: &[L]) -> bool {
+        // Lines without removals are filled in order, so nothing has to be searched.
+        let mut filled = vec![0u8; to.len()];
+        let mut put = |key, value| {
+            let mut at = View::<L>::home(self.view.place(key), to.len());
+            for _ in 0..to.len().min(MAX_PROBE_LINES) {
+                let slot = usize::from(filled[at]);
+                if slot < L::SLOTS {
+                    to[at].put(slot, key, value);
+                    filled[at] += 1;
+                    return true;
+                }
+                to[at].pass();
+                at = after(at, to);
+            }
+            false
+        };
+        let slots = from.iter().flat_map(|line| (0..L::SLOTS).map(move |slot| (line, slot)));
+        slots.filter(|(line, slot)| line.key(*slot) != EMPTY).all(|(l, slot)| put(l.key(slot), l.value(slot)))
     }
 
     /// Counts the bytes of replaced segments no longer when nobody reads them.
@@ -422,16 +558,18 @@ fn bytes_of<L>(lines: usize) -> usize {
     if lines == 0 { 0 } else { HEADER_BYTES + lines * size_of::<L>() }
 }
 
-/// Puts an entry into the first line with a hole from its home on; false if that is too far.
-fn put<L: Line>(lines: &[L], place: u64, key: u64, value: L::Value) -> bool {
-    let mut at = View::<L>::home(place, lines.len());
-    for _ in 0..lines.len().min(MAX_PROBE_LINES) {
-        let (hole, _) = lines[at].search(EMPTY);
-        if hole < L::SLOTS {
-            lines[at].put(hole, key, value);
-            return true;
-        }
-        at = if at + 1 == lines.len() { 0 } else { at + 1 };
-    }
-    false
+fn after<L>(line: usize, lines: &[L]) -> usize {
+    if line + 1 == lines.len() { 0 } else { line + 1 }
+}
+
+/// The lines that an entry passed on its way from its home.
+fn passed<L>(lines: &[L], home: usize, line: usize) -> impl Iterator<Item = &L> {
+    let mut at = home;
+    std::iter::from_fn(move || {
+        (at != line).then(|| {
+            let passed = &lines[at];
+            at = after(at, lines);
+            passed
+        })
+    })
 }

@@ -1,8 +1,10 @@
 //! The index against a plain map over random events, and its bounds.
 
 use super::*;
+use crate::hash::extend;
 use proptest::prelude::*;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 const MIB: usize = 1 << 20;
 
@@ -252,6 +254,88 @@ fn readers_beside_a_writer_never_see_a_foreign_worker_or_lose_a_held_block() {
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(reader.join().unwrap() > 0);
     });
+}
+
+/// Clears worker 1 while another thread stores on it, looks at what is left, and clears that, too.
+fn clear_beside_stores(index: &PrefixIndex, round: u64, old: &(Vec<Block>, Vec<u64>)) {
+    const AGAIN: usize = 20;
+    let others = index.stats();
+    let worker = Worker(1);
+    let new: Vec<_> = (0..500).map(|n| prompt(10, 1_000_000 + round * 1_000 + n)).collect();
+    assert_eq!(index.store(worker, Tier::Device, None, &old.0).applied as usize, old.0.len());
+    // Numbers of the new prompts: up to which they are being stored, and up to which they are.
+    let (begun, ended, cleared) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let (before, after) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut more = 3;
+            for (number, (blocks, _)) in new.iter().enumerate() {
+                begun.store(number + 1, SeqCst);
+                // Also what the clear takes: the same blocks under the same names.
+                index.store(worker, Tier::Device, None, &old.0[..AGAIN]);
+                assert_eq!(index.store(worker, Tier::Device, None, blocks).applied, 10);
+                ended.store(number + 1, SeqCst);
+                more -= usize::from(cleared.load(SeqCst));
+                if more == 0 {
+                    break;
+                }
+            }
+        });
+        scope.spawn(|| {
+            let mut gone = false;
+            while !(gone && cleared.load(SeqCst)) {
+                let seen = device(index, &old.1).first().map_or(0, |(_, blocks)| *blocks as usize);
+                assert!(seen <= AGAIN || !gone, "{seen} blocks are back");
+                gone |= seen <= AGAIN;
+            }
+        });
+        while ended.load(SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        let before = ended.load(SeqCst);
+        index.clear(worker);
+        let after = begun.load(SeqCst);
+        cleared.store(true, SeqCst);
+        (before, after)
+    });
+    let held: Vec<_> = new.iter().map(|(_, chain)| device(index, chain)).collect();
+    let end = ended.load(SeqCst);
+    assert!(held[..before].iter().chain(&held[end..]).all(Vec::is_empty), "stored before the clear");
+    assert!(held[after..end].iter().all(|held| *held == [(1, 10)]), "stored after the clear");
+    let first = held.iter().position(|held| !held.is_empty()).unwrap_or(end);
+    assert!(held[first..end].iter().all(|held| *held == [(1, 10)]), "the clear cut a store in two");
+    let old_held = device(index, &old.1);
+    assert!(after >= end || old_held == [(1, AGAIN as u32)], "{old_held:?}");
+    let pairs = (end - first) * 10 + old_held.first().map_or(0, |(_, blocks)| *blocks as usize);
+    let stats = index.stats();
+    assert_eq!(stats.pairs, others.pairs + pairs as u64);
+    assert_eq!(stats.blocks, stats.pairs);
+    index.clear(worker);
+    let stats = index.stats();
+    assert_eq!((stats.pairs, stats.blocks), (others.pairs, others.blocks));
+}
+
+#[test]
+fn a_clear_beside_stores_of_its_worker_takes_what_was_before_it_and_no_more() {
+    const ROUNDS: u64 = 100;
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let index = PrefixIndex::new(64 * MIB);
+        let (blocks, chain) = prompt(300, 1);
+        index.store(Worker(2), Tier::Device, None, &blocks);
+        let old = prompt(3 * SWEEP_BLOCKS as u64, 2);
+        let emptied = || {
+            index.store(Worker(1), Tier::Device, None, &old.0);
+            index.clear(Worker(1));
+            index.stats().bytes
+        };
+        let bytes = emptied();
+        (0..ROUNDS).for_each(|round| clear_beside_stores(&index, round, &old));
+        // Less than any clear could have lost or given back twice.
+        assert!(emptied().abs_diff(bytes) < 20 * ROUNDS as usize, "{bytes} {:?}", index.stats());
+        assert_eq!(device(&index, &chain), [(2, 300)]);
+        done.send(()).unwrap();
+    });
+    assert_eq!(wait.recv_timeout(std::time::Duration::from_secs(60)), Ok(()), "it failed, or hangs");
 }
 
 #[test]

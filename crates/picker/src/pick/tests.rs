@@ -306,7 +306,7 @@ fn kv_latency() {
         prefixes.note(Worker(0), p, 0);
     });
     let survey = time(&mut |p| {
-        crate::pick::SURVEY.with_borrow_mut(|survey| {
+        crate::survey::Survey::with(|survey| {
             survey.fill(&pool.inner, &pool.inner.shared.book.lock(), &ask(p), 0);
         });
     });
