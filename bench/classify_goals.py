@@ -98,6 +98,11 @@ FIGURES = [
     ("with_models_mib", "with all pages of the models", "{:.1f}"),
     ("mb", "MB on disk", "{:.1f}"),
     ("parameters_m", "parameters", "{:.0f} M"),
+    # Made here from the others.
+    ("to_tier_0", "to our tier 0", "{:.3g}x"),
+    ("to_tier_1", "to our tier 1", "{:.3g}x"),
+    ("to_task", "to our task", "{:.3g}x"),
+    # What others did stands last.
     ("foreign_cores", "others' cores", "{:.2f}"),
 ]
 
@@ -110,37 +115,15 @@ def ratio(samples, case, one, other, figure="mean_ms"):
 
 
 def merged(samples):
-    """One record per case and peer: medians over the repeats."""
-    groups = {}
-    for sample in samples:
-        groups.setdefault((sample["case"], sample["peer"]), []).append(sample)
-    records = []
-    for (case, peer), group in groups.items():
-        record = {"case": case, "peer": peer, "repeats": len(group)}
-        for figure, _, _ in FIGURES:
-            if found := [sample[figure] for sample in group if figure in sample]:
-                record[figure] = int(median(found)) if figure == "n" else goals.rounded(median(found))
+    """One record per case and peer: medians over the repeats, and the ratios to ours."""
+    of = lambda figure, values: int(median(values)) if figure == "n" else goals.rounded(median(values))
+    records = report.merged(samples, FIGURES, of)
+    for record in records:
         for ours in (TIER0, TIER1, cascade("task")):
-            if ours != peer and (to := ratio(samples, case, peer, ours)):
+            if ours != record["peer"] and (to := ratio(samples, record["case"], record["peer"], ours)):
                 record[f"to_{ours.removeprefix('waypost ').replace(' ', '_')}"] = goals.rounded(to)
-        if broken := [sample["error"] for sample in group if "error" in sample]:
-            record["error"] = broken[0]
-        records.append(record)
     return records
 
 
-RATIOS = [("to_tier_0", "to our tier 0"), ("to_tier_1", "to our tier 1"), ("to_task", "to our task")]
-
-
 def case_tables(records):
-    parts = []
-    for case in dict.fromkeys(record["case"] for record in records):
-        here = [record for record in records if record["case"] == case]
-        figures = [f for f in FIGURES if any(f[0] in record for record in here)]
-        ratios = [(key, name, "{:.3g}x") for key, name in RATIOS if any(key in record for record in here)]
-        # What others did stands last.
-        columns = sorted(figures + ratios, key=lambda column: column[0] == "foreign_cores")
-        lines = [[record["peer"], *(form.format(record[key]) if key in record else "-" for key, _, form in columns)]
-                 for record in here]
-        parts.append(f"**{case}**\n\n" + report.table(["", *(name for _, name, _ in columns)], lines))
-    return "\n\n".join(parts)
+    return report.case_tables(records, FIGURES)

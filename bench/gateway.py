@@ -114,6 +114,8 @@ def load(bench, present, rep):
             sample = bench.calm(name, (case, sent, connections, seconds, pinned))
             if ours and sample.get("n"):
                 sample["classified"] = (classifications() - before) / sample["n"]
+            if "rss1" in sample:
+                sample["rss_after_mib"] = sample.pop("rss1")
             yield {**sample, "rep": rep}
 
 
@@ -208,7 +210,7 @@ def main():
             json.dump(content, file, indent=1)
             file.write("\n")
     run = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in about.items())
-    text = f"Run: {run}.\n\n{report.goal_table(rows)}\n\n{report.case_tables(merged)}"
+    text = f"Run: {run}.\n\n{report.goal_table(rows)}\n\n{report.case_tables(merged, report.FIGURES, 'peer')}"
     print(text)
     report.into_page(options.page, text)
 

@@ -5,7 +5,6 @@ gateway and classifier benches. Called by picker.py; test_picker_goals.py checks
 """
 
 from dataclasses import dataclass
-from statistics import median
 
 import classify_goals
 import goals
@@ -141,27 +140,8 @@ def table_of_goals(judged):
 
 
 def merged(made):
-    """One record per case and peer: medians over the repeats."""
-    groups = {}
-    for one in made:
-        groups.setdefault((one["case"], one["peer"]), []).append(one)
-    records = []
-    for (case, peer), group in groups.items():
-        record = {"case": case, "peer": peer, "repeats": len(group)}
-        for figure, _, _ in FIGURES:
-            if found := [one[figure] for one in group if figure in one]:
-                record[figure] = goals.rounded(median(found))
-        records.append(record)
-    return records
+    return report.merged(made, FIGURES)
 
 
 def case_tables(records):
-    parts = []
-    for case in dict.fromkeys(record["case"] for record in records if record["case"] not in (WORST, HERD)):
-        here = [record for record in records if record["case"] == case]
-        columns = [f for f in FIGURES if any(f[0] in record for record in here)]
-        if columns:
-            lines = [[record["peer"], *(form.format(record[key]) if key in record else "-" for key, _, form in columns)]
-                     for record in here]
-            parts.append(f"**{case}**\n\n" + report.table(["", *(name for _, name, _ in columns)], lines))
-    return "\n\n".join(parts)
+    return report.case_tables([record for record in records if record["case"] not in (WORST, HERD)], FIGURES)

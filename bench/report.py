@@ -1,10 +1,12 @@
 """Tables of a bench run, for the terminal and for docs/benchmarks.md.
 
 Only formats: what holds is decided in goals.py. In the page it touches nothing outside its two markers.
-Called by gateway.py and classify.py.
+Called by every bench; the figures and markers here are gateway.py's.
 """
 
 from statistics import median
+
+import goals
 
 BEGIN, END = "<!-- gateway:begin (written by make bench) -->", "<!-- gateway:end -->"
 
@@ -50,36 +52,42 @@ def goal_table(rows):
     return table(["what", "Waypost", "beside", "compared", "goal", "holds", "note"], lines)
 
 
-def summaries(samples):
-    """One record per case and peer: the medians over the repeats, errors summed, highest RSS."""
-    found = {}
+def merged(samples, figures, of=lambda figure, values: goals.rounded(median(values))):
+    """One record per case and peer: what `of` makes of each figure's repeats, else their median."""
+    groups = {}
     for sample in samples:
-        found.setdefault((sample["case"], sample["peer"]), []).append(sample)
-    merged = []
-    for (case, peer), group in found.items():
+        groups.setdefault((sample["case"], sample["peer"]), []).append(sample)
+    records = []
+    for (case, peer), group in groups.items():
         record = {"case": case, "peer": peer, "repeats": len(group)}
-        for figure, _, _ in FIGURES:
-            if figures := [s[figure] for s in group if figure in s]:
-                record[figure] = sum(figures) if figure == "errors" else round(median(figures), 4)
-        if failures := [s["error"] for s in group if "error" in s]:
+        for figure, *_ in figures:
+            if values := [sample[figure] for sample in group if figure in sample]:
+                record[figure] = of(figure, values)
+        if failures := [sample["error"] for sample in group if "error" in sample]:
             record["error"] = failures[0]
-        if sizes := [s["rss1"] for s in group if "rss1" in s]:
-            record["rss_after_mib"] = max(sizes)
-        merged.append(record)
-    return merged
+        records.append(record)
+    return records
 
 
-def case_tables(merged):
-    """One table per case, in the order they were measured."""
+def summaries(samples):
+    """The gateway's records: errors are summed, and the highest RSS counts."""
+    ways = {"errors": sum, "rss_after_mib": max}
+    of = lambda figure, values: ways.get(figure, lambda values: round(median(values), 4))(values)
+    return merged(samples, [*FIGURES, ("rss_after_mib",)], of)
+
+
+def case_tables(records, figures, who=""):
+    """One table per case that has figures, in the order they were measured; `who` stands above the peers."""
     parts = []
-    for case in dict.fromkeys(record["case"] for record in merged):
-        records = [record for record in merged if record["case"] == case]
-        used = [f for f in FIGURES if any(f[0] in record for record in records)]
+    for case in dict.fromkeys(record["case"] for record in records):
+        here = [record for record in records if record["case"] == case]
+        used = [figure for figure in figures if any(figure[0] in record for record in here)]
         lines = [
             [record["peer"], *(form.format(record[key]) if key in record else "-" for key, _, form in used)]
-            for record in records
+            for record in here
         ]
-        parts.append(f"**{case}**\n\n" + table(["peer", *(name for _, name, _ in used)], lines))
+        if used:
+            parts.append(f"**{case}**\n\n" + table([who, *(name for _, name, _ in used)], lines))
     return "\n\n".join(parts)
 
 

@@ -5,11 +5,6 @@
 set -euo pipefail
 dir=$(realpath -m "${1:?usage: dynamo-venv.sh DIR}")
 cd "$(dirname "$0")/.."
-versions=tests/engines/dynamo-requirements.txt
+. scripts/venv.sh
 
-cmp -s "$dir/made" "$versions" && exit 0
-rm -rf "$dir"
-python3 -m venv "$dir"
-"$dir/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r "$versions"
-"$dir/bin/python" -c 'import dynamo._core, tokenizers'
-cp "$versions" "$dir/made"
+venv "$dir" tests/engines/dynamo-requirements.txt "$dir/bin/python" -c 'import dynamo._core, tokenizers'

@@ -6,6 +6,7 @@
 # with any, only pytest runs: `scripts/test.sh clients -k streaming`. Fails on the first part that fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/venv.sh
 
 step() { printf '\n== %s\n' "$*"; }
 fail() { printf 'test.sh: %s\n' "$*" >&2; exit 1; }
@@ -16,28 +17,18 @@ done
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer is needed"
 [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || fail "Node 20 or newer is needed"
 
-# `made` STAMP FILE: whether STAMP was left by a set-up from this very FILE.
-made() { [ -f "$1" ] && cmp -s "$1" "$2"; }
-
-set_up_python() {
-  made .venv-test/made tests/requirements.txt && return
-  step "Python packages into .venv-test"
-  rm -rf .venv-test
-  python3 -m venv .venv-test || fail "python3 -m venv failed; on Debian: apt-get install python3-venv"
-  echo '*' >.venv-test/.gitignore
-  .venv-test/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r tests/requirements.txt
+check_python() {
   .venv-test/bin/pip check --quiet --disable-pip-version-check >/dev/null || fail "tests/requirements.txt is not complete"
-  cp tests/requirements.txt .venv-test/made
 }
 
 set_up_node() {
-  made tests/node/node_modules/made tests/node/package-lock.json && return
+  cmp -s tests/node/node_modules/made tests/node/package-lock.json && return
   step "Node packages into tests/node/node_modules"
   (cd tests/node && npm ci --no-fund --no-audit --loglevel=error)
   cp tests/node/package-lock.json tests/node/node_modules/made
 }
 
-set_up_python
+venv .venv-test tests/requirements.txt check_python
 set_up_node
 
 if [ $# -eq 0 ]; then

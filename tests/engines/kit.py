@@ -1,41 +1,24 @@
-"""What the engine tests share: a KV event publisher, Dynamo's own indexer as a process, and free ports.
+"""What the engine tests share: a KV event publisher, and Dynamo's own indexer as a process.
 
 The publisher speaks as vLLM does when its endpoint is a wildcard: it binds, three frames, batches as maps. Needs pyzmq, msgpack.
 """
 
-import contextlib
 import http.client
 import itertools
 import json
 import os
-import socket
 import subprocess
 import time
 
 import msgpack
 import zmq
 
+from helpers.ports import free_ports
+
 # The folder that scripts/test-engines.sh sets up; nothing runs without it.
 ENGINES = os.environ.get("WAYPOST_ENGINES")
 START_S = 60.0
 HOST = "127.0.0.1"
-
-
-def free_port():
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
-
-
-def free_ports(count):
-    """The first of so many ports in a row on which nobody listens now."""
-    while True:
-        first = free_port()
-        with contextlib.ExitStack() as held, contextlib.suppress(OSError, OverflowError):
-            for port in range(first, first + count):
-                held.enter_context(socket.socket()).bind((HOST, port))
-            return first
 
 
 def stored(hashes, tokens, parent=None, block_size=16, **more):
@@ -83,7 +66,7 @@ class Indexer:
     """`python -m dynamo.indexer` beside its workers: `{"number" or "number:rank": address}`."""
 
     def __init__(self, workers, log, block_size=16):
-        self.port = free_port()
+        [self.port] = free_ports(1)
         named = ",".join(f"{number}={address}" for number, address in workers.items())
         command = [f"{ENGINES}/dynamo/bin/python", "-m", "dynamo.indexer", "--block-size", str(block_size), "--threads", "2"]
         command += ["--port", str(self.port), "--model-name", "m"] + (["--workers", named] if named else [])

@@ -8,7 +8,8 @@ import subprocess
 import time
 import urllib.request
 
-from engines.kit import ENGINES, HOST, free_port
+from engines.kit import ENGINES, HOST
+from helpers.ports import free_ports
 
 START_S = 300.0
 BLOCK = 32
@@ -32,7 +33,7 @@ class Replica:
 
     def __init__(self, folder, binds):
         self.binds, self._log = binds, open(folder / f"vllm-{'binds' if binds else 'connects'}.log", "wb")
-        self._port, self._events, self._replay = free_port(), free_port(), free_port()
+        self._port, self._events, self._replay = free_ports(3)
         self.url = f"http://{HOST}:{self._port}"
         self.start()
 

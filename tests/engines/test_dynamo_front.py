@@ -15,8 +15,9 @@ import pytest
 
 pytest.importorskip("zmq")
 from engines.gateway import Gateway  # noqa: E402
-from engines.kit import ENGINES, HOST, free_port  # noqa: E402
+from engines.kit import ENGINES, HOST  # noqa: E402
 from engines.traffic import conversations  # noqa: E402
+from helpers.ports import free_ports  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not ENGINES, reason="WAYPOST_ENGINES is not set")
 
@@ -34,7 +35,7 @@ class Dynamo:
     """A frontend and a process of mock workers. `ranks` is `{(instance, rank): address of its events}`."""
 
     def __init__(self, folder):
-        self._files, self._processes, port = folder / "kv", [], free_port()
+        self._files, self._processes, [port] = folder / "kv", [], free_ports(1)
         self.url = f"http://{HOST}:{port}"
         mocker = ["--model-path", f"{ENGINES}/model", "--model-name", "tiny", "--num-workers", str(WORKERS)]
         mocker += ["--data-parallel-size", str(RANKS), "--block-size", str(BLOCK), "--num-gpu-blocks-override", "512"]

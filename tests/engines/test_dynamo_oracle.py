@@ -18,7 +18,8 @@ import pytest
 pytest.importorskip("zmq")
 import zmq  # noqa: E402
 from engines.gateway import Gateway  # noqa: E402
-from engines.kit import CLEARED, ENGINES, HOST, Indexer, Publisher, free_ports, removed, stored  # noqa: E402
+from engines.kit import CLEARED, ENGINES, HOST, Indexer, Publisher, removed, stored  # noqa: E402
+from helpers.ports import free_ports  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not ENGINES, reason="WAYPOST_ENGINES is not set")
 
@@ -169,7 +170,7 @@ def strays(found, table):
 def test_dynamo_waypost_and_a_table_agree(tmp_path, mode, dynamo_too):
     one_stream, leaf_first = mode.get("one_stream", False), mode.get("leaf_first", True)
     rng, context = random.Random(2026), zmq.Context()
-    first_ports = {worker: free_ports(RANKS) for worker in range(1, WORKERS + 1)}
+    first_ports = dict(enumerate(free_ports(WORKERS * RANKS)[::RANKS], 1))
     ranks = [(worker, rank) for worker in first_ports for rank in range(RANKS)]
     publishers = {(w, r): Publisher(context, first_ports[w] + r) for w, r in ranks if not (one_stream and r)}
     for worker, rank in ranks:

@@ -8,7 +8,6 @@ import concurrent.futures
 import itertools
 import random
 import re
-import socket
 
 from helpers.process import Sim
 from helpers.wait import until
@@ -171,22 +170,6 @@ def until_known(gate, ids, engine, blocks=None, timeout=5.0):
     """Waits until the index has a prompt's full blocks at an engine; predicted ones count too."""
     blocks = len(ids) // BLOCK if blocks is None else blocks
     until(lambda: known(gate, ids, engine) == blocks, timeout, f"{blocks} blocks; now {known(gate, ids, engine)}")
-
-
-def free_ports(count):
-    """Ports in a row, below those that the kernel gives away."""
-    while True:
-        base = random.randrange(20_000, 32_000 - count)
-        socks = [socket.socket() for _ in range(count)]
-        try:
-            for number, sock in enumerate(socks):
-                sock.bind(("127.0.0.1", base + number))
-            return list(range(base, base + count))
-        except OSError:
-            continue
-        finally:
-            for sock in socks:
-                sock.close()
 
 
 def at_once(count, ask, threads=50):

@@ -4,6 +4,7 @@ import collections
 
 import pytest
 
+from helpers.ports import free_ports
 from helpers.web import web
 from helpers.wait import until
 from picking.kit import (
@@ -17,7 +18,6 @@ from picking.kit import (
     config,
     directly,
     events_of,
-    free_ports,
     known,
     live,
     of,

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from helpers.ports import free_ports
 from helpers.valkey import valkey_server
 from helpers.wait import until
 from placing.kit import Later, booked, chat, config
@@ -19,9 +20,7 @@ class Valkey:
 
     def __init__(self):
         self._server = valkey_server()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        [self.port] = free_ports(1)
         self.url = f"redis://127.0.0.1:{self.port}"
         self.start()
 

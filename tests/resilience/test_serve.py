@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from helpers.ports import free_ports
 from helpers.process import Process, run
 from helpers.wait import until
 from resilience.kit import config
@@ -34,9 +35,7 @@ def test_all_names_of_the_option_and_the_variable(serve, sim, tmp_path):
 
 
 def test_listen_goes_before_the_file(waypost, sim):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     gate = waypost(config(sim()) | {"listen": "127.0.0.1:1"}, args=("--listen", f"127.0.0.1:{port}"))
     assert gate.port == port
     assert ask(port, chat()).status == 200

@@ -3,11 +3,11 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 
 import pytest
 
+from helpers.ports import free_ports
 from helpers.process import ROOT, binary, clean_env
 from tools.kit import read
 
@@ -19,16 +19,10 @@ def section(page, heading):
     return "\n".join(re.findall(r"^```sh\n(.*?)^```", part, re.M | re.S))
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 @pytest.fixture
 def shell(tmp_path):
     """Runs a script beside a copy of the examples, on free ports; stops what it left running."""
-    engine, door = free_port(), free_port()
+    engine, door = free_ports(2)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     config = tmp_path / "examples" / "auto.yaml"
     config.write_text(config.read_text().replace(":9000", f":{engine}").replace(":8085", f":{door}"))

@@ -76,17 +76,7 @@ impl Checks {
     pub async fn run(&self, client: Client, clock: Clock) {
         // The sick are asked as often as the well: that they are back should be seen soon.
         let pace = |target: &Target| Pace { interval: target.health.interval, longest: Duration::ZERO };
-        let paces: Vec<_> = self.targets.iter().map(pace).collect();
-        let check = |index: usize| {
-            let (target, client, clock) = (self.targets.get(index), &client, &clock);
-            async move {
-                match target {
-                    Some(target) => target.visit(client, clock).await,
-                    None => false,
-                }
-            }
-        };
-        schedule::run(&paces, MAX_AT_ONCE, check).await;
+        schedule::run(&self.targets, pace, MAX_AT_ONCE, |target| target.visit(&client, &clock)).await;
     }
 
     /// How checks went, for each address with the endpoints behind it.

@@ -8,7 +8,7 @@
 mod message;
 mod peers;
 
-pub use message::{Event, MAX_CHAIN, MAX_EVENTS, Place, What};
+pub use message::{Event, MAX_CHAIN, MAX_EVENTS, Place};
 
 use crate::pause::pause;
 use crate::replicas::message::Message;

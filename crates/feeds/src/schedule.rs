@@ -27,30 +27,37 @@ impl Pace {
     }
 }
 
-/// Runs `job(i)` for every `paces[i]` until it is dropped; a job says whether it went well.
-pub(crate) async fn run<F: Future<Output = bool>>(paces: &[Pace], at_once: usize, job: impl Fn(usize) -> F) {
+/// Runs the job of every target at its pace, until it is dropped; a job says whether it went well.
+pub(crate) async fn run<'a, T, F: Future<Output = bool>>(
+    targets: &'a [T],
+    pace: impl Fn(&T) -> Pace,
+    at_once: usize,
+    job: impl Fn(&'a T) -> F,
+) {
     let begin = Instant::now();
-    let first =
-        |(index, pace): (usize, &Pace)| Reverse((begin + pace.interval.mul_f64(fastrand::f64()), index, 0));
-    let mut due: BinaryHeap<_> = paces.iter().enumerate().map(first).collect();
+    let first = |(index, target): (usize, &T)| {
+        Reverse((begin + pace(target).interval.mul_f64(fastrand::f64()), index, 0))
+    };
+    let mut due: BinaryHeap<_> = targets.iter().enumerate().map(first).collect();
     let mut running = FuturesUnordered::new();
     loop {
         let now = Instant::now();
         while running.len() < at_once
             && let Some(Reverse((_, index, failures))) = due.pop_if_due(now)
+            && let Some(target) = targets.get(index)
         {
-            let job = job(index);
-            running.push(async move { (index, now, if job.await { 0 } else { failures + 1u32 }) });
+            let (pace, job) = (pace(target), job(target));
+            running.push(async move {
+                let failures = if job.await { 0 } else { failures + 1u32 };
+                Reverse((now + pace.after(failures), index, failures))
+            });
         }
         let next = if running.len() < at_once { due.peek().map(|Reverse((at, ..))| *at) } else { None };
         if running.is_empty() && next.is_none() {
             return;
         }
         tokio::select! {
-            Some((index, started, failures)) = running.next() => {
-                let wait = paces.get(index).map_or(Duration::ZERO, |pace| pace.after(failures));
-                due.push(Reverse((started + wait, index, failures)));
-            }
+            Some(again) = running.next() => due.push(again),
             () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
         }
     }
@@ -79,12 +86,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn jobs_keep_their_pace_and_failing_ones_back_off() {
         let ran = RefCell::new([0u32; 3]);
-        let job = |index: usize| {
+        let job = |&index: &usize| {
             ran.borrow_mut()[index] += 1;
             async move { index != 2 }
         };
         let slow = Pace { interval: Duration::from_millis(100), ..TEN_MS };
-        let _ = tokio::time::timeout(Duration::from_secs(2), run(&[TEN_MS, slow, TEN_MS], 9, job)).await;
+        let pace = |index: &usize| if *index == 1 { slow } else { TEN_MS };
+        let _ = tokio::time::timeout(Duration::from_secs(2), run(&[0, 1, 2], pace, 9, job)).await;
         let [fast, slow, failing] = *ran.borrow();
         assert!((170..=220).contains(&fast), "{fast} runs of 200");
         assert!((18..=22).contains(&slow), "{slow} runs of 20");
@@ -94,7 +102,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn slow_jobs_never_run_beside_themselves_nor_above_the_bound() {
         let (now, most, runs) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        let job = |_| async {
+        let job = |_: &()| async {
             now.set(now.get() + 1);
             most.set(most.get().max(now.get()));
             runs.set(runs.get() + 1);
@@ -102,18 +110,18 @@ mod tests {
             now.set(now.get() - 1);
             true
         };
-        let _ = tokio::time::timeout(Duration::from_secs(1), run(&[TEN_MS; 7], 3, job)).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), run(&[(); 7], |()| TEN_MS, 3, job)).await;
         assert_eq!(most.get(), 3);
         assert!((50..=60).contains(&runs.get()), "{} runs, 3 at once for 50 ms each", runs.get());
         // Those of the first round were dropped in their sleep.
         most.set(0);
         now.set(0);
-        let _ = tokio::time::timeout(Duration::from_secs(1), run(&[TEN_MS], 3, job)).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), run(&[()], |()| TEN_MS, 3, job)).await;
         assert_eq!(most.get(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_jobs_there_is_nothing_to_wait_for() {
-        run(&[], 1, |_| async { true }).await;
+        run(&[], |()| TEN_MS, 1, |()| async { true }).await;
     }
 }

@@ -145,17 +145,7 @@ impl Scraper {
     /// Reads until it is dropped; returns at once if there is nothing to read.
     pub async fn run(&self, client: Client, clock: Clock) {
         let pace = |target: &Target| Pace { interval: target.interval, longest: LONGEST_BACKOFF };
-        let paces: Vec<_> = self.targets.iter().map(pace).collect();
-        let read = |index: usize| {
-            let (target, client, clock) = (self.targets.get(index), &client, &clock);
-            async move {
-                match target {
-                    Some(target) => target.visit(client, clock).await,
-                    None => false,
-                }
-            }
-        };
-        schedule::run(&paces, MAX_AT_ONCE, read).await;
+        schedule::run(&self.targets, pace, MAX_AT_ONCE, |target| target.visit(&client, &clock)).await;
     }
 
     /// How reads went, for each page with the endpoints it tells of.

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use waypost_config::Secret;
 use waypost_feeds::replicas::{
-    Bookings, Event, HEARTBEAT, Place, QUEUE_EVENTS, Replicas, Reporter, SILENCE, Tally, Watch, What,
+    Bookings, Event, HEARTBEAT, Place, QUEUE_EVENTS, Replicas, Reporter, SILENCE, Tally, Watch,
 };
+use waypost_picker::BookingEvent;
 
 const PASSWORD: &str = "s3cret-pass";
 const SOON: Duration = Duration::from_secs(8);
@@ -107,7 +108,7 @@ impl Drop for Process {
 }
 
 fn add(id: u64) -> Event {
-    let what = What::Add {
+    let what = BookingEvent::Add {
         endpoint: "http://e1".into(),
         chain: [1, u64::MAX].into(),
         blocks: 3,
@@ -117,7 +118,7 @@ fn add(id: u64) -> Event {
 }
 
 fn free(id: u64) -> Event {
-    Event { what: What::Free, ..add(id) }
+    Event { what: BookingEvent::Free, ..add(id) }
 }
 
 async fn acquainted(a: &Process, b: &Process) {
@@ -131,7 +132,7 @@ async fn what_one_books_the_other_hears_in_order_and_soon() {
     let _server = Server::start(port).await;
     let (a, b) = (Process::start(port, PASSWORD), Process::start(port, PASSWORD));
     acquainted(&a, &b).await;
-    let sent = [add(7), Event { what: What::PrefillDone, ..add(7) }, free(7)];
+    let sent = [add(7), Event { what: BookingEvent::PrefillDone, ..add(7) }, free(7)];
     let begun = Instant::now();
     sent.iter().for_each(|event| a.reporter.report(event.clone()));
     until("all three are heard", || b.heard().len() == 3).await;

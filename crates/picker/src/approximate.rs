@@ -21,7 +21,7 @@ const EVICT_SHARE: usize = 256;
 
 /// How long a worker is believed to hold what was sent to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
+pub(crate) enum Policy {
     /// This long after the last use.
     Ttl(Millis),
     /// As many blocks as the worker has room for, the least recently used ones go first; while its room is
@@ -31,7 +31,7 @@ pub enum Policy {
 
 /// What workers probably hold.
 #[derive(Debug)]
-pub struct Approximate {
+pub(crate) struct Approximate {
     policy: Policy,
     max_entries: usize,
     coverage: Arc<Coverage>,
@@ -39,23 +39,13 @@ pub struct Approximate {
     writer: Mutex<Writer>,
 }
 
-/// Figures of an [`Approximate`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ApproximateStats {
-    /// (worker, block) pairs believed.
-    pub entries: usize,
-    /// Pairs whose time was up.
-    pub expired: u64,
-    /// Pairs given up because a worker or the index had no room for more.
-    pub evicted: u64,
-}
-
 #[derive(Debug)]
 struct Writer {
     covered: Covered,
     room: Room,
     guesses: BTreeMap<Worker, Guess>,
-    stats: ApproximateStats,
+    /// (worker, block) pairs believed.
+    entries: usize,
 }
 
 /// Chain hashes by last use; the order of use is the order of expiry.
@@ -68,18 +58,18 @@ struct Guess {
 impl Approximate {
     /// An empty index of at most `max_entries` (worker, block) pairs. A pair takes about 64 bytes in the list of
     /// last uses, and up to 28 for its block if no other worker has that.
-    pub fn new(policy: Policy, max_entries: usize) -> Self {
+    pub(crate) fn new(policy: Policy, max_entries: usize) -> Self {
         let coverage = Arc::new(Coverage::new());
         let covered = Covered::new(Arc::clone(&coverage), fastrand::u64(..));
         // Bounded by entries, so not by bytes.
         let room = Room::new(usize::MAX);
-        let writer = Writer { covered, room, guesses: BTreeMap::new(), stats: ApproximateStats::default() };
+        let writer = Writer { covered, room, guesses: BTreeMap::new(), entries: 0 };
         Self { policy, max_entries, coverage, next_sweep: AtomicU64::new(0), writer: Mutex::new(writer) }
     }
 
     /// The prompt with these blocks went to the worker: it holds them from now on, or again. Of a prompt
     /// longer than the index only the beginning is kept.
-    pub fn note(&self, worker: Worker, chain: &[u64], now: Millis) {
+    pub(crate) fn note(&self, worker: Worker, chain: &[u64], now: Millis) {
         let writer = &mut *self.writer.lock();
         self.sweep(writer, now);
         let capacity = writer.guesses.entry(worker).or_insert_with(Guess::new).capacity;
@@ -95,18 +85,18 @@ impl Approximate {
                 guess.blocks.pop(hash);
                 return;
             }
-            writer.stats.entries += 1;
+            writer.entries += 1;
             if guess.blocks.len() > room {
                 writer.evict(worker);
             }
-            if writer.stats.entries > self.max_entries {
+            if writer.entries > self.max_entries {
                 writer.evict_from_largest();
             }
         }
     }
 
     /// Writes to `out` how much of the prompt each worker probably holds, all of it as device blocks.
-    pub fn matches(&self, chain: &[u64], now: Millis, out: &mut Vec<Held>) {
+    pub(crate) fn matches(&self, chain: &[u64], now: Millis, out: &mut Vec<Held>) {
         if now >= self.next_sweep.load(Ordering::Relaxed)
             && let Some(mut writer) = self.writer.try_lock()
         {
@@ -116,29 +106,24 @@ impl Approximate {
     }
 
     /// Forgets the worker.
-    pub fn forget(&self, worker: Worker) {
+    pub(crate) fn forget(&self, worker: Worker) {
         let writer = &mut *self.writer.lock();
         let Some(guess) = writer.guesses.remove(&worker) else { return };
         writer.covered.hide(worker, true);
         for (hash, _) in &guess.blocks {
             writer.covered.release(worker, Tier::Device, *hash, &mut writer.room);
         }
-        writer.stats.entries -= guess.blocks.len();
+        writer.entries -= guess.blocks.len();
         writer.covered.hide(worker, false);
     }
 
     /// The worker says how many blocks it has room for; counts with [`Policy::Lru`] only.
-    pub fn set_capacity(&self, worker: Worker, blocks: usize) {
+    pub(crate) fn set_capacity(&self, worker: Worker, blocks: usize) {
         let writer = &mut *self.writer.lock();
         let guess = writer.guesses.entry(worker).or_insert_with(Guess::new);
         guess.capacity = matches!(self.policy, Policy::Lru(_)).then_some(blocks);
         let over = guess.blocks.len().saturating_sub(self.room(guess.capacity));
         (0..over).for_each(|_| writer.evict(worker));
-    }
-
-    /// The figures of now.
-    pub fn stats(&self) -> ApproximateStats {
-        self.writer.lock().stats
     }
 
     fn room(&self, capacity: Option<usize>) -> usize {
@@ -158,8 +143,7 @@ impl Approximate {
                 let hash = *hash;
                 guess.blocks.pop(&hash);
                 writer.covered.release(*worker, Tier::Device, hash, &mut writer.room);
-                writer.stats.entries -= 1;
-                writer.stats.expired += 1;
+                writer.entries -= 1;
             }
         }
     }
@@ -178,8 +162,7 @@ impl Writer {
             return;
         };
         self.covered.release(worker, Tier::Device, hash, &mut self.room);
-        self.stats.entries -= 1;
-        self.stats.evicted += 1;
+        self.entries -= 1;
     }
 }
 
@@ -199,6 +182,10 @@ mod tests {
         out.iter().map(|held| (held.worker.0, held.device)).collect()
     }
 
+    fn entries(index: &Approximate) -> usize {
+        index.writer.lock().entries
+    }
+
     #[test]
     fn a_prompt_is_believed_until_its_time_is_up_and_use_renews_it() {
         let index = Approximate::new(Policy::Ttl(1600), 1000);
@@ -209,7 +196,7 @@ mod tests {
         index.note(Worker(2), &[1], 2000);
         assert_eq!(held(&index, &[1, 2], 2800), [(2, 1)]);
         assert_eq!(held(&index, &[1, 2], 3700), []);
-        assert_eq!(index.stats(), ApproximateStats { entries: 0, expired: 5, evicted: 0 });
+        assert_eq!(entries(&index), 0);
     }
 
     #[test]
@@ -224,16 +211,16 @@ mod tests {
         index.note(Worker(1), &[1], 10_000);
         assert_eq!(held(&index, &[1], 20_000), [(0, 1)]);
         index.set_capacity(Worker(0), 1);
-        assert_eq!(index.stats().entries, 1);
+        assert_eq!(entries(&index), 1);
     }
 
     #[test]
     fn entries_are_bounded_and_the_largest_worker_pays() {
         let index = Approximate::new(Policy::Ttl(120_000), 100);
         index.note(Worker(0), &(0..500).collect::<Vec<_>>(), 0);
-        assert_eq!(index.stats().entries, 100);
+        assert_eq!(entries(&index), 100);
         index.note(Worker(1), &(1000..1040).collect::<Vec<_>>(), 1);
-        assert_eq!(index.stats(), ApproximateStats { entries: 100, expired: 0, evicted: 40 });
+        assert_eq!(entries(&index), 100);
         assert_eq!(held(&index, &(0..500).collect::<Vec<_>>(), 2), [(0, 60)]);
     }
 
@@ -244,6 +231,6 @@ mod tests {
         index.note(Worker(1), &[1], 0);
         index.forget(Worker(0));
         assert_eq!(held(&index, &[1, 2], 1), [(1, 1)]);
-        assert_eq!(index.stats().entries, 1);
+        assert_eq!(entries(&index), 1);
     }
 }

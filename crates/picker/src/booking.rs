@@ -6,7 +6,7 @@ use crate::book::Book;
 use crate::choice::Choice;
 use crate::endpoint::Endpoint;
 use crate::pool::Inner;
-use crate::remote::{Booked, Reporter};
+use crate::remote::{BookingEvent, Reporter};
 use crate::sync::{AtomicBool, AtomicU64, Mutex};
 use crate::{Millis, Pool};
 use arc_swap::ArcSwapOption;
@@ -25,9 +25,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn report(&self, tell: impl FnOnce(&dyn Reporter)) {
+    pub(crate) fn report(&self, id: u64, event: impl FnOnce() -> BookingEvent) {
         if let Some(reporter) = &*self.reporter.load() {
-            tell(reporter.as_ref().as_ref());
+            reporter.report(id, event());
         }
     }
 }
@@ -77,7 +77,7 @@ impl Booking {
     /// The first token came: its prompt is no longer load. Further calls do nothing.
     pub fn prefill_done(&self, now: Millis) {
         if self.id != 0 && self.pool.shared.book.lock().prefill_done(self.id, now) {
-            self.pool.shared.report(|reporter| reporter.prefill_done(self.id));
+            self.pool.shared.report(self.id, || BookingEvent::PrefillDone);
         }
     }
 
@@ -106,7 +106,7 @@ impl Drop for Booking {
         } else {
             let entry = self.pool.shared.book.lock().remove(self.id);
             if entry.is_some() {
-                self.pool.shared.report(|reporter| reporter.freed(self.id));
+                self.pool.shared.report(self.id, || BookingEvent::Free);
             }
         }
         if self.probe && self.endpoint().is_aside() {
@@ -131,14 +131,11 @@ impl Pool {
             _ => (0, 0),
         };
         let Some(weight) = book.move_to(id, to, (device, tokens - cached), now) else { return };
-        inner.shared.report(|reporter| {
-            reporter.booked(&Booked {
-                id,
-                endpoint: to.id(),
-                chain: &weight.chain,
-                blocks: weight.unnamed,
-                prefill_tokens: weight.prefill_tokens,
-            });
+        inner.shared.report(id, || BookingEvent::Add {
+            endpoint: Arc::clone(to.id()),
+            chain: weight.chain.clone(),
+            blocks: weight.unnamed,
+            prefill_tokens: weight.prefill_tokens,
         });
     }
 }

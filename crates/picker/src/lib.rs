@@ -34,7 +34,6 @@ mod sync;
 mod testing;
 mod ttft;
 
-pub use approximate::{Approximate, ApproximateStats, Policy as ApproximatePolicy};
 pub use ask::{Ask, NoPick, Threshold, Want, WhyNot};
 pub use book::Load;
 pub use booking::{Booking, Pick};
@@ -46,7 +45,7 @@ pub use observed::{Adapters, KvState, Observed};
 pub use pair::{Pair, WhyPair};
 pub use pool::{Pool, PoolStats};
 pub use queue::{Full, Queue};
-pub use remote::{Booked, Remote, Reporter};
+pub use remote::{BookingEvent, Reporter};
 
 /// Milliseconds since some fixed moment; monotonic.
 pub type Millis = u64;

@@ -9,7 +9,7 @@ use crate::booking::{Booking, Pick};
 use crate::choice::{Choice, Considered, Scored};
 use crate::cost::{Prompt, Side, at_temperature, cost};
 use crate::pool::{Inner, Pool};
-use crate::remote::Booked;
+use crate::remote::BookingEvent;
 use crate::survey::Survey;
 use crate::sync::Ordering::Relaxed;
 use crate::ttft::{self, Waits};
@@ -96,15 +96,14 @@ impl Pool {
     }
 
     pub(crate) fn report(&self, pick: &Pick, side: Side, ask: &Ask<'_>) {
-        self.inner.shared.report(|reporter| {
+        self.inner.shared.report(pick.booking.id, || {
             let (chain, blocks) = self.inner.named(side, ask);
             let prefill_tokens = match side {
                 Side::Decode => 0,
                 _ => ask.prompt_tokens.saturating_sub(pick.cached_tokens),
             };
-            let endpoint = pick.booking.endpoint().id();
-            let id = pick.booking.id;
-            reporter.booked(&Booked { id, endpoint, chain, blocks, prefill_tokens });
+            let endpoint = Arc::clone(pick.booking.endpoint().id());
+            BookingEvent::Add { endpoint, chain: chain.into(), blocks, prefill_tokens }
         });
     }
 }

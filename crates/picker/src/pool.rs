@@ -8,7 +8,7 @@ use crate::book::{Load, Weight};
 use crate::booking::Shared;
 use crate::endpoint::{Endpoint, Failure};
 use crate::prefixes::{Cached, Prefixes};
-use crate::remote::{Remote, Reporter};
+use crate::remote::{BookingEvent, Reporter};
 use crate::sessions::Sessions;
 use crate::sync::{AtomicUsize, Mutex, Ordering::Relaxed};
 use crate::{Held, KvState, Millis, Observed, PrefixIndex, Worker};
@@ -176,12 +176,13 @@ impl Pool {
         self.inner.shared.reporter.store(reporter.map(Arc::new));
     }
 
-    /// Books what another process did. False: it was dropped, for want of room or of such an endpoint.
-    pub fn remote(&self, event: Remote, now: Millis) -> bool {
+    /// Takes in what happened to the booking of this number in another process. False: it was dropped, for want of
+    /// room or of such an endpoint.
+    pub fn remote(&self, replica: Arc<str>, id: u64, event: BookingEvent, now: Millis) -> bool {
         let mut book = self.inner.shared.book.lock();
         book.expire(now);
         match event {
-            Remote::Add { replica, id, endpoint, mut chain, blocks, prefill_tokens } => {
+            BookingEvent::Add { endpoint, mut chain, blocks, prefill_tokens } => {
                 let Some(index) = self.position(&endpoint) else { return false };
                 let mut unnamed = blocks;
                 if chain.len() > crate::book::BOOKING_BLOCKS_MAX {
@@ -198,10 +199,10 @@ impl Pool {
                 let ends = now.saturating_add(self.inner.lease());
                 book.add_other((replica, id), &self.inner.endpoints[index], weight, (now, ends))
             }
-            Remote::PrefillDone { replica, id } => {
+            BookingEvent::PrefillDone => {
                 book.other(&(replica, id)).is_some_and(|id| book.prefill_done(id, now))
             }
-            Remote::Free { replica, id } => book.remove_other(&(replica, id)).is_some(),
+            BookingEvent::Free => book.remove_other(&(replica, id)).is_some(),
         }
     }
 

@@ -3,7 +3,8 @@
 //! Where both are known, an endpoint holds the more of the two: events tell what is there, choices what is about to be.
 //! Only made for pools whose choice reads prompts; taken over by the next pool while the settings agree.
 
-use crate::{Approximate, ApproximatePolicy, Held, Millis, PrefixIndex, Worker};
+use crate::approximate::{Approximate, Policy};
+use crate::{Held, Millis, PrefixIndex, Worker};
 use std::path::Path;
 use std::sync::Arc;
 use waypost_config::{Picking, Prefixes as Source};
@@ -46,11 +47,11 @@ impl Prefixes {
         let millis = |time: std::time::Duration| time.as_millis() as Millis;
         let (events, policy, room) = match picking.prefixes {
             Source::Events | Source::Dynamo => {
-                let policy = ApproximatePolicy::Ttl(millis(picking.predicted));
+                let policy = Policy::Ttl(millis(picking.predicted));
                 let index = Arc::new(PrefixIndex::new(picking.index_bytes));
                 (Some(index), (!picking.predicted.is_zero()).then_some(policy), PREDICTED_BLOCKS_MAX)
             }
-            Source::Approximate { ttl } => (None, Some(ApproximatePolicy::Lru(millis(ttl))), usize::MAX),
+            Source::Approximate { ttl } => (None, Some(Policy::Lru(millis(ttl))), usize::MAX),
         };
         let room = room.min(picking.index_bytes / GUESS_BYTES).max(1);
         let guesses = policy.map(|policy| Arc::new(Approximate::new(policy, room)));

@@ -1,19 +1,17 @@
-//! Bookings between Waypost processes: what others tell, and what this one reports.
+//! Bookings between Waypost processes: what each tells the others of its own.
 //!
-//! Plain values without a wire form; the feeds carry them. Nothing here waits.
+//! Plain values, carried by the feeds as they stand: another form is another version of the feeds' messages.
+//! Nothing here waits.
 
+use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use std::sync::Arc;
 
-/// What another process did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remote {
-    /// It booked a request; the same number again replaces the first.
+/// What happened to a booking.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BookingEvent {
+    /// A request was booked, or moved to another endpoint: the same number again replaces the first.
     Add {
-        /// The process.
-        replica: Arc<str>,
-        /// The booking's number there.
-        id: u64,
         /// Id of the endpoint.
         endpoint: Arc<str>,
         /// Chain hashes of the prompt's blocks; may be empty.
@@ -24,42 +22,13 @@ pub enum Remote {
         prefill_tokens: u32,
     },
     /// Its first token came.
-    PrefillDone {
-        /// The process.
-        replica: Arc<str>,
-        /// The booking's number there.
-        id: u64,
-    },
+    PrefillDone,
     /// It is over.
-    Free {
-        /// The process.
-        replica: Arc<str>,
-        /// The booking's number there.
-        id: u64,
-    },
-}
-
-/// A booking of this process, to be told to others.
-#[derive(Debug, Clone, Copy)]
-pub struct Booked<'a> {
-    /// Its number in this process and pool.
-    pub id: u64,
-    /// Id of the endpoint.
-    pub endpoint: &'a Arc<str>,
-    /// Chain hashes of the prompt's blocks.
-    pub chain: &'a [u64],
-    /// Blocks besides those.
-    pub blocks: u32,
-    /// Prompt tokens to compute.
-    pub prefill_tokens: u32,
+    Free,
 }
 
 /// Is told of this process's bookings. Called for every request, so it must be cheap and never wait.
 pub trait Reporter: Debug + Send + Sync {
-    /// A request was booked, or moved to another endpoint.
-    fn booked(&self, booked: &Booked<'_>);
-    /// Its first token came.
-    fn prefill_done(&self, id: u64);
-    /// It is over.
-    fn freed(&self, id: u64);
+    /// Something happened to the booking of this number, which is its own in this process and pool.
+    fn report(&self, id: u64, event: BookingEvent);
 }

@@ -19,6 +19,8 @@ use waypost_wire::RequestView;
 const INLINE_BYTES: usize = 2 * 1024;
 /// Longest time for a prompt; some millions of tokens are encoded in it.
 const LIMIT: Duration = Duration::from_millis(250);
+/// Prompts that may wait for a thread.
+const QUEUE_JOBS: usize = 1024;
 
 /// How a prompt's blocks were told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -70,7 +72,7 @@ pub struct Prompt {
 #[derive(Debug)]
 pub struct Tokenizers {
     of: Vec<Option<Arc<Folder>>>,
-    offload: Arc<Offload>,
+    offload: Arc<Offload<()>>,
 }
 
 /// One folder's.
@@ -97,7 +99,7 @@ impl Tokenizers {
             };
             of.push(loaded);
         }
-        let offload = previous.map_or_else(|| Arc::new(Offload::new("tokens")), |p| Arc::clone(&p.offload));
+        let offload = previous.map_or_else(offload, |previous| Arc::clone(&previous.offload));
         Ok(Self { of, offload })
     }
 
@@ -160,16 +162,22 @@ impl Tokenizers {
             Ok(encode(&loaded.tokenizer, body))
         } else {
             let (loaded, body) = (Arc::clone(loaded), body.clone());
-            self.offload.run(LIMIT, move || encode(&loaded.tokenizer, &body)).await
+            self.offload.run(LIMIT, move |()| encode(&loaded.tokenizer, &body)).await
         };
         match done {
             Ok(Ok(encoded)) => exact(encoded),
             // The engine will say what is wrong with the request.
-            Ok(Err(_)) | Err(Undone::Failed) => Err(Reading::Failed),
+            Ok(Err(_)) | Err(Undone::Failed | Undone::Off) => Err(Reading::Failed),
             Err(Undone::Busy) => Err(Reading::Busy),
             Err(Undone::Late) => Err(Reading::Late),
         }
     }
+}
+
+/// The threads for long prompts.
+fn offload() -> Arc<Offload<()>> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Arc::new(Offload::new("tokens", cores.div_ceil(2), QUEUE_JOBS, || Some(())))
 }
 
 fn media(encoded: &Encoded) -> Vec<hash::Media> {

@@ -13,7 +13,7 @@ use crate::answer::{Answer, Form, Kind, Limits};
 use crate::chunks::{Chunks, StreamOptions, quoted};
 use crate::core::{Core, Served};
 use crate::generate::{Call, Tail, generate};
-use crate::handoff::TransferFields;
+use crate::handoff::Transfer;
 use crate::intent;
 use crate::metrics::Finish;
 use crate::plausible;
@@ -58,12 +58,8 @@ pub(crate) async fn answer(
         return Err(ApiError::bad(Some("messages"), "There are no messages."));
     }
     one_choice(request.n)?;
-    let transfer = TransferFields {
-        kv_transfer_params: request.kv_transfer_params,
-        bootstrap_host: request.bootstrap_host,
-        bootstrap_room: request.bootstrap_room,
-    };
-    let transfer = transfer.read()?;
+    let transfer =
+        Transfer::read(request.kv_transfer_params, request.bootstrap_host, request.bootstrap_room)?;
     let max_tokens = request.max_completion_tokens.or(request.max_tokens);
     let limits = Limits {
         max_tokens: some_tokens(max_tokens)?,

@@ -13,7 +13,7 @@ use crate::chat::{one_choice, some_tokens};
 use crate::chunks::{Chunks, StreamOptions, quoted};
 use crate::core::Core;
 use crate::generate::{Call, Tail, generate, token_number};
-use crate::handoff::TransferFields;
+use crate::handoff::Transfer;
 use crate::prompt::Input;
 use crate::reply::{ApiError, Reply, parse};
 use crate::stats::Ticket;
@@ -43,12 +43,8 @@ pub(crate) async fn answer(core: &Core, ticket: &Ticket, body: &[u8]) -> Result<
     let request: Request = parse(body)?;
     let model = core.model(&request.model, ticket.rank).ok_or_else(|| ApiError::no_model(&request.model))?;
     one_choice(request.n)?;
-    let transfer = TransferFields {
-        kv_transfer_params: request.kv_transfer_params,
-        bootstrap_host: request.bootstrap_host,
-        bootstrap_room: request.bootstrap_room,
-    };
-    let transfer = transfer.read()?;
+    let transfer =
+        Transfer::read(request.kv_transfer_params, request.bootstrap_host, request.bootstrap_room)?;
     let numbers = matches!(request.prompt, Input::Tokens(_) | Input::TokenLists(_));
     let shown = numbers && request.return_token_ids.unwrap_or(false);
     let Ok([prompt]) = <[Vec<u8>; 1]>::try_from(request.prompt.prompts()) else {

@@ -57,20 +57,16 @@ pub(crate) struct Remote {
     _blocks: Vec<u64>,
 }
 
-/// The fields of a request body that matter here.
-#[derive(Default)]
-pub(crate) struct TransferFields {
-    pub(crate) kv_transfer_params: Option<Value>,
-    pub(crate) bootstrap_host: Option<String>,
-    pub(crate) bootstrap_room: Option<u64>,
-}
-
-impl TransferFields {
-    /// Reads and checks them.
-    pub(crate) fn read(self) -> Result<Transfer, ApiError> {
+impl Transfer {
+    /// Reads and checks the fields of a request body: `kv_transfer_params`, `bootstrap_host` and `bootstrap_room`.
+    pub(crate) fn read(
+        params: Option<Value>,
+        host: Option<String>,
+        room: Option<u64>,
+    ) -> Result<Self, ApiError> {
         let bad = |why: String| ApiError::bad(Some("kv_transfer_params"), why);
         let set = |params: &Value, key: &str| params.get(key).and_then(Value::as_bool).unwrap_or(false);
-        match (self.kv_transfer_params, self.bootstrap_host, self.bootstrap_room) {
+        match (params, host, room) {
             (Some(params), ..) if set(&params, "do_remote_prefill") => Remote::deserialize(params)
                 .map(Transfer::FromPrefill)
                 .map_err(|e| bad(format!("do_remote_prefill needs all of its parameters: {e}"))),
@@ -83,9 +79,7 @@ impl TransferFields {
             }
         }
     }
-}
 
-impl Transfer {
     /// Whether this engine only reads the prompt, which takes one token.
     pub(crate) fn prefill_only(&self, role: Role) -> bool {
         match self {

@@ -108,8 +108,9 @@ impl<'a> Batch<'a> {
         }
         let mut reader = Reader::new(bytes);
         let (mut at, mut events, mut rank) = (None, None, None);
-        match reader.token()? {
+        match reader.peek()? {
             Token::Array(count) => {
+                reader.token()?;
                 for number in 0..count {
                     let value = reader.value()?;
                     match number {
@@ -120,16 +121,13 @@ impl<'a> Batch<'a> {
                     }
                 }
             }
-            Token::Map(count) => {
-                for _ in 0..count {
-                    let key = reader.value()?.token()?;
-                    let value = reader.value()?;
-                    match key {
-                        Token::Text(b"ts") => at = Some(value),
-                        Token::Text(b"events") => events = Some(value),
-                        Token::Text(b"data_parallel_rank" | b"dp_rank" | b"attn_dp_rank") => {
-                            rank = Some(value);
-                        }
+            Token::Map(_) => {
+                for pair in reader.pairs()? {
+                    let (name, value) = pair?;
+                    match name {
+                        b"ts" => at = Some(value),
+                        b"events" => events = Some(value),
+                        b"data_parallel_rank" | b"dp_rank" | b"attn_dp_rank" => rank = Some(value),
                         _ => {}
                     }
                 }

@@ -50,18 +50,16 @@ pub fn read(message: &[u8], each: impl FnMut(RouterEvent)) -> Result<(), Malform
         *version == FRAME_VERSION && u32::from_be_bytes([*a, *b, *c, *d]) as usize == body.len()
     });
     let body = framed.map_or(message, |(_, body)| body);
-    let mut reader = Reader::new(body);
-    let Token::Map(count) = reader.peek()? else { return list(reader, each) };
-    reader.token()?;
+    let reader = Reader::new(body);
+    let Token::Map(_) = reader.peek()? else { return list(reader, each) };
     let mut payload = None;
-    for _ in 0..count {
-        let key = reader.value()?.token()?;
-        let value = reader.value()?;
-        match (key, value.peek()?) {
-            (Token::Text(b"payload"), Token::Bytes(bytes)) => payload = Some(Reader::new(bytes)),
+    for pair in reader.pairs()? {
+        let (name, value) = pair?;
+        match (name, value.peek()?) {
+            (b"payload", Token::Bytes(bytes)) => payload = Some(Reader::new(bytes)),
             // Serde writes a plain list of bytes as numbers.
-            (Token::Text(b"worker_id"), _) => payload = Some(Reader::new(body)),
-            (Token::Text(b"topic"), Token::Text(topic)) if !is_topic(topic) => return Ok(()),
+            (b"worker_id", _) => payload = Some(reader),
+            (b"topic", Token::Text(topic)) if !is_topic(topic) => return Ok(()),
             _ => {}
         }
     }
@@ -88,22 +86,6 @@ fn list(mut reader: Reader<'_>, mut each: impl FnMut(RouterEvent)) -> Result<(),
     Ok(())
 }
 
-/// Calls `each` with the name and the value of each pair of a map.
-fn pairs<'a>(
-    mut map: Reader<'a>,
-    mut each: impl FnMut(&'a [u8], Reader<'a>) -> Result<(), Malformed>,
-) -> Result<(), Malformed> {
-    let Token::Map(count) = map.token()? else { return Err(Malformed) };
-    for _ in 0..count {
-        let key = map.value()?.token()?;
-        let value = map.value()?;
-        if let Token::Text(name) = key {
-            each(name, value)?;
-        }
-    }
-    Ok(())
-}
-
 fn int(mut value: Reader<'_>) -> Result<u64, Malformed> {
     match value.token()? {
         Token::Int(value) => Ok(value),
@@ -114,23 +96,25 @@ fn int(mut value: Reader<'_>) -> Result<u64, Malformed> {
 fn router_event(event: Reader<'_>) -> Result<RouterEvent, Malformed> {
     let (mut worker, mut id, mut rank, mut change) = (None, None, 0, None);
     let mut tier = Some(Tier::Device);
-    pairs(event, |name, value| {
+    for pair in event.pairs()? {
+        let (name, value) = pair?;
         match name {
             b"worker_id" => worker = Some(int(value)?),
             b"storage_tier" => tier = storage_tier(value)?,
-            b"event" => pairs(value, |name, value| {
-                match name {
-                    b"event_id" => id = Some(int(value)?),
-                    b"dp_rank" => rank = u32::try_from(int(value)?).map_err(|_| Malformed)?,
-                    b"data" => change = Some(read_change(value)?),
-                    _ => {}
+            b"event" => {
+                for pair in value.pairs()? {
+                    let (name, value) = pair?;
+                    match name {
+                        b"event_id" => id = Some(int(value)?),
+                        b"dp_rank" => rank = u32::try_from(int(value)?).map_err(|_| Malformed)?,
+                        b"data" => change = Some(read_change(value)?),
+                        _ => {}
+                    }
                 }
-                Ok(())
-            })?,
+            }
             _ => {}
         }
-        Ok(())
-    })?;
+    }
     let (Some(worker), Some(id), Some(change)) = (worker, id, change) else { return Err(Malformed) };
     Ok(RouterEvent { worker, rank, id, tier, change })
 }
@@ -154,25 +138,15 @@ fn read_change(data: Reader<'_>) -> Result<Change, Malformed> {
         return Ok(Change::Cleared);
     }
     let mut change = None;
-    pairs(data, |name, value| {
+    for pair in data.pairs()? {
+        let (name, value) = pair?;
         match name {
             b"stored" => change = Some(stored(value)?),
-            b"removed" => {
-                let mut hashes = Vec::new();
-                pairs(value, |name, value| match name {
-                    b"block_hashes" => items(value, |mut item| {
-                        hashes.push(hash(item.token()?).ok_or(Malformed)?);
-                        Ok(())
-                    }),
-                    _ => Ok(()),
-                })?;
-                change = Some(Change::Removed(hashes));
-            }
+            b"removed" => change = Some(removed(value)?),
             b"cleared" => change = Some(Change::Cleared),
             _ => {}
         }
-        Ok(())
-    })?;
+    }
     change.ok_or(Malformed)
 }
 
@@ -188,28 +162,45 @@ fn items<'a>(
     }
 }
 
+fn removed(data: Reader<'_>) -> Result<Change, Malformed> {
+    let mut hashes = Vec::new();
+    for pair in data.pairs()? {
+        let (name, value) = pair?;
+        if name == b"block_hashes" {
+            items(value, |mut item| {
+                hashes.push(hash(item.token()?).ok_or(Malformed)?);
+                Ok(())
+            })?;
+        }
+    }
+    Ok(Change::Removed(hashes))
+}
+
 fn stored(data: Reader<'_>) -> Result<Change, Malformed> {
     let (mut parent, mut blocks) = (None, Vec::new());
-    pairs(data, |name, mut value| {
+    for pair in data.pairs()? {
+        let (name, mut value) = pair?;
         match name {
             b"parent_hash" => parent = hash(value.token()?),
-            b"blocks" => items(value, |block| {
-                let (mut engine, mut local) = (None, None);
-                pairs(block, |name, mut value| {
-                    match name {
-                        b"block_hash" => engine = hash(value.token()?),
-                        b"tokens_hash" => local = hash(value.token()?),
-                        _ => {}
-                    }
-                    Ok(())
-                })?;
-                let (Some(engine), Some(local)) = (engine, local) else { return Err(Malformed) };
-                blocks.push(Block { engine, local });
+            b"blocks" => items(value, |item| {
+                blocks.push(block(item)?);
                 Ok(())
             })?,
             _ => {}
         }
-        Ok(())
-    })?;
+    }
     Ok(Change::Stored(parent, blocks))
+}
+
+fn block(data: Reader<'_>) -> Result<Block, Malformed> {
+    let (mut engine, mut local) = (None, None);
+    for pair in data.pairs()? {
+        let (name, mut value) = pair?;
+        match name {
+            b"block_hash" => engine = hash(value.token()?),
+            b"tokens_hash" => local = hash(value.token()?),
+            _ => {}
+        }
+    }
+    Ok(Block { engine: engine.ok_or(Malformed)?, local: local.ok_or(Malformed)? })
 }

@@ -27,6 +27,9 @@ pub(crate) enum Token<'a> {
     Other,
 }
 
+/// Key and value within a map.
+type Pair<'a> = (&'a [u8], Reader<'a>);
+
 /// A position in MessagePack bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
@@ -144,6 +147,17 @@ impl<'a> Reader<'a> {
         let before = *self;
         self.skip()?;
         Ok(before)
+    }
+
+    /// The pairs of the map that comes next, each value whole. Those whose key is no text are left out.
+    pub(crate) fn pairs(mut self) -> Result<impl Iterator<Item = Result<Pair<'a>, Malformed>>, Malformed> {
+        let Token::Map(count) = self.token()? else { return Err(Malformed) };
+        let mut pair = move || Ok((self.value()?.token()?, self.value()?));
+        Ok((0..count).filter_map(move |_| match pair() {
+            Ok((Token::Text(name), value)) => Some(Ok((name, value))),
+            Ok(_) => None,
+            Err(malformed) => Some(Err(malformed)),
+        }))
     }
 }
 

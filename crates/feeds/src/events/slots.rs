@@ -93,14 +93,12 @@ pub(crate) struct Slots<'a>([Option<Reader<'a>>; COUNT]);
 impl<'a> Slots<'a> {
     /// Finds the tag and the fields of an event.
     pub(crate) fn read(mut event: Reader<'a>) -> Result<(&'a [u8], Self), Malformed> {
-        match event.token()? {
-            Token::Array(count @ 1..) => Self::array(&mut event, count - 1),
-            Token::Map(count) => Self::map(&mut event, count),
-            _ => Err(Malformed),
-        }
+        let Token::Array(count @ 1..) = event.peek()? else { return Self::map(event) };
+        event.token()?;
+        Self::array(event, count - 1)
     }
 
-    fn array(event: &mut Reader<'a>, count: u32) -> Result<(&'a [u8], Self), Malformed> {
+    fn array(mut event: Reader<'a>, count: u32) -> Result<(&'a [u8], Self), Malformed> {
         let Token::Text(tag) = event.token()? else { return Err(Malformed) };
         let mut slots = Self::default();
         let mut order = if tag == b"BlockStored" { STORED.iter() } else { REMOVED.iter() };
@@ -113,20 +111,15 @@ impl<'a> Slots<'a> {
         Ok((tag, slots))
     }
 
-    fn map(event: &mut Reader<'a>, count: u32) -> Result<(&'a [u8], Self), Malformed> {
+    fn map(event: Reader<'a>) -> Result<(&'a [u8], Self), Malformed> {
         let mut slots = Self::default();
         let mut tag = None;
-        for _ in 0..count {
-            let key = event.value()?.token()?;
-            let value = event.value()?;
-            match (key, value.peek()?) {
-                (Token::Text(b"type"), Token::Text(text)) => tag = Some(text),
-                (Token::Text(name), _) => {
-                    if let Some(slot) = Slot::named(name) {
-                        slots.set(slot, value);
-                    }
-                }
-                _ => {}
+        for pair in event.pairs()? {
+            let (name, value) = pair?;
+            if let (b"type", Token::Text(text)) = (name, value.peek()?) {
+                tag = Some(text);
+            } else if let Some(slot) = Slot::named(name) {
+                slots.set(slot, value);
             }
         }
         Ok((tag.ok_or(Malformed)?, slots))

@@ -66,16 +66,13 @@ fn one_text(mut field: Reader<'_>) -> Result<&str, Malformed> {
 }
 
 /// `cache_salt` within a map.
-fn salt_within(mut field: Reader<'_>) -> Result<&str, Malformed> {
-    let count = match field.token()? {
-        Token::Map(count) => count,
-        Token::Nil => 0,
-        _ => return Err(Malformed),
-    };
-    for _ in 0..count {
-        let key = field.value()?.token()?;
-        let value = field.value()?;
-        if key == Token::Text(b"cache_salt") {
+fn salt_within(field: Reader<'_>) -> Result<&str, Malformed> {
+    if field.peek()? == Token::Nil {
+        return Ok("");
+    }
+    for pair in field.pairs()? {
+        let (name, value) = pair?;
+        if name == b"cache_salt" {
             return one_text(value);
         }
     }
@@ -163,12 +160,10 @@ fn medium(mut pair: Reader<'_>) -> Result<Option<u64>, Malformed> {
 fn block_media(mut field: Reader<'_>, stored: &mut BlockStored) -> Result<(), Malformed> {
     let Token::Array(blocks) = field.token()? else { return Err(Malformed) };
     for number in 0..blocks {
-        let mut info = field.value()?;
-        let Token::Map(count) = info.token()? else { continue };
-        for _ in 0..count {
-            let key = info.value()?.token()?;
-            let mut objects = info.value()?;
-            if key != Token::Text(b"mm_objects") {
+        let Ok(pairs) = field.value()?.pairs() else { continue };
+        for pair in pairs {
+            let (name, mut objects) = pair?;
+            if name != b"mm_objects" {
                 continue;
             }
             let Token::Array(count) = objects.token()? else { continue };
@@ -180,12 +175,10 @@ fn block_media(mut field: Reader<'_>, stored: &mut BlockStored) -> Result<(), Ma
     Ok(())
 }
 
-fn mm_hash(mut object: Reader<'_>) -> Result<u64, Malformed> {
-    let Token::Map(count) = object.token()? else { return Err(Malformed) };
-    for _ in 0..count {
-        let key = object.value()?.token()?;
-        let mut value = object.value()?;
-        if key == Token::Text(b"mm_hash") {
+fn mm_hash(object: Reader<'_>) -> Result<u64, Malformed> {
+    for pair in object.pairs()? {
+        let (name, mut value) = pair?;
+        if name == b"mm_hash" {
             return match value.token()? {
                 Token::Int(hash) => Ok(hash),
                 Token::Text(id) => Ok(media_hash(text(id)?)),

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use waypost_picker::BookingEvent;
 
 /// Version of the form; messages of another are not read.
 const VERSION: u8 = 1;
@@ -24,33 +25,13 @@ pub struct Event {
     /// Its number, within that pool of that replica.
     pub id: u64,
     /// What happened.
-    pub what: What,
-}
-
-/// See [`Event`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum What {
-    /// A request was booked.
-    Add {
-        /// Id of the endpoint.
-        endpoint: Arc<str>,
-        /// Chain hashes of the prompt's blocks.
-        chain: Box<[u64]>,
-        /// Blocks besides those.
-        blocks: u32,
-        /// Prompt tokens to compute.
-        prefill_tokens: u32,
-    },
-    /// Its first token came.
-    PrefillDone,
-    /// It is over.
-    Free,
+    pub what: BookingEvent,
 }
 
 impl Event {
     /// The same with no more than [`MAX_CHAIN`] hashes.
     pub(crate) fn bounded(mut self) -> Self {
-        if let What::Add { chain, blocks, .. } = &mut self.what
+        if let BookingEvent::Add { chain, blocks, .. } = &mut self.what
             && let Some((head, tail)) = chain.split_at_checked(MAX_CHAIN)
         {
             *blocks = blocks.saturating_add(u32::try_from(tail.len()).unwrap_or(u32::MAX));
@@ -123,18 +104,18 @@ mod tests {
         Event {
             model: "m".into(),
             id: u64::MAX,
-            what: What::Add { endpoint: "http://e".into(), chain, blocks: 2, prefill_tokens: 7 },
+            what: BookingEvent::Add { endpoint: "http://e".into(), chain, blocks: 2, prefill_tokens: 7 },
         }
     }
 
     #[test]
     fn messages_survive_the_wire_and_the_largest_is_read() {
-        let free = Event { what: What::Free, ..add(0) };
+        let free = Event { what: BookingEvent::Free, ..add(0) };
         let place = Place { model: "m".into(), endpoint: "http://e".into() };
         let message = Message::new(&"a".into(), 3, vec![add(3), free], Some(vec![(place, 2)]));
         assert_eq!(Message::read(&message.write().unwrap()), Some(message));
         let full = Message::new(&"a".into(), 4, vec![add(MAX_CHAIN + 5).bounded(); MAX_EVENTS], None);
-        let What::Add { chain, blocks, .. } = &full.events[0].what else { panic!() };
+        let BookingEvent::Add { chain, blocks, .. } = &full.events[0].what else { panic!() };
         assert_eq!((chain.len(), *blocks), (MAX_CHAIN, 7), "the cut blocks are counted");
         assert_eq!(Message::read(&full.write().unwrap()), Some(full));
         let over = Message::new(&"a".into(), 4, vec![add(0); MAX_EVENTS + 1], None);

@@ -3,13 +3,14 @@
 //! Passes events on to the bookings; keeps only what it takes to compare. Owned by the listening half of
 //! [`super::Replicas`].
 
-use super::message::{Event, Message, Place, What};
+use super::message::{Event, Message, Place};
 use super::{Bookings, Counts, SILENCE};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::time::Instant;
+use waypost_picker::BookingEvent;
 
 /// Most other replicas listened to; messages of more are dropped and counted as garbage.
 pub(super) const MAX_PEERS: usize = 64;
@@ -88,11 +89,11 @@ impl Peer {
     fn keep(&mut self, event: &Event, now: Instant) {
         let key = (Arc::clone(&event.model), event.id);
         match &event.what {
-            What::Add { endpoint, .. } if self.bookings.len() < MAX_BOOKINGS => {
+            BookingEvent::Add { endpoint, .. } if self.bookings.len() < MAX_BOOKINGS => {
                 self.bookings.insert(key, (Arc::clone(endpoint), now));
             }
-            What::Free => _ = self.bookings.remove(&key),
-            What::Add { .. } | What::PrefillDone => {}
+            BookingEvent::Free => _ = self.bookings.remove(&key),
+            BookingEvent::Add { .. } | BookingEvent::PrefillDone => {}
         }
     }
 }

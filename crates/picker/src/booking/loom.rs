@@ -14,7 +14,7 @@ use waypost_config::{Picking, Strategy};
 use crate::endpoint::ASIDE_FIRST_MS;
 use crate::testing::{ask, pool};
 use crate::{
-    Ask, Booked, Booking, Failure, Load, Millis, NoPick, Pick, Pool, Queue, Remote, Reporter, Threshold,
+    Ask, Booking, BookingEvent, Failure, Load, Millis, NoPick, Pick, Pool, Queue, Reporter, Threshold,
 };
 
 /// A prompt's blocks: all requests bring the same.
@@ -94,10 +94,10 @@ fn idle(pool: &Pool) {
 struct Told(AtomicU32);
 
 impl Reporter for Told {
-    fn booked(&self, _: &Booked<'_>) {}
-    fn prefill_done(&self, _: u64) {}
-    fn freed(&self, _: u64) {
-        self.0.fetch_add(1, Relaxed);
+    fn report(&self, _: u64, event: BookingEvent) {
+        if event == BookingEvent::Free {
+            self.0.fetch_add(1, Relaxed);
+        }
     }
 }
 
@@ -253,17 +253,9 @@ fn others_are_freed_once(act: fn(&Pool)) {
             let feed = beside(&pool, |pool| {
                 let (replica, endpoint) = (Arc::<str>::from("r"), Arc::clone(pool.endpoints()[0].id()));
                 let chain = CHAIN.into();
-                let replica_of = Arc::clone(&replica);
-                let add = Remote::Add {
-                    replica: replica_of,
-                    id: 1,
-                    endpoint,
-                    chain,
-                    blocks: 0,
-                    prefill_tokens: 32,
-                };
-                assert!(pool.remote(add, 0));
-                pool.remote(Remote::Free { replica, id: 1 }, 0);
+                let add = BookingEvent::Add { endpoint, chain, blocks: 0, prefill_tokens: 32 };
+                assert!(pool.remote(Arc::clone(&replica), 1, add, 0));
+                pool.remote(replica, 1, BookingEvent::Free, 0);
             });
             act(&pool);
             adds_up(&pool);

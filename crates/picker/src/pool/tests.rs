@@ -144,15 +144,14 @@ fn a_lease_ends_and_is_counted_and_the_drop_frees_nothing_more() {
 struct Told(Mutex<Vec<String>>);
 
 impl Reporter for Told {
-    fn booked(&self, b: &Booked<'_>) {
-        let line = format!("{} {} {}+{} {}", b.id, b.endpoint, b.chain.len(), b.blocks, b.prefill_tokens);
-        self.0.lock().push(line);
-    }
-    fn prefill_done(&self, id: u64) {
-        self.0.lock().push(format!("{id} done"));
-    }
-    fn freed(&self, id: u64) {
-        self.0.lock().push(format!("{id} freed"));
+    fn report(&self, id: u64, event: BookingEvent) {
+        self.0.lock().push(match event {
+            BookingEvent::Add { endpoint, chain, blocks, prefill_tokens } => {
+                format!("{id} {endpoint} {}+{blocks} {prefill_tokens}", chain.len())
+            }
+            BookingEvent::PrefillDone => format!("{id} done"),
+            BookingEvent::Free => format!("{id} freed"),
+        });
     }
 }
 
@@ -177,10 +176,8 @@ fn bookings_are_reported_once_whatever_the_strategy() {
     }
 }
 
-fn add(id: u64, blocks: u64) -> Remote {
-    Remote::Add {
-        replica: "r".into(),
-        id,
+fn add(blocks: u64) -> BookingEvent {
+    BookingEvent::Add {
         endpoint: "http://e0".into(),
         chain: chain(7, blocks).into(),
         blocks: 1,
@@ -192,19 +189,20 @@ fn add(id: u64, blocks: u64) -> Remote {
 fn bookings_of_others_count_until_they_end() {
     for strategy in [Strategy::Kv, Strategy::LeastLoad] {
         let pool = pool(2, strategy, |p| p.lease = Duration::from_secs(1));
-        assert!(pool.remote(add(5, 4), 0));
-        assert!(pool.remote(add(5, 4), 0), "said twice, booked once");
+        let remote = |id, event| pool.remote("r".into(), id, event, 0);
+        assert!(remote(5, add(4)));
+        assert!(remote(5, add(4)), "said twice, booked once");
         assert_eq!(pool.load(0), Load { prefilling: 1, prefill_tokens: 100, decode_blocks: 5 });
         let endpoint = &pool.endpoints()[0];
         assert_eq!((endpoint.requests(), endpoint.in_flight()), (1, 0));
         assert!((0..20).all(|_| any(&pool, 0, &[], false).unwrap().index == 1));
-        assert!(pool.remote(Remote::PrefillDone { replica: "r".into(), id: 5 }, 0));
-        assert!(!pool.remote(Remote::PrefillDone { replica: "q".into(), id: 5 }, 0));
+        assert!(remote(5, BookingEvent::PrefillDone));
+        assert!(!pool.remote("q".into(), 5, BookingEvent::PrefillDone, 0));
         assert_eq!(pool.load(0), Load { prefilling: 0, prefill_tokens: 0, decode_blocks: 5 });
-        assert!(pool.remote(Remote::Free { replica: "r".into(), id: 5 }, 0));
-        assert!(!pool.remote(Remote::Free { replica: "r".into(), id: 5 }, 0));
+        assert!(remote(5, BookingEvent::Free));
+        assert!(!remote(5, BookingEvent::Free));
         assert_eq!((pool.load(0), endpoint.requests()), (Load::default(), 0));
-        assert!(pool.remote(add(6, 1), 10));
+        assert!(pool.remote("r".into(), 6, add(1), 10));
         drop(any(&pool, 1_010, &[], false));
         assert_eq!((pool.load(0), endpoint.requests(), pool.stats().expired), (Load::default(), 0, 1));
     }
@@ -214,17 +212,11 @@ fn bookings_of_others_count_until_they_end() {
 fn others_cannot_book_without_end() {
     let pool = pool(1, Strategy::LeastLoad, |_| ());
     let most = crate::book::OTHERS_BOOKINGS_MAX as u64;
-    (0..most + 3).for_each(|id| assert_eq!(pool.remote(add(id, 0), 0), id < most));
+    (0..most + 3).for_each(|id| assert_eq!(pool.remote("r".into(), id, add(0), 0), id < most));
     assert_eq!((pool.stats().others as u64, pool.stats().others_dropped), (most, 3));
-    let stranger = Remote::Add {
-        replica: "r".into(),
-        id: 0,
-        endpoint: "http://gone".into(),
-        chain: [].into(),
-        blocks: 0,
-        prefill_tokens: 0,
-    };
-    assert!(!pool.remote(stranger, 0));
+    let endpoint = "http://gone".into();
+    let stranger = BookingEvent::Add { endpoint, chain: [].into(), blocks: 0, prefill_tokens: 0 };
+    assert!(!pool.remote("r".into(), 0, stranger, 0));
 }
 
 #[test]

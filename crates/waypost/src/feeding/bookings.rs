@@ -3,8 +3,8 @@
 //! Pools are found by the model's name, because a reload replaces them. Called by feeding.
 
 use std::sync::Arc;
-use waypost_feeds::replicas::{Bookings, Event, Place, Reporter, What};
-use waypost_picker::{Booked, Remote};
+use waypost_feeds::replicas::{Bookings, Event, Place, Reporter};
+use waypost_picker::BookingEvent;
 use waypost_proxy::Gateway;
 
 /// Reports the bookings of one model's pool.
@@ -18,25 +18,11 @@ impl Ours {
     pub(crate) fn new(model: &Arc<str>, reporter: Reporter) -> Self {
         Self { model: Arc::clone(model), reporter }
     }
-
-    fn report(&self, id: u64, what: What) {
-        self.reporter.report(Event { model: Arc::clone(&self.model), id, what });
-    }
 }
 
 impl waypost_picker::Reporter for Ours {
-    fn booked(&self, booked: &Booked<'_>) {
-        let Booked { id, endpoint, chain, blocks, prefill_tokens } = *booked;
-        let what = What::Add { endpoint: Arc::clone(endpoint), chain: chain.into(), blocks, prefill_tokens };
-        self.report(id, what);
-    }
-
-    fn prefill_done(&self, id: u64) {
-        self.report(id, What::PrefillDone);
-    }
-
-    fn freed(&self, id: u64) {
-        self.report(id, What::Free);
+    fn report(&self, id: u64, what: BookingEvent) {
+        self.reporter.report(Event { model: Arc::clone(&self.model), id, what });
     }
 }
 
@@ -53,16 +39,8 @@ impl Bookings for Told {
     fn remote(&self, replica: &Arc<str>, event: Event) {
         let brain = self.0.brain();
         let Some(model) = brain.snapshot().model(&event.model) else { return };
-        let (replica, id) = (Arc::clone(replica), event.id);
-        let told = match event.what {
-            What::Add { endpoint, chain, blocks, prefill_tokens } => {
-                Remote::Add { replica, id, endpoint, chain, blocks, prefill_tokens }
-            }
-            What::PrefillDone => Remote::PrefillDone { replica, id },
-            What::Free => Remote::Free { replica, id },
-        };
         // What finds no room, or no such endpoint, is counted there.
-        let _ = brain.pool(model).remote(told, brain.now());
+        let _ = brain.pool(model).remote(Arc::clone(replica), event.id, event.what, brain.now());
     }
 
     fn gone(&self, replica: &str) {
