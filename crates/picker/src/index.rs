@@ -13,11 +13,11 @@ mod room;
 mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod view;
 mod writer;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::sync;
 pub(crate) use coverage::{Coverage, Covered};
 pub(crate) use room::Room;
 use std::sync::Arc;

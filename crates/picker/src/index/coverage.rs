@@ -11,7 +11,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::line::{Blocks, Line};
 use super::room::{Full, Room};
-use super::table::{Table, View, name};
+use super::table::Table;
+use super::view::{View, name};
 use super::{Held, Tier, Worker};
 
 const PAGE_WORKERS: usize = 64;

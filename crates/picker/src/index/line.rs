@@ -5,7 +5,7 @@
 
 use waypost_prefetch::prefetch;
 
-use super::sync::{AtomicU8, AtomicU16, AtomicU64, Ordering};
+use crate::sync::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 /// The key of an empty slot.
 pub(super) const EMPTY: u64 = 0;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::line::{Blocks, Line};
 use super::room::Room;
-use super::table::{Table, View};
+use super::table::Table;
+use super::view::View;
 
 /// A table whose keys 1.. share one segment's ring, the first `keys` of them in it with the bit 1 << key.
 fn table(keys: u64) -> (Table<Blocks>, Room, Vec<u64>) {

@@ -2,7 +2,8 @@
 
 use super::line::{Line, Named, Names};
 use super::room::{Full, Room};
-use super::table::{At, Table, name};
+use super::table::Table;
+use super::view::{At, name};
 
 const DEPTHS: usize = Named::MAX_DEPTH as usize + 1;
 
