@@ -1,8 +1,7 @@
-//! What workers probably hold, from where prompts were sent: for pools without KV events, and beside them.
+//! What workers probably hold, from where prompts were sent: for pools without KV events.
 //!
-//! With a short time to live it is the side index of prompts just routed, for which no event has come yet;
-//! the caller takes the larger of both. Readers wait for nobody. Pure: the time comes in; called by the
-//! choice.
+//! As many blocks as a worker has room for, the least recently used ones go first; while its room is unknown, those
+//! used within a time to live. Readers wait for nobody. Pure: the time comes in; called by the choice.
 
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -19,20 +18,10 @@ const SWEEPS_PER_TTL: Millis = 16;
 /// A full index gives up this share of the largest worker's blocks at a time.
 const EVICT_SHARE: usize = 256;
 
-/// How long a worker is believed to hold what was sent to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Policy {
-    /// This long after the last use.
-    Ttl(Millis),
-    /// As many blocks as the worker has room for, the least recently used ones go first; while its room is
-    /// unknown, this long after the last use.
-    Lru(Millis),
-}
-
 /// What workers probably hold.
 #[derive(Debug)]
 pub(crate) struct Approximate {
-    policy: Policy,
+    ttl: Millis,
     max_entries: usize,
     coverage: Arc<Coverage>,
     next_sweep: AtomicU64,
@@ -58,13 +47,13 @@ struct Guess {
 impl Approximate {
     /// An empty index of at most `max_entries` (worker, block) pairs. A pair takes about 64 bytes in the list of
     /// last uses, and up to 28 for its block if no other worker has that.
-    pub(crate) fn new(policy: Policy, max_entries: usize) -> Self {
+    pub(crate) fn new(ttl: Millis, max_entries: usize) -> Self {
         let coverage = Arc::new(Coverage::new());
         let covered = Covered::new(Arc::clone(&coverage), fastrand::u64(..));
         // Bounded by entries, so not by bytes.
         let room = Room::new(usize::MAX);
         let writer = Writer { covered, room, guesses: BTreeMap::new(), entries: 0 };
-        Self { policy, max_entries, coverage, next_sweep: AtomicU64::new(0), writer: Mutex::new(writer) }
+        Self { ttl, max_entries, coverage, next_sweep: AtomicU64::new(0), writer: Mutex::new(writer) }
     }
 
     /// The prompt with these blocks went to the worker: it holds them from now on, or again. Of a prompt
@@ -117,11 +106,11 @@ impl Approximate {
         writer.covered.hide(worker, false);
     }
 
-    /// The worker says how many blocks it has room for; counts with [`Policy::Lru`] only.
+    /// The worker says how many blocks it has room for.
     pub(crate) fn set_capacity(&self, worker: Worker, blocks: usize) {
         let writer = &mut *self.writer.lock();
         let guess = writer.guesses.entry(worker).or_insert_with(Guess::new);
-        guess.capacity = matches!(self.policy, Policy::Lru(_)).then_some(blocks);
+        guess.capacity = Some(blocks);
         let over = guess.blocks.len().saturating_sub(self.room(guess.capacity));
         (0..over).for_each(|_| writer.evict(worker));
     }
@@ -135,10 +124,9 @@ impl Approximate {
         if now < self.next_sweep.load(Ordering::Relaxed) {
             return;
         }
-        let (Policy::Ttl(ttl) | Policy::Lru(ttl)) = self.policy;
-        self.next_sweep.store(now.saturating_add((ttl / SWEEPS_PER_TTL).max(1)), Ordering::Relaxed);
+        self.next_sweep.store(now.saturating_add((self.ttl / SWEEPS_PER_TTL).max(1)), Ordering::Relaxed);
         for (worker, guess) in writer.guesses.iter_mut().filter(|(_, guess)| guess.capacity.is_none()) {
-            let old = |used: &Millis| now >= used.saturating_add(ttl);
+            let old = |used: &Millis| now >= used.saturating_add(self.ttl);
             while let Some((hash, _)) = guess.blocks.peek_lru().filter(|(_, used)| old(used)) {
                 let hash = *hash;
                 guess.blocks.pop(&hash);
@@ -188,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_prompt_is_believed_until_its_time_is_up_and_use_renews_it() {
-        let index = Approximate::new(Policy::Ttl(1600), 1000);
+        let index = Approximate::new(1600, 1000);
         index.note(Worker(1), &[1, 2, 3], 0);
         index.note(Worker(2), &[1, 2], 1000);
         assert_eq!(held(&index, &[1, 2, 3, 4], 1500), [(1, 3), (2, 2)]);
@@ -201,7 +189,7 @@ mod tests {
 
     #[test]
     fn room_of_the_worker_replaces_time() {
-        let index = Approximate::new(Policy::Lru(100), 1000);
+        let index = Approximate::new(100, 1000);
         index.set_capacity(Worker(0), 4);
         index.note(Worker(0), &[1, 2, 3], 0);
         index.note(Worker(0), &[7, 8], 1);
@@ -216,7 +204,7 @@ mod tests {
 
     #[test]
     fn entries_are_bounded_and_the_largest_worker_pays() {
-        let index = Approximate::new(Policy::Ttl(120_000), 100);
+        let index = Approximate::new(120_000, 100);
         index.note(Worker(0), &(0..500).collect::<Vec<_>>(), 0);
         assert_eq!(entries(&index), 100);
         index.note(Worker(1), &(1000..1040).collect::<Vec<_>>(), 1);
@@ -226,7 +214,7 @@ mod tests {
 
     #[test]
     fn forgotten_is_forgotten() {
-        let index = Approximate::new(Policy::Ttl(2_000), 100);
+        let index = Approximate::new(2_000, 100);
         index.note(Worker(0), &[1, 2], 0);
         index.note(Worker(1), &[1], 0);
         index.forget(Worker(0));

@@ -3,9 +3,9 @@
 //! All of it changes under the pool's one lock, in the same step as the choice. Every booking is freed exactly once:
 //! by its request, or when its lease is over. Survives a reload of the configuration.
 
-use crate::active::Active;
 use crate::endpoint::Endpoint;
 use crate::reading::{Pace, Reading};
+use crate::trie::Trie;
 use crate::{Millis, Worker};
 use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -59,7 +59,7 @@ pub(crate) struct Entry {
 pub(crate) struct Book {
     loads: Vec<Load>,
     readings: Vec<Reading>,
-    pub(crate) active: Active,
+    pub(crate) active: Trie,
     /// Numbers grow, so the first one is the oldest and its lease the first to end.
     entries: BTreeMap<u64, Entry>,
     others: HashMap<Other, u64, RandomState>,

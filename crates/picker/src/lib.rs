@@ -4,7 +4,6 @@
 //! `Retry-After`), the index of their caches, the queue of requests that wait for room, and the retry budget. Called
 //! by the proxy through the router; fed by the feeds.
 
-mod active;
 mod affinity;
 mod approximate;
 mod ask;
@@ -20,6 +19,7 @@ mod observed;
 mod pair;
 mod pick;
 mod pool;
+mod predicted;
 mod prefixes;
 mod preview;
 mod queue;
@@ -32,6 +32,7 @@ mod survey;
 mod sync;
 #[cfg(test)]
 mod testing;
+mod trie;
 mod ttft;
 
 pub use ask::{Ask, NoPick, Threshold, Want, WhyNot};

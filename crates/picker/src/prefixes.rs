@@ -3,7 +3,8 @@
 //! Where both are known, an endpoint holds the more of the two: events tell what is there, choices what is about to be.
 //! Only made for pools whose choice reads prompts; taken over by the next pool while the settings agree.
 
-use crate::approximate::{Approximate, Policy};
+use crate::approximate::Approximate;
+use crate::predicted::Predicted;
 use crate::{Held, Millis, PrefixIndex, Worker};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use waypost_config::{Picking, Prefixes as Source};
 
 /// About what one guessed block takes, in bytes: hash, time and two links in a list and a map.
 const GUESS_BYTES: usize = 64;
-/// Most blocks that are guessed per worker for the moment between a choice and the engine's event.
+/// Most blocks that are guessed for the moment between a choice and the engine's event.
 const PREDICTED_BLOCKS_MAX: usize = 1 << 20;
 
 /// What has to agree for the content to stay of use.
@@ -29,7 +30,16 @@ struct Settings {
 pub(crate) struct Prefixes {
     settings: Settings,
     events: Option<Arc<PrefixIndex>>,
-    guesses: Option<Arc<Approximate>>,
+    guesses: Option<Guesses>,
+}
+
+/// What our own choices tell.
+#[derive(Debug, Clone)]
+enum Guesses {
+    /// Until events tell.
+    Predicted(Arc<Predicted>),
+    /// No events ever tell.
+    Approximate(Arc<Approximate>),
 }
 
 impl Prefixes {
@@ -45,16 +55,18 @@ impl Prefixes {
             return previous.clone();
         }
         let millis = |time: std::time::Duration| time.as_millis() as Millis;
-        let (events, policy, room) = match picking.prefixes {
+        let room = (picking.index_bytes / GUESS_BYTES).max(1);
+        let (events, guesses) = match picking.prefixes {
             Source::Events | Source::Dynamo => {
-                let policy = Policy::Ttl(millis(picking.predicted));
+                let ttl = millis(picking.predicted);
+                let predicted = || Predicted::new(ttl, room.min(PREDICTED_BLOCKS_MAX));
                 let index = Arc::new(PrefixIndex::new(picking.index_bytes));
-                (Some(index), (!picking.predicted.is_zero()).then_some(policy), PREDICTED_BLOCKS_MAX)
+                (Some(index), (ttl > 0).then(|| Guesses::Predicted(Arc::new(predicted()))))
             }
-            Source::Approximate { ttl } => (None, Some(Policy::Lru(millis(ttl))), usize::MAX),
+            Source::Approximate { ttl } => {
+                (None, Some(Guesses::Approximate(Arc::new(Approximate::new(millis(ttl), room)))))
+            }
         };
-        let room = room.min(picking.index_bytes / GUESS_BYTES).max(1);
-        let guesses = policy.map(|policy| Arc::new(Approximate::new(policy, room)));
         Self { settings, events, guesses }
     }
 
@@ -66,24 +78,27 @@ impl Prefixes {
         if let Some(events) = &self.events {
             events.clear(worker);
         }
-        if let Some(guesses) = &self.guesses {
-            guesses.forget(worker);
+        match &self.guesses {
+            Some(Guesses::Predicted(predicted)) => predicted.forget(worker),
+            Some(Guesses::Approximate(approximate)) => approximate.forget(worker),
+            None => {}
         }
     }
 
     /// The engine tells how many blocks of how many tokens it has room for.
     pub(crate) fn set_capacity(&self, worker: Worker, blocks: u64, block_size: u32) {
-        let lru = matches!(self.settings.source, Source::Approximate { .. });
-        if let Some(guesses) = self.guesses.as_ref().filter(|_| lru) {
+        if let Some(Guesses::Approximate(approximate)) = &self.guesses {
             let ours = blocks.saturating_mul(block_size.into()) / u64::from(self.settings.block_size.max(1));
-            guesses.set_capacity(worker, usize::try_from(ours).unwrap_or(usize::MAX));
+            approximate.set_capacity(worker, usize::try_from(ours).unwrap_or(usize::MAX));
         }
     }
 
     /// The prompt went to `worker`.
     pub(crate) fn note(&self, worker: Worker, chain: &[u64], now: Millis) {
-        if let Some(guesses) = self.guesses.as_ref().filter(|_| !chain.is_empty()) {
-            guesses.note(worker, chain, now);
+        match self.guesses.as_ref().filter(|_| !chain.is_empty()) {
+            Some(Guesses::Predicted(predicted)) => predicted.note(worker, chain, now),
+            Some(Guesses::Approximate(approximate)) => approximate.note(worker, chain, now),
+            None => {}
         }
     }
 
@@ -98,8 +113,10 @@ impl Prefixes {
     /// What our own choices say of it.
     pub(crate) fn guessed(&self, chain: &[u64], now: Millis, out: &mut Vec<Held>) {
         out.clear();
-        if let Some(guesses) = self.guesses.as_ref().filter(|_| !chain.is_empty()) {
-            guesses.matches(chain, now, out);
+        match self.guesses.as_ref().filter(|_| !chain.is_empty()) {
+            Some(Guesses::Predicted(predicted)) => predicted.matches(chain, now, out),
+            Some(Guesses::Approximate(approximate)) => approximate.matches(chain, now, out),
+            None => {}
         }
     }
 }
