@@ -1,4 +1,4 @@
-"""What picking an endpoint costs and what it is worth: index, traces on simulated engines, herds (picker.sh builds).
+"""What picking an endpoint costs and what it is worth: index, tokens, traces on simulated engines, herds (picker.sh builds).
 
 Runs the programs one after another and gathers the rows that they print; then the goals are judged, and
 bench/results/picker.json and a section of docs/benchmarks.md written. `--results` and `--page` elsewhere keep a trial run out of
@@ -20,6 +20,8 @@ import report
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Trace, part, share of the cache. Tuned on the first half of the conversations and on the synthetic trace.
 TRACES = [("conversation", "second", cache) for cache in ("1", "0.5", "2")] + [("synthetic", "all", "1")]
+# A tokenizer is trained on most of these, and chats are made of the rest.
+TEXTS = ["complexity_signals.jsonl", "domain.jsonl.gz", "jailbreak.jsonl.gz", "task_type.jsonl.gz"]
 
 
 def printed(*words):
@@ -31,6 +33,11 @@ def printed(*words):
 
 def measured(options):
     rows = printed(options.bench, "index")
+    texts = [f"{options.texts}/{name}" for name in TEXTS]
+    if all(map(os.path.exists, texts)):
+        rows += printed(options.bench, "tokens", *texts)
+    else:
+        print(f"picker.py: {options.texts} lacks texts: the goals of tokenising will not hold", file=sys.stderr)
     for trace, part, cache in TRACES:
         path = f"{options.traces}/mooncake_{trace}_trace.jsonl.gz"
         if not os.path.exists(path):
@@ -51,6 +58,7 @@ def main():
     parser.add_argument("--scrape", help="the example scrape_bench of waypost-feeds")
     parser.add_argument("--dynamo", help="folder made by scripts/dynamo-venv.sh")
     parser.add_argument("--traces", default=f"{REPO}/../shared/traces")
+    parser.add_argument("--texts", default=f"{REPO}/../shared/datasets")
     parser.add_argument("--rows", help="file of rows to judge instead of measuring")
     parser.add_argument("--keep", help="file to write the rows to")
     parser.add_argument("--results", default=f"{REPO}/bench/results")

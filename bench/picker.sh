@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# picker.sh [OPTION...]  endpoint-picker bench: builds, then measures the index, the strategies on traces, herds and scraping.
+# picker.sh [OPTION...]  endpoint-picker bench: builds, then measures the index, tokenising, the strategies on traces, herds and scraping.
 # Options go to picker.py. Some minutes on two idle cores. Dynamo's own index is measured beside it where its wheels are there or
 # can be fetched (700 MB). Called by `make bench-picker`.
 #

@@ -15,6 +15,7 @@ BEGIN, END = "<!-- picker:begin (written by make bench-picker) -->", "<!-- picke
 OURS = ("ttft", "ttft, events")
 ROUND_ROBIN, INDEX = "round-robin", "waypost"
 MATCH, OPERATIONS, SCRAPE = "match beside a writer", "operations", "scrape_100x200ms"
+COLD, NEXT_TURN, TOKENIZERS = "chat of 3350 tokens, cold", "second turn of the chat", "tokenizers"
 SATURATED = "mooncake_conversation, second, cache 1, rate 1"
 # Made here from all traces, and from all herds.
 WORST, HERD = "all traces and rates, worst", "50 at once, nothing cached, worst pool"
@@ -35,6 +36,8 @@ def sample(row):
     elif case == "memory":
         row["case"] = memory(row["workers_per_block"])
         row["peak_mib"] = row["peak_bytes"] / (1 << 20)
+    elif case in (COLD, NEXT_TURN) and row.get("wrong"):
+        row["error"] = f"{row['wrong']} of {row['chats']} chats got wrong tokens"
     return row if case else None
 
 
@@ -92,6 +95,8 @@ GOALS = [
     Goal("match 209 blocks, 1M blocks x 64 workers, beside 100k events/s, p99", (INDEX, MATCH, "p99_us"), "us", 12),
     Goal("block operations a second on one core", (INDEX, OPERATIONS, "m_per_s"), "M/s", 10, least=True),
     *(Goal(f"memory of a block-worker pair, {n} on a block", (INDEX, memory(n), "bytes_per_pair"), "bytes", 48) for n in (1, 4)),
+    *(Goal(f"{case}, to tokens, p50", (INDEX, case, "p50_ms"), "ms", most, peer=(TOKENIZERS, case, "p50_ms"))
+      for case, most in ((COLD, 1.2), (NEXT_TURN, 0.15))),
     Goal("memory of the index, highest, to its cap", (INDEX, memory(4), "peak_mib"), "MiB", CAP_MIB),
     *(Goal(f"trace, near saturation, mean TTFT to round robin's, {name}", (name, SATURATED, "ttft_mean_ms"), "ms",
            1 / RATIO_OF_MEANS, goals.RATIO, (ROUND_ROBIN, SATURATED, "ttft_mean_ms")) for name in OURS),
@@ -116,6 +121,8 @@ FIGURES = [
     ("refused_percent", "refused", "{:.1f} %"),
     ("off_ideal", "off even, most", "{:.1f}"),
     ("on_holder", "on the holder", "{:.1f}"),
+    ("p50_ms", "p50 ms", "{:.3f}"),
+    ("p99_ms", "p99 ms", "{:.3f}"),
     ("p50_us", "p50 us", "{:.2f}"),
     ("p99_us", "p99 us", "{:.2f}"),
     ("cpu_us", "CPU us", "{:.1f}"),

@@ -3,7 +3,7 @@
 import unittest
 
 import picker_goals
-from picker_goals import INDEX, MATCH, OURS, ROUND_ROBIN, SATURATED
+from picker_goals import COLD, INDEX, MATCH, OURS, ROUND_ROBIN, SATURATED, TOKENIZERS
 
 
 def trace(peer, mean, p99=100, case=SATURATED, rep=1, refused=0):
@@ -31,6 +31,17 @@ class Judge(unittest.TestCase):
         for figures, holds in (({"ops_per_s": 11e6}, True), ({"m_per_cpu_s": 9.9}, False)):
             row = judged([{"case": "operations", "index": INDEX, **figures}], "operations")
             self.assertEqual((row["holds"], row["goal"]), (holds, ">= 10 M/s"))
+
+    def test_tokens_stand_beside_the_usual_crate_and_must_be_right(self):
+        def chat(peer, ms, wrong=0):
+            return {"case": COLD, "peer": peer, "chats": 9, "wrong": wrong, "p50_ms": ms}
+
+        row = judged([chat(INDEX, 1.1), chat(TOKENIZERS, 5.5)], COLD)
+        self.assertEqual((row["holds"], row["goal"], row["ratio"]), (True, "<= 1.2 ms", 0.2))
+        self.assertFalse(judged([chat(INDEX, 1.3), chat(TOKENIZERS, 5.5)], COLD)["holds"])
+        wrong = judged([chat(INDEX, 1.1, wrong=1), chat(TOKENIZERS, 5.5)], COLD)
+        self.assertFalse(wrong["holds"])
+        self.assertIn("1 of 9 chats got wrong tokens", wrong["note"])
 
     def test_memory_is_told_apart_by_workers_on_a_block(self):
         row = {"case": "memory", "workers_per_block": 4.01, "bytes_per_pair": 47.0, "peak_bytes": 5 << 30}

@@ -53,7 +53,7 @@ fn fill(index: &dyn Index, prompts: &[Prompt]) {
     }
 }
 
-fn microseconds(times: &mut [u64], share: f64) -> f64 {
+pub(crate) fn microseconds(times: &mut [u64], share: f64) -> f64 {
     times.sort_unstable();
     let at = ((times.len() - 1) as f64 * share) as usize;
     times.get(at).map_or(0.0, |nanoseconds| *nanoseconds as f64 / 1000.0)

@@ -1,7 +1,7 @@
 //! Measures the endpoint picker; prints one JSON object per row.
 //!
 //! `cargo run --profile dist -p waypost-bench-picker -- index [hashing|memory|clear|match|operations]`, `churn FILE.jsonl.gz`, `herd`,
-//! or `trace FILE.jsonl.gz [all|first|second [CACHE]]`
+//! `tokens TEXT.jsonl[.gz]...`, or `trace FILE.jsonl.gz [all|first|second [CACHE]]`
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
@@ -12,6 +12,7 @@ mod index;
 mod peers;
 mod replay;
 mod strategies;
+mod tokens;
 mod trace;
 
 /// That of the product.
@@ -30,9 +31,10 @@ fn main() -> std::process::ExitCode {
             Ok(())
         }
         Some("churn") if args.len() == 2 => churn::run(&args[1]),
+        Some("tokens") if args.len() > 1 => tokens::run(&args[1..]).map_err(|error| error as _),
         Some("trace") => trace::run(&args[1..]),
         _ => {
-            Err("usage: waypost-bench-picker index [CASE] | churn FILE | herd | trace FILE [all|first|second [CACHE]]"
+            Err("usage: waypost-bench-picker index [CASE] | churn FILE | herd | tokens TEXT... | trace FILE [all|first|second [CACHE]]"
                 .into())
         }
     };
