@@ -6,6 +6,7 @@ the repo; `--rows` takes rows of an earlier run instead of measuring.
 """
 
 import argparse
+import glob
 import json
 import os
 import subprocess
@@ -44,6 +45,8 @@ def measured(options):
             print(f"picker.py: no {path}: its goals will not hold", file=sys.stderr)
             continue
         rows += printed(options.bench, "trace", path, part, cache)
+    for path in glob.glob(f"{options.traces}/mooncake_conversation_trace.jsonl.gz"):
+        rows += printed(options.bench, "churn", path)
     rows += printed(options.bench, "herd")
     if options.scrape:
         rows += printed(options.scrape)

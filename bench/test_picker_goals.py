@@ -29,7 +29,7 @@ class Judge(unittest.TestCase):
 
     def test_operations_are_a_least_in_either_unit(self):
         for figures, holds in (({"ops_per_s": 11e6}, True), ({"m_per_cpu_s": 9.9}, False)):
-            row = judged([{"case": "operations", "index": INDEX, **figures}], "operations")
+            row = judged([{"case": "operations of a trace", "index": INDEX, **figures}], "operations")
             self.assertEqual((row["holds"], row["goal"]), (holds, ">= 10 M/s"))
 
     def test_tokens_stand_beside_the_usual_crate_and_must_be_right(self):

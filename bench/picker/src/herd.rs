@@ -15,11 +15,12 @@ const AT_ONCE: usize = 50;
 const POOLS: [usize; 4] = [2, 5, 8, 16];
 /// Times each herd is let loose; the worst counts.
 const HERDS: usize = 20;
-const PROMPT_BLOCKS: u64 = 209;
-/// 6 tokens beyond its full blocks.
+const BLOCK_TOKENS: usize = 16;
+/// 209 blocks and 6 tokens.
 const PROMPT_TOKENS: u32 = 3_350;
 const ENDPOINTS: usize = 64;
-const PROMPTS: u64 = 400;
+/// A million blocks in all, each on two endpoints.
+const PROMPTS: u64 = 4_800;
 const PICKS: usize = 20_000;
 /// Requests in flight while picks are timed.
 const IN_FLIGHT: usize = 256;
@@ -29,13 +30,19 @@ fn pool(endpoints: usize, picking: Picking) -> Pool {
     Pool::new(Arc::new(picking), &specs, None)
 }
 
-fn local(prompt: u64) -> Vec<u64> {
-    (0..PROMPT_BLOCKS).map(|block| prompt * 1_000 + block).collect()
+fn tokens(prompt: u64) -> Vec<u32> {
+    let mut random = fastrand::Rng::with_seed(prompt);
+    (0..PROMPT_TOKENS).map(|_| random.u32(..128_000)).collect()
+}
+
+/// The names of a prompt's blocks.
+fn local(tokens: &[u32]) -> Vec<u64> {
+    hash::local_hashes(tokens, BLOCK_TOKENS, hash::seed("", ""), &[])
 }
 
 /// Tells the index, or else the guesses, that `endpoint` holds the prompt.
 fn hold(pool: &Pool, endpoint: usize, prompt: u64) {
-    let local = local(prompt);
+    let local = local(&tokens(prompt));
     let chain = hash::chain(&local);
     match pool.index() {
         Some(index) => {
@@ -68,7 +75,7 @@ fn herd(pool: &Pool, chain: &[u64]) -> Vec<usize> {
 }
 
 fn herds(name: &str, endpoints: usize, picking: &Picking, held: bool) {
-    let chain = hash::chain(&local(0));
+    let chain = hash::chain(&local(&tokens(0)));
     let (mut worst, mut spreads, mut refused) = (0.0_f64, Vec::new(), 0);
     for _ in 0..HERDS {
         let pool = pool(endpoints, picking.clone());
@@ -95,10 +102,12 @@ fn cpu() -> Duration {
     Duration::from_nanos(stat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
-/// Choices over many endpoints that all hold something, with many requests in flight.
+/// What a choice takes from the prompt's tokens on (names of its blocks, what endpoints hold, cost, booking), over
+/// many endpoints that all hold something, with many requests in flight.
 fn latency(name: &str, picking: Picking) {
+    let reads = picking.reads_prompts();
     let pool = pool(ENDPOINTS, picking);
-    let chains: Vec<_> = (0..PROMPTS).map(|prompt| hash::chain(&local(prompt))).collect();
+    let prompts: Vec<_> = (0..PROMPTS).map(tokens).collect();
     for prompt in 0..PROMPTS {
         hold(&pool, prompt as usize % ENDPOINTS, prompt);
         hold(&pool, (prompt as usize + 7) % ENDPOINTS, prompt);
@@ -108,10 +117,11 @@ fn latency(name: &str, picking: Picking) {
     let mut times = Vec::with_capacity(PICKS);
     let begin = cpu();
     for number in 0..PICKS {
-        let chain = &chains[random.usize(0..chains.len())];
+        let tokens = &prompts[random.usize(0..prompts.len())];
         let now = number as u64;
         let start = Instant::now();
-        let pick = pool.pick(black_box(&ask(chain)), now);
+        let chain = if reads { hash::chain(&local(black_box(tokens))) } else { Vec::new() };
+        let pick = pool.pick(black_box(&ask(&chain)), now);
         times.push(start.elapsed().as_nanos() as f64 / 1e3);
         let Ok(pick) = pick else { return };
         pick.booking.prefill_done(now);
@@ -122,7 +132,7 @@ fn latency(name: &str, picking: Picking) {
     }
     let cpu = (cpu() - begin).as_nanos() as f64 / 1e3 / PICKS as f64;
     times.sort_by(f64::total_cmp);
-    let case = format!("pick, {ENDPOINTS} endpoints, {PROMPT_BLOCKS} blocks");
+    let case = format!("pick from {PROMPT_TOKENS} tokens, {ENDPOINTS} endpoints");
     println!(
         "{}",
         json!({"case": case, "peer": name, "picks": PICKS, "p50_us": times[PICKS / 2],
