@@ -37,7 +37,7 @@ if [ $# -eq 0 ]; then
 fi
 
 if [ $# -eq 0 ]; then
-  # Every order in which readers and a writer of the prefix index can meet, within loom's bounds. Built apart: it swaps the atomics.
+  # Every order in which readers and a writer of the prefix index, and picks, moves and ends of bookings, can meet, within loom's bounds. Built apart: it swaps the atomics.
   step "loom"
   RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test -p waypost-picker --release --lib --locked loom
 fi
