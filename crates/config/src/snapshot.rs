@@ -13,9 +13,11 @@ use crate::intent::Intent;
 use crate::labels::Known;
 
 mod auto;
+mod ext_proc;
 mod picking;
 
 pub use auto::*;
+pub use ext_proc::*;
 pub use picking::*;
 
 /// Index of a model in [`Snapshot::models`].
@@ -48,6 +50,8 @@ pub struct Snapshot {
     pub embeddings: Vec<Embedding>,
     /// Other Waypost processes in front of the same endpoints.
     pub replicas: Option<Replicas>,
+    /// The Envoy door, if it is open.
+    pub ext_proc: Option<ExtProc>,
     /// What is odd but not wrong: shown by `waypost check`, logged at start and at reload.
     pub warnings: Vec<Warning>,
 }
