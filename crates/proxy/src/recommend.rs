@@ -86,7 +86,7 @@ async fn decide(
     let plan = brain.route(ask, via, &view, &context, &mut ticket.decision).await?;
     let decision = &mut ticket.decision;
     if let (Advice::Decision, Some((model, _))) = (advice, plan.models.first()) {
-        let placing = Placing { view: &view, body: &body, headers: &head.headers };
+        let placing = Placing { view: &view, body: &body, headers: &head.headers, only: None };
         decision.placements.extend(brain.preview(*model, &placing).await);
     }
     decision.model = decision.plan.first().map(|first| Arc::clone(&first.model));

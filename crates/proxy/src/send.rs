@@ -92,7 +92,7 @@ impl Trouble {
 pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, ApiError> {
     let brain = job.brain;
     brain.budget().deposit(brain.now());
-    let placing = Placing { view: job.view, body: job.body, headers: job.asked };
+    let placing = Placing { view: job.view, body: job.body, headers: job.asked, only: None };
     let mut candidates = Candidates::new(brain, job.plan, placing);
     let mut last: Option<Trouble> = None;
     for _ in 0..brain.snapshot().retry.max_attempts.max(1) {

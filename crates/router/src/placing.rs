@@ -133,6 +133,8 @@ pub struct Placing<'a> {
     pub body: &'a Bytes,
     /// Its headers, as the client sent them.
     pub headers: &'a HeaderMap,
+    /// The only places where it may go, as `ip:port` or `ip`.
+    pub only: Option<&'a [Box<str>]>,
 }
 
 impl Brain {
@@ -157,7 +159,8 @@ impl Brain {
         (tried, desperate): (&[usize], bool),
     ) -> Result<(Place, Option<Box<Placement>>), NoPlace> {
         let settings = &self.snapshot().models[model];
-        let ask = ask(settings, placing, prompt, (tried, desperate));
+        let only = placing.only.map(|places| self.pool(model).located(places));
+        let ask = Ask { only: only.as_deref(), ..ask(settings, placing, prompt, (tried, desperate)) };
         let room = self.waiting_room(model);
         let (picked, queued_ms) = match (room, &settings.picking.queue) {
             (Some(room), Some(queue)) => self.place_in_line(model, room, queue, placing, &ask).await?,
@@ -170,8 +173,9 @@ impl Brain {
     pub async fn preview(&self, model: ModelIndex, placing: &Placing<'_>) -> Option<Box<Placement>> {
         let prompt = self.read_prompt(model, placing).await;
         let settings = &self.snapshot().models[model];
-        let choice =
-            self.pool(model).preview(&ask(settings, placing, prompt.as_ref(), (&[], false)), self.now());
+        let only = placing.only.map(|places| self.pool(model).located(places));
+        let ask = Ask { only: only.as_deref(), ..ask(settings, placing, prompt.as_ref(), (&[], false)) };
+        let choice = self.pool(model).preview(&ask, self.now());
         let choice = choice.ok().flatten()?;
         let chosen = choice.candidates.iter().find(|candidate| candidate.chosen)?;
         let chosen = (Arc::clone(&chosen.endpoint), chosen.matched_tokens);
