@@ -4,13 +4,11 @@
 //! because the client left. Then the decision is logged and counted, and the request's place is free.
 
 use crate::admit::Place;
-use crate::answer::{self, Answer};
 use crate::gateway::Gateway;
-use crate::headers;
 use crate::kept::{self, Kept};
 use crate::shadow::{self, Shadows};
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -129,10 +127,9 @@ impl Ticket {
         self.decision.fallback = Brain::fallback_at(&self.decision, position);
     }
 
-    /// The answer's head is ready: counts what v1 counts at this point and explains itself.
-    pub(crate) fn head<B>(&mut self, response: &mut Response<B>) {
-        self.decision.status = response.status().as_u16();
-        headers::explain(response.headers_mut(), &self.decision);
+    /// The answer's head is ready: counts what v1 counts at this point.
+    pub(crate) fn head(&mut self, status: u16) {
+        self.decision.status = status;
         let (metrics, decision) = (&self.gateway.metrics, &self.decision);
         let total = self.elapsed_ms();
         metrics.request_latency_seconds.observe(total / 1e3);
@@ -193,20 +190,11 @@ impl Ticket {
         self.decision.ttft_ms = Some(self.elapsed_ms());
     }
 
-    /// Waypost's own "no": settles and answers.
-    pub(crate) fn refuse(mut self, error: &ApiError) -> Response<Answer> {
+    /// The answer is Waypost's own "no": counts its head and settles.
+    pub(crate) fn refused(&mut self, error: &ApiError) {
         self.decision.error = Some(error.code.as_str());
-        let mut response = answer::error(error);
-        self.head(&mut response);
+        self.head(error.status());
         self.settle(Outcome::Refused);
-        response
-    }
-
-    /// The answer is the recommendation itself.
-    pub(crate) fn recommend(mut self, mut response: Response<Answer>) -> Response<Answer> {
-        self.head(&mut response);
-        self.settle(Outcome::Recommended);
-        response
     }
 
     /// Ends the request. Only the first call counts.
