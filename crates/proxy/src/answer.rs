@@ -4,15 +4,14 @@
 //! its request's Decision says. Used by every page and by the way of a request.
 
 use crate::conn::Busy;
-use crate::explain::explain;
 use crate::relay::Relay;
-use crate::ticket::Ticket;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use waypost_door::{Ticket, explain};
 use waypost_wire::ApiError;
 
 /// A response body.

@@ -3,10 +3,10 @@
 //! Upstream goes what describes the request; what describes the client's connection, its rights at
 //! Waypost or its browser does not. Keys come from the configuration only. Used by send and relay.
 
-use crate::outfit::steers;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use waypost_config::Secret;
+use waypost_door::outfit::steers;
 
 /// Describe one connection, not the message (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [

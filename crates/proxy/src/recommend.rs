@@ -2,12 +2,8 @@
 //!
 //! A request goes the usual way as far as the plan; the answer is the plan. Called by `paths`.
 
-use crate::admit::admit;
 use crate::answer::{self, Answer};
 use crate::body;
-use crate::gateway::Gateway;
-use crate::route::{need_messages, policy_header};
-use crate::ticket::Ticket;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -16,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use waypost_config::{Classifier, PolicyIndex, Snapshot};
+use waypost_door::{Gateway, Ticket, admit, need_messages, policy_header};
 use waypost_router::{Ask, Brain, Context, Decision, Outcome, Placing, Via};
 use waypost_wire::{ApiError, Code, RequestView};
 

@@ -6,8 +6,6 @@
 
 use crate::answer::{self, Answer};
 use crate::send::{Reply, ReplyBody};
-use crate::ticket::Ticket;
-use crate::watch::Watch;
 use bytes::{Bytes, BytesMut};
 use http::response;
 use hyper::body::{Body, Incoming};
@@ -17,6 +15,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
+use waypost_door::{Ticket, Watch};
 use waypost_router::{Held, Outcome};
 use waypost_wire::{ApiError, Code, Usage};
 
@@ -207,7 +206,7 @@ impl Relay {
         }
         let error = broken(cause);
         let model = self.ticket.decision.model.as_deref().unwrap_or("-");
-        self.ticket.gateway().metrics.broken_streams.with_label_values(&[model, cause]).inc();
+        self.ticket.gateway().metrics().broken_streams.with_label_values(&[model, cause]).inc();
         self.ticket.decision.error = Some(error.code.as_str());
         self.ticket.settle(Outcome::Broken);
         let Some(events) = &self.events else {

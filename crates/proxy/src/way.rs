@@ -1,19 +1,16 @@
 //! The way of a request, from top to bottom.
 //!
 //! Step 1 (accept) is in `server.rs` and `conn.rs`. Every step says why it is there; the work is in the
-//! file named after it. Called for every path that is forwarded.
+//! file named after it, here or in the crate `door`. Called for every path that is forwarded.
 
-use crate::admit::admit;
 use crate::answer::{self, Answer};
-use crate::gateway::Gateway;
-use crate::route::{Route, policy_header};
 use crate::send::{Job, Reply};
-use crate::ticket::Ticket;
 use crate::{body, headers, relay, send};
 use http::uri::PathAndQuery;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use std::sync::Arc;
+use waypost_door::{Gateway, Route, Ticket, admit, policy_header};
 use waypost_router::{Ask, Context};
 use waypost_wire::{ApiError, RequestView};
 

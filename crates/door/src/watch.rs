@@ -10,7 +10,7 @@ const JSON_TAIL_BYTES: usize = 64 * 1024;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub struct Watch {
     kind: Kind,
     usage: Option<Usage>,
     events: u64,
@@ -26,12 +26,14 @@ enum Kind {
 
 impl Watch {
     /// Of a stream of server-sent events.
-    pub(crate) fn of_events() -> Self {
+    #[must_use]
+    pub fn of_events() -> Self {
         Self::new(Kind::Events(SseReader::new()))
     }
 
     /// Of a JSON answer.
-    pub(crate) fn of_json() -> Self {
+    #[must_use]
+    pub fn of_json() -> Self {
         Self::new(Kind::Json(Vec::new()))
     }
 
@@ -41,7 +43,7 @@ impl Watch {
 
     /// Looks at the next bytes. Returns how many of them belong to complete events: 0 where they lie within one. Of JSON
     /// that is none, ever.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> usize {
+    pub fn feed(&mut self, bytes: &[u8]) -> usize {
         match &mut self.kind {
             Kind::Events(reader) => reader.feed(bytes, |event| {
                 self.usage = Usage::find(event).or(self.usage);
@@ -59,7 +61,8 @@ impl Watch {
     }
 
     /// Usage as reported last, once it has passed by.
-    pub(crate) fn usage(&self) -> Option<Usage> {
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
         match &self.kind {
             Kind::Events(_) => self.usage,
             Kind::Json(tail) => Usage::find(tail),
@@ -67,12 +70,14 @@ impl Watch {
     }
 
     /// Complete events so far.
-    pub(crate) fn events(&self) -> u64 {
+    #[must_use]
+    pub fn events(&self) -> u64 {
         self.events
     }
 
     /// The stream has said `[DONE]`.
-    pub(crate) fn done(&self) -> bool {
+    #[must_use]
+    pub fn done(&self) -> bool {
         self.done
     }
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use waypost_router::{Decision, Tier};
 
 /// What the client is told of `decision`: each name at most once, to replace one that is there.
-pub(crate) fn explain(decision: &Decision) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+pub fn explain(decision: &Decision) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     let (model, label) = (decision.model.as_deref(), decision.label.as_deref());
     let (attempts, confidence) = (decision.attempts.len(), decision.confidence);
     let refused = decision.no_place.filter(|_| attempts == 0);

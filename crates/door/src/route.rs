@@ -10,7 +10,7 @@ pub(crate) const POLICY_HEADER: &str = "x-waypost-policy";
 
 /// An OpenAI endpoint that is forwarded.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Route {
+pub struct Route {
     path: &'static str,
     api: Api,
 }
@@ -28,7 +28,8 @@ enum Api {
 
 impl Route {
     /// The endpoint at `path`, if it is one of them.
-    pub(crate) fn of(path: &str) -> Option<Self> {
+    #[must_use]
+    pub fn of(path: &str) -> Option<Self> {
         let (path, api) = match path {
             "/v1/chat/completions" => ("/v1/chat/completions", Api::Chat),
             // v1's second path.
@@ -43,7 +44,8 @@ impl Route {
     }
 
     /// Its path.
-    pub(crate) fn path(self) -> &'static str {
+    #[must_use]
+    pub fn path(self) -> &'static str {
         self.path
     }
 
@@ -51,7 +53,7 @@ impl Route {
     ///
     /// # Errors
     /// 400, naming what is missing.
-    pub(crate) fn check(self, view: &RequestView<'_>, ask: &Ask) -> Result<(), ApiError> {
+    pub fn check(self, view: &RequestView<'_>, ask: &Ask) -> Result<(), ApiError> {
         if self.api == Api::Chat {
             need_messages(view)?;
         }
