@@ -4,6 +4,7 @@
 //! socket or knows how an answer is shaped. Called by `proxy` and the binary.
 
 mod admit;
+pub mod body;
 mod candidates;
 mod explain;
 mod gateway;
