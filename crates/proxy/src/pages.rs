@@ -3,9 +3,9 @@
 //! v1's bodies where v1 had the page. Nothing here waits for anything. Called by the gateway.
 
 use crate::answer::{self, Answer};
-use crate::gateway::Gateway;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
+use waypost_door::Gateway;
 use waypost_wire::{ApiError, Code};
 
 /// 200 while this Waypost takes requests; 503 from the first moment of a shutdown.
@@ -76,7 +76,7 @@ fn list(gateway: &Gateway) -> Vec<serde_json::Value> {
 
 /// One decision, while it is kept.
 pub(crate) fn decision(gateway: &Gateway, id: &str) -> Response<Answer> {
-    let found = gateway.log.get(id).and_then(|decision| serde_json::to_string(&*decision).ok());
+    let found = gateway.decision(id).and_then(|decision| serde_json::to_string(&*decision).ok());
     match found {
         Some(body) => answer::json(StatusCode::OK, body),
         None => {

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use watched::Watched;
 use waypost_config::Snapshot;
-use waypost_proxy::Gateway;
+use waypost_door::Gateway;
 use waypost_router::Loaded;
 
 /// Editors and kubelets change a file in several steps; the steps are over after this.

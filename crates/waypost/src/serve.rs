@@ -17,7 +17,8 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use waypost_classify::Engine;
 use waypost_config::{Shutdown, Snapshot};
-use waypost_proxy::{Gateway, LogLinesDropped, Server};
+use waypost_door::{Gateway, LogLinesDropped};
+use waypost_proxy::Server;
 use waypost_router::{Brain, Classifiers, Loaded};
 
 /// The printed addresses end with the command that printed them.
