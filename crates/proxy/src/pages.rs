@@ -41,13 +41,16 @@ pub(crate) fn metrics(gateway: &Gateway) -> Response<Answer> {
 
 /// Real models and virtual ones, in OpenAI's shape.
 pub(crate) fn models(gateway: &Gateway) -> Response<Answer> {
-    answer::json(StatusCode::OK, json!({"object": "list", "data": list(gateway)}).to_string())
+    answer::json(
+        StatusCode::OK,
+        json!({"object": "list", "data": waypost_door::models(&gateway.brain())}).to_string(),
+    )
 }
 
 /// One of them. SDKs send the slash of `meta/llama` as `%2F`.
 pub(crate) fn model(gateway: &Gateway, id: &str) -> Response<Answer> {
     let id = percent_encoding::percent_decode_str(id).decode_utf8_lossy();
-    match list(gateway).into_iter().find(|entry| entry["id"] == *id) {
+    match waypost_door::models(&gateway.brain()).into_iter().find(|entry| entry["id"] == *id) {
         Some(entry) => answer::json(StatusCode::OK, entry.to_string()),
         None => {
             let id: String = id.chars().take(128).collect();
@@ -55,23 +58,6 @@ pub(crate) fn model(gateway: &Gateway, id: &str) -> Response<Answer> {
             answer::error(&ApiError::new(Code::ModelNotFound, message).param("model"))
         }
     }
-}
-
-fn list(gateway: &Gateway) -> Vec<serde_json::Value> {
-    let brain = gateway.brain();
-    let snapshot = brain.snapshot();
-    let entry = |id: &str, owner: &str| json!({"id": id, "object": "model", "created": 0, "owned_by": owner});
-    let auto = snapshot.default_policy.map(|_| entry("auto", "waypost-policy"));
-    let policies = snapshot.policies.iter().map(|p| entry(&p.name, "waypost-policy"));
-    let models = snapshot.models.iter().filter(|m| m.listed).map(|m| {
-        let mut model = entry(&m.name, "waypost");
-        if let Some(length) = m.context_length {
-            // vLLM's name for it; clients read it there.
-            model["max_model_len"] = length.into();
-        }
-        model
-    });
-    auto.into_iter().chain(policies).chain(models).collect()
 }
 
 /// One decision, while it is kept.

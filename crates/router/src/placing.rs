@@ -50,6 +50,17 @@ impl Held {
         self.booking.index()
     }
 
+    /// The request was served by the endpoint of `pool` at this `ip:port` instead: the load is there now. False, and nothing
+    /// changes, where it is the one booked or none of the pool's.
+    pub fn moved_to(&mut self, pool: &Pool, place: &str, now: u64) -> bool {
+        let there = pool.located(&[place.into()]);
+        let Some(index) = there.first().copied().filter(|_| !there.contains(&self.index())) else {
+            return false;
+        };
+        self.booking.move_to(index, now);
+        true
+    }
+
     /// The prompt has been read: it is load no longer.
     pub fn prefill_done(&self) {
         self.booking.prefill_done(self.started.elapsed().as_millis() as u64);
@@ -167,6 +178,17 @@ impl Brain {
             _ => (self.pick(model, &ask).map_err(NoPlace::Pick)?, None),
         };
         Ok(self.placed(model, picked, prompt, queued_ms))
+    }
+
+    /// Any endpoint of `model`, booked, for a request that has no prompt.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn place_any(&self, model: ModelIndex, only: Option<&[Box<str>]>) -> Result<Held, NoPlace> {
+        let only = only.map(|places| self.pool(model).located(places));
+        let ask = Ask { only: only.as_deref(), ..Ask::default() };
+        let pick = self.pool(model).pick(&ask, self.now()).map_err(NoPlace::Pick)?;
+        Ok(self.held(model, pick.booking))
     }
 
     /// How an endpoint of `model` would be chosen now; nothing is booked. `None` where only requests in flight count.
