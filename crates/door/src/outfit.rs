@@ -4,7 +4,7 @@
 //! the model trusts its clients. Used by doors.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use waypost_config::Model;
+use waypost_config::{Connector, Model};
 use waypost_picker::Endpoint;
 use waypost_router::Held;
 use waypost_wire::members::Change;
@@ -122,6 +122,17 @@ impl Outfit {
 pub fn rewrite(model: &Model) -> [Change; 2] {
     let id = serde_json::Value::from(&*model.upstream_id).to_string();
     [Change::Set("model", id), Change::Remove("nim-llm-router")]
+}
+
+/// Members by which engines fetch caches from one another: addresses that a client must not choose.
+#[must_use]
+pub fn reserved(model: &Model) -> &'static [&'static str] {
+    let settings = model.picking.disaggregation.filter(|_| !model.picking.trust_clients);
+    match settings.map(|settings| settings.connector) {
+        Some(Connector::Nixl) => &["kv_transfer_params"],
+        Some(Connector::Sglang) => &["bootstrap_host", "bootstrap_port", "bootstrap_room"],
+        Some(Connector::Dynamo) | None => &[],
+    }
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ impl Pool {
     /// Positions of the endpoints at any of these places: `ip:port`, or an `ip` whatever the port. Places without an
     /// endpoint have none.
     #[must_use]
-    pub fn located(&self, places: &[Box<str>]) -> SmallVec<[usize; 8]> {
+    pub fn located(&self, places: &[String]) -> SmallVec<[usize; 8]> {
         let endpoints = self.inner.endpoints.iter().enumerate();
         let there = endpoints.filter(|(_, endpoint)| places.iter().any(|place| endpoint.spec().is_at(place)));
         there.map(|(index, _)| index).collect()

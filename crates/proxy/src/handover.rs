@@ -76,16 +76,6 @@ pub(crate) async fn begin(
     }
 }
 
-/// Members by which engines fetch caches from one another: addresses that a client must not choose.
-pub(crate) fn reserved(model: &Model) -> &'static [&'static str] {
-    let settings = model.picking.disaggregation.filter(|_| !model.picking.trust_clients);
-    match settings.map(|settings| settings.connector) {
-        Some(Connector::Nixl) => &["kv_transfer_params"],
-        Some(Connector::Sglang) => &["bootstrap_host", "bootstrap_port", "bootstrap_room"],
-        Some(Connector::Dynamo) | None => &[],
-    }
-}
-
 /// Counts a prefill that failed, and tells the pool whose endpoint it was.
 pub(crate) fn failed(job: &Job<'_>, model: ModelIndex, position: usize, why: Failed, ticket: &Ticket) {
     let name = &job.brain.snapshot().models[model].name;

@@ -243,7 +243,7 @@ async fn exchange(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> R
 
 /// The client's body with what this endpoint is told put in.
 fn dressed(job: &Job<'_>, model: &Model, outfit: &Outfit) -> Result<Segments, Trouble> {
-    let reserved = handover::reserved(model);
+    let reserved = outfit::reserved(model);
     if outfit.changes.is_empty() && reserved.is_empty() {
         return Ok(job.view.rewrite(job.body, &model.upstream_id));
     }

@@ -145,7 +145,7 @@ pub struct Placing<'a> {
     /// Its headers, as the client sent them.
     pub headers: &'a HeaderMap,
     /// The only places where it may go, as `ip:port` or `ip`.
-    pub only: Option<&'a [Box<str>]>,
+    pub only: Option<&'a [String]>,
 }
 
 impl Brain {
@@ -184,7 +184,7 @@ impl Brain {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn place_any(&self, model: ModelIndex, only: Option<&[Box<str>]>) -> Result<Held, NoPlace> {
+    pub fn place_any(&self, model: ModelIndex, only: Option<&[String]>) -> Result<Held, NoPlace> {
         let only = only.map(|places| self.pool(model).located(places));
         let ask = Ask { only: only.as_deref(), ..Ask::default() };
         let pick = self.pool(model).pick(&ask, self.now()).map_err(NoPlace::Pick)?;
