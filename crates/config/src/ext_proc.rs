@@ -10,8 +10,6 @@ use crate::raw::{Raw, Reader};
 use crate::resolve::{number, positive};
 use crate::snapshot::{DoorTls, ExtProc};
 
-/// What a request has time for beside one that failed.
-const MAX_FALLBACKS: u64 = 8;
 const MAX_STREAMS: u64 = 1_000_000;
 
 pub(crate) fn ext_proc(reader: &mut Reader<'_>, spec: &ExtProcSpec) -> Result<ExtProc, Fault> {
@@ -20,7 +18,6 @@ pub(crate) fn ext_proc(reader: &mut Reader<'_>, spec: &ExtProcSpec) -> Result<Ex
         health_listen: reader.get(&spec.health_listen)?,
         tls: tls(reader, spec)?,
         deadline: positive(reader, &spec.deadline)?,
-        fallbacks: number(reader, &spec.fallbacks, 0..=MAX_FALLBACKS)? as usize,
         streams: number(reader, &spec.streams, 1..=MAX_STREAMS)? as usize,
         model_headers: reader.get(&spec.model_headers)?,
         trust_clients: reader.get(&spec.trust_clients)?,

@@ -73,6 +73,9 @@ impl Reload {
                     if snapshot.log.file.as_ref() != gateway.decision_file_settings() {
                         tracing::warn!("a change of log.file takes a restart");
                     }
+                    if snapshot.ext_proc != gateway.brain().snapshot().ext_proc {
+                        tracing::warn!("a change of ext_proc takes a restart");
+                    }
                     if !listen_override && snapshot.listen != listening {
                         tracing::warn!(wanted = %snapshot.listen, %listening, "a new listen address takes a restart");
                     }

@@ -14,7 +14,6 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPEC
 const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9003);
 /// Many times what a decision takes, and little beside any answer.
 const DEADLINE: Duration = Duration::from_millis(50);
-const FALLBACKS: u64 = 0;
 const STREAMS: u64 = 10_000;
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -30,10 +29,8 @@ pub(crate) struct ExtProcSpec {
     pub(crate) certificate: Option<Raw<String>>,
     /// PEM file with its private key.
     pub(crate) key: Option<Raw<String>>,
-    /// How long a decision may take before the policy's default model and the least busy endpoint are taken.
+    /// How long classifying may take before the policy's default model is taken.
     pub(crate) deadline: Raw<Duration>,
-    /// Further endpoints that Envoy may try, behind the chosen one; above 0 only with Envoy's `override_host` policy.
-    pub(crate) fallbacks: Raw<u64>,
     /// Requests that Envoy may ask about at once.
     pub(crate) streams: Raw<u64>,
     /// `X-Gateway-Model-Name` and `X-Gateway-Base-Model-Name` are set for routes that go by them.
@@ -53,7 +50,6 @@ impl Default for ExtProcSpec {
             certificate: None,
             key: None,
             deadline: Raw::Default(DEADLINE),
-            fallbacks: Raw::Default(FALLBACKS),
             streams: Raw::Default(STREAMS),
             model_headers: Raw::Default(false),
             trust_clients: Raw::Default(false),

@@ -14,10 +14,8 @@ pub struct ExtProc {
     pub health_listen: SocketAddr,
     /// How Envoy reaches it.
     pub tls: DoorTls,
-    /// How long a decision may take.
+    /// How long classifying may take.
     pub deadline: Duration,
-    /// Further endpoints that Envoy may try.
-    pub fallbacks: usize,
     /// Requests that Envoy may ask about at once.
     pub streams: usize,
     /// Whether the headers for body-based routing are set.
