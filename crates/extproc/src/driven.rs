@@ -16,9 +16,11 @@ use tonic::codegen::tokio_stream::Stream;
 /// Replies that may wait to be sent; the work waits when there are more.
 const REPLIES: usize = 16;
 
+type Work = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
+
 /// See the module. As a stream: the replies, then the error if there was one.
 pub(crate) struct Driven {
-    work: Option<Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>>,
+    work: Option<Work>,
     failed: Option<Status>,
     replies: Receiver<ProcessingResponse>,
     _open: Open,

@@ -282,6 +282,12 @@ async fn better_modes_are_asked_for_where_envoy_allows_it() {
         talk.reply().await;
         assert!(is_untouched(&talk.reply().await) && is_untouched(&talk.reply().await));
     }
+    for (does, path, response_mode) in [("unneeded", "/v1/files", S), ("", "/other", N)] {
+        let mut talk = door.talk().await;
+        talk.say(head((B, B), does, false, &[(":path", path)]));
+        let asked = talk.reply().await.mode_override.unwrap();
+        assert_eq!((asked.request_body_mode, asked.response_body_mode), (N, response_mode));
+    }
     let mut talk = door.talk().await;
     talk.say(head((FD, N), "", true, &[]));
     assert_eq!(talk.reply().await.mode_override, None);
