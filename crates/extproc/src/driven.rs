@@ -16,9 +16,11 @@ use tonic::codegen::tokio_stream::Stream;
 /// Replies that may wait to be sent; the work waits when there are more.
 const REPLIES: usize = 16;
 
+type Work = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
+
 /// See the module. As a stream: the replies, then the error if there was one.
-pub struct Driven {
-    work: Option<Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>>,
+pub(crate) struct Driven {
+    work: Option<Work>,
     failed: Option<Status>,
     replies: Receiver<ProcessingResponse>,
     _open: Open,
@@ -53,7 +55,9 @@ impl Stream for Driven {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            if let Poll::Ready(Some(reply)) = self.replies.poll_recv(cx) {
+            // Only the work below makes replies, so nothing has to wake us for one; polling for them would count
+            // against tokio's budget, which may say "pending" with replies at hand.
+            if let Ok(reply) = self.replies.try_recv() {
                 return Poll::Ready(Some(Ok(reply)));
             }
             let Some(work) = &mut self.work else { return Poll::Ready(self.failed.take().map(Err)) };

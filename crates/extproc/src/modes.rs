@@ -1,5 +1,5 @@
 //! Body modes, and what each asks of the door: where the verdict is given and what is seen before it. Pure; the
-//! table of what Envoy does stands in `docs/`, and the tests below are the table of what we do.
+//! tests below are the table.
 
 use crate::judge::Blind;
 use crate::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
@@ -59,20 +59,33 @@ impl Modes {
         Some(Self { request, response: BodyMode::from_wire(config.response_body_mode)? })
     }
 
-    /// What to ask Envoy for instead, where it lets its processor choose: a whole request body that is needed,
-    /// and a response that is seen as it streams. FULL_DUPLEX_STREAMED cannot be left.
-    pub(crate) fn better(self, needs_body: bool) -> Option<Self> {
-        if self.request == BodyMode::FullDuplex {
-            return None;
-        }
-        let blind = matches!(self.request, BodyMode::None | BodyMode::Streamed);
-        let request = if blind && needs_body { BodyMode::Buffered } else { self.request };
+    /// What to ask Envoy for instead, where it lets its processor choose: a whole request body that is needed and
+    /// none that is not (a tunnel in a buffered mode would hang), and a response that is seen as it streams.
+    /// FULL_DUPLEX_STREAMED cannot be left.
+    pub(crate) fn better(self, body: Body) -> Option<Self> {
+        let request = match (body, self.request) {
+            (Body::Needed, BodyMode::None | BodyMode::Streamed) => BodyMode::Buffered,
+            (Body::Tunnel | Body::Unneeded, _) => BodyMode::None,
+            (_, mode) => mode,
+        };
         let response = match self.response {
             BodyMode::FullDuplex => BodyMode::FullDuplex,
             _ => BodyMode::Streamed,
         };
-        let better = Self { request, response };
-        (better != self).then_some(better)
+        self.changed(Self { request, response })
+    }
+
+    /// What to ask for when nobody looks at bodies.
+    pub(crate) fn unseen(self) -> Option<Self> {
+        let response = match self.response {
+            BodyMode::FullDuplex => BodyMode::FullDuplex,
+            _ => BodyMode::None,
+        };
+        self.changed(Self { request: BodyMode::None, response })
+    }
+
+    fn changed(self, to: Self) -> Option<Self> {
+        (self.request != BodyMode::FullDuplex && to != self).then_some(to)
     }
 }
 
@@ -137,14 +150,25 @@ mod tests {
 
     #[test]
     fn better_modes_show_the_body_and_stream_the_response() {
-        let better = |request, response, needs| Modes { request, response }.better(needs);
+        let better = |request, response, body| Modes { request, response }.better(body);
         for (from, to) in [(N, B), (S, B), (B, B), (BP, BP)] {
-            assert_eq!(better(from, N, true), Some(Modes { request: to, response: S }));
-            assert_eq!(better(from, B, false), Some(Modes { request: from, response: S }));
+            assert_eq!(better(from, N, Body::Needed), Some(Modes { request: to, response: S }));
+            assert_eq!(better(from, B, Body::Absent), Some(Modes { request: from, response: S }));
+            assert_eq!(better(from, B, Body::Tunnel), Some(Modes { request: N, response: S }));
+            assert_eq!(
+                better(from, S, Body::Unneeded),
+                (from != N).then_some(Modes { request: N, response: S })
+            );
+            assert_eq!(
+                Modes { request: from, response: S }.unseen(),
+                Some(Modes { request: N, response: N })
+            );
         }
-        assert_eq!(better(B, S, true), None);
-        assert_eq!(better(N, FD, true), Some(Modes { request: B, response: FD }));
-        assert_eq!(better(FD, N, true), None);
+        assert_eq!(better(B, S, Body::Needed), None);
+        assert_eq!(better(N, FD, Body::Needed), Some(Modes { request: B, response: FD }));
+        assert_eq!(better(FD, N, Body::Needed), None);
+        assert_eq!(Modes { request: FD, response: N }.unseen(), None);
+        assert_eq!(Modes { request: N, response: N }.unseen(), None);
     }
 
     #[test]

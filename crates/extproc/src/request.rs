@@ -123,17 +123,23 @@ impl RequestHalf {
     }
 
     /// Headers of a request that nobody judges.
-    pub(crate) fn unjudged(&mut self, mode: BodyMode, ends: bool, strip: &[HeaderName]) -> Step {
+    pub(crate) fn unjudged(
+        &mut self,
+        mode: BodyMode,
+        better: Option<Modes>,
+        ends: bool,
+        strip: &[HeaderName],
+    ) -> Step {
         self.start.mode = mode;
         self.state = if ends { State::Done } else { State::Pass };
-        Step::Say(vec![replies::headers(Side::Request, Edits::strip(strip), None)])
+        Step::Say(vec![replies::headers(Side::Request, Edits::strip(strip), better)])
     }
 
     /// Headers of a request with a judge.
     pub(crate) fn head(&mut self, start: Start) -> Step {
         self.start = start;
         let start = &mut self.start;
-        let judged_at = match start.plan {
+        let (ends, ask) = match start.plan {
             Plan::Bodiless => (true, Ask::Whole(Bytes::new())),
             Plan::AtHead(why) => (false, Ask::Blind(why)),
             Plan::Hold | Plan::AtBody if start.length.is_some_and(|length| length > start.limit) => {
@@ -149,7 +155,6 @@ impl RequestHalf {
                 return Step::Say(vec![replies::headers(Side::Request, edits, start.better.take())]);
             }
         };
-        let (ends, ask) = judged_at;
         self.state = State::Judging(Place::Head { ends });
         Step::Judge(ask)
     }

@@ -3,7 +3,7 @@
 
 use crate::attributes;
 use crate::judge::{Case, End};
-use crate::modes::BodyMode;
+use crate::modes::{BodyMode, Modes};
 use crate::pb::envoy::config::core::v3::HeaderMap as WireHeaders;
 use crate::pb::envoy::service::ext_proc::v3::{HttpBody, HttpHeaders, ProcessingResponse};
 use crate::replies::{self, Edits, Side};
@@ -35,8 +35,8 @@ impl ResponseHalf {
     }
 
     /// Envoy was asked for another mode; it may not follow.
-    pub(crate) fn ask_for(&mut self, mode: BodyMode) {
-        self.mode = mode;
+    pub(crate) fn ask_for(&mut self, better: Option<Modes>) {
+        self.mode = better.map_or(self.mode, |modes| modes.response);
     }
 
     pub(crate) fn is_done(&self) -> bool {

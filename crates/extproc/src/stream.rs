@@ -179,8 +179,12 @@ impl<J: Judge> Exchange<J> {
         let length = length(&head.headers);
         let ends = head.ends;
         self.case = judge.open(head);
+        let allowed = self.shared.options.mode_override;
+        let ask = |better: Option<Modes>| better.filter(|_| allowed);
         let Some(case) = &self.case else {
-            return Ok(self.request.unjudged(self.modes.request, ends, &strip));
+            let better = ask(self.modes.unseen());
+            self.response.ask_for(better);
+            return Ok(self.request.unjudged(self.modes.request, better, ends, &strip));
         };
         let body = match () {
             () if ends => Body::Absent,
@@ -188,13 +192,10 @@ impl<J: Judge> Exchange<J> {
             () if !case.needs_body() => Body::Unneeded,
             () => Body::Needed,
         };
-        let options = &self.shared.options;
-        let better = if options.mode_override { self.modes.better(body == Body::Needed) } else { None };
+        let better = ask(self.modes.better(body));
+        self.response.ask_for(better);
         let mode = better.unwrap_or(self.modes).request;
-        if let Some(better) = better {
-            self.response.ask_for(better.response);
-        }
-        let limit = case.body_limit().min(options.body_limit);
+        let limit = case.body_limit().min(self.shared.options.body_limit);
         let plan = modes::plan(mode, body);
         Ok(self.request.head(Start { mode, plan, better, strip, limit, length }))
     }
