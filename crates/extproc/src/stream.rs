@@ -274,6 +274,7 @@ impl<J: Judge> Exchange<J> {
         }
     }
 
+    /// Waits while Envoy is slow to take them; a reset ends the wait together with the stream.
     async fn say(&mut self, replies: Vec<ProcessingResponse>) -> Flow<()> {
         for reply in replies {
             self.output.send(reply).await.map_err(|_| Stop::Gone)?;
