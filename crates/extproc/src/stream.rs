@@ -284,7 +284,7 @@ impl<J: Judge> Exchange<J> {
 
     fn invalid(&self, why: &'static str) -> Stop {
         self.shared.counts.protocol_errors.fetch_add(1, Relaxed);
-        tracing::warn!(why, "an ext_proc stream makes no sense");
+        tracing::debug!(why, "an ext_proc stream makes no sense");
         Stop::Failed(Status::invalid_argument(why))
     }
 }
