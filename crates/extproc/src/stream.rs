@@ -274,6 +274,7 @@ impl<J: Judge> Exchange<J> {
         }
     }
 
+    /// Waits while Envoy is slow to take them; a reset ends the wait together with the stream.
     async fn say(&mut self, replies: Vec<ProcessingResponse>) -> Flow<()> {
         for reply in replies {
             self.output.send(reply).await.map_err(|_| Stop::Gone)?;
@@ -283,7 +284,7 @@ impl<J: Judge> Exchange<J> {
 
     fn invalid(&self, why: &'static str) -> Stop {
         self.shared.counts.protocol_errors.fetch_add(1, Relaxed);
-        tracing::warn!(why, "an ext_proc stream makes no sense");
+        tracing::debug!(why, "an ext_proc stream makes no sense");
         Stop::Failed(Status::invalid_argument(why))
     }
 }

@@ -139,6 +139,24 @@ async fn streams_that_end_early_are_closed_and_settled() {
 }
 
 #[tokio::test]
+async fn a_client_that_takes_no_replies_and_resets_leaves_nothing() {
+    let door = door().await;
+    let mut talk = door.talk().await;
+    talk.say(head((FD, FD), "", false, &[]));
+    for _ in 0..10 {
+        talk.say(body(vec![1; 1 << 20], false));
+    }
+    talk.say(body("", true));
+    talk.reply().await;
+    // The window is full, and the body is held until it has been taken.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(door.counts.held_bytes.load(Relaxed), 10 << 20);
+    drop(talk);
+    door.settled().await;
+    assert_eq!(door.seen.events().last().map(String::as_str), Some("drop"));
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_settles_all_of_its_streams() {
     let door = door().await;
     let client = door.client().await;

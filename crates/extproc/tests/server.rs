@@ -1,5 +1,7 @@
 //! The listener: TLS, health, limits, and the end.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as loudly as tests")]
+
 mod common;
 use common::*;
 use std::sync::Arc;

@@ -1,6 +1,12 @@
 //! A judge's double, a door on a socket and a client that says what an Envoy would, or would never.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as loudly as tests"
+)]
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
