@@ -14,7 +14,7 @@ use std::sync::Arc;
 use waypost_config::{ExtProc, ModelIndex};
 use waypost_door::{Candidate, Gateway, Route, Ticket, Watch, body};
 use waypost_picker::Failure;
-use waypost_router::{Attempt, Brain, Held, Outcome, Place, millis};
+use waypost_router::{Attempt, Brain, Held, Outcome, Place, millis, retry_after};
 use waypost_wire::{ApiError, Code};
 
 /// After this many seconds a client whose body found no room may try again.
@@ -105,28 +105,23 @@ impl Request {
         whole(200, "application/json", list.to_string(), "waypost_models")
     }
 
-    /// What the endpoint's answer says about its health.
-    fn note_health(&self, booked: &Booked, status: u16) -> &'static str {
-        let pool = self.brain.pool(booked.model);
-        match status {
-            502..=504 => {
-                pool.failed(booked.held.index(), Failure::Broken, self.brain.now());
-                if status == 502 {
-                    "http_502"
-                } else if status == 503 {
-                    "http_503"
-                } else {
-                    "http_504"
-                }
-            }
+    /// What the endpoint's answer says about its health, and the word for it.
+    fn note_health(&self, booked: &Booked, status: u16, headers: &HeaderMap) -> &'static str {
+        let word = match status {
             429 => "http_429",
+            502 => "http_502",
+            503 => "http_503",
+            504 => "http_504",
             _ => {
                 if booked.held.endpoint().is_failing() {
                     booked.held.endpoint().succeeded();
                 }
-                "ok"
+                return "ok";
             }
-        }
+        };
+        let failure = retry_after(headers).unwrap_or(Failure::Broken);
+        self.brain.pool(booked.model).failed(booked.held.index(), failure, self.brain.now());
+        word
     }
 }
 
@@ -187,23 +182,17 @@ impl Case for Request {
                 pool.failed(failed, Failure::Broken, self.brain.now());
             }
         }
+        let word = self.booked.as_ref().map(|booked| self.note_health(booked, status, headers));
         let Some(ticket) = &mut self.ticket else { return Vec::new() };
         ticket.upstream_answers();
-        if let Some(booked) = &self.booked {
+        if let (Some(booked), Some(result)) = (&self.booked, word) {
             let model = Arc::clone(&self.brain.snapshot().models[booked.model].name);
             let endpoint = Arc::clone(booked.held.endpoint().id());
             let ms = millis(ticket.arrived().elapsed()) - booked.sent_ms;
             ticket.answered_by(&self.brain, booked.model, &endpoint, booked.position);
-            ticket.decision.attempts.push(Attempt {
-                model,
-                endpoint,
-                status: Some(status),
-                result: "ok",
-                ms,
-            });
+            ticket.decision.attempts.push(Attempt { model, endpoint, status: Some(status), result, ms });
         }
         ticket.head(status);
-        let told = told(&ticket.decision).collect();
         let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let is = |what: &[u8]| kind.get(..what.len()).is_some_and(|start| start.eq_ignore_ascii_case(what));
         self.watch = match status {
@@ -211,14 +200,7 @@ impl Case for Request {
             200..300 if is(b"application/json") => Some(Watch::of_json()),
             _ => None,
         };
-        if let Some(booked) = &self.booked {
-            let word = self.note_health(booked, status);
-            if let Some(attempt) = self.ticket.as_mut().and_then(|ticket| ticket.decision.attempts.last_mut())
-            {
-                attempt.result = word;
-            }
-        }
-        told
+        told(&ticket.decision).collect()
     }
 
     fn response_data(&mut self, data: &[u8]) {
