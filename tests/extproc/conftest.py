@@ -11,9 +11,9 @@ from helpers.ports import free_ports
 class Front:
     """An Envoy in one mode, a Waypost behind it, two engines for `local` and one for `public`."""
 
-    def __init__(self, workshop, folder, mode, extra="", change=lambda text: text):
-        self.local = [workshop.sim("sim-local"), workshop.sim("sim-local")]
-        self.public = workshop.sim("sim-public")
+    def __init__(self, workshop, folder, mode, extra="", change=lambda text: text, **engine):
+        self.local = [workshop.sim("sim-local", **engine), workshop.sim("sim-local", **engine)]
+        self.public = workshop.sim("sim-public", **engine)
         door, health = free_ports(2)
         self.door, self.health = door, health
         here = {9002: door, 9003: health, 8084: 0, 9100: self.local[0].port, 9101: self.local[1].port, 9102: self.public.port}
