@@ -9,6 +9,7 @@ import os
 import random
 import socket
 import struct
+import time
 
 import pytest
 
@@ -23,6 +24,7 @@ THREADS = 16
 TOKENS = 20
 LARGE_BYTES = 150_000
 SETTLE_S = 10
+LEAVE_AFTER_S = [0, 0.002, 0.01, 0.03]
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -46,7 +48,8 @@ class Plan:
         return post(body, connection="close", x_sim_fault=fault)
 
     def leave(self, conn):
-        """In good order, or with a reset."""
+        """In good order or with a reset, at once or when the request has come a bit further."""
+        time.sleep(self.dice.choice(LEAVE_AFTER_S))
         if self.dice.random() < 0.5:
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         return "left"
@@ -139,6 +142,12 @@ def left_over(front):
     return {name: metrics.value(name) for name in names if metrics.value(name) != 0}
 
 
+def chat_through(front):
+    with Conn(front.envoy.port) as conn:
+        conn.post(chat("local"))
+        return conn.answer().status
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_each_request_is_answered_once_and_nothing_is_left(front, mode):
     front = front(mode)
@@ -154,16 +163,17 @@ def test_each_request_is_answered_once_and_nothing_is_left(front, mode):
 
     count = REQUESTS // len(MODES)
     ends = collections.Counter(at_once([lambda n=n: one(n) for n in range(count)], THREADS))
-    print(mode, ends)
     until(lambda: not left_over(front), SETTLE_S, lambda: left_over(front))
     metrics = front.waypost.metrics()
     assert metrics.value("waypost_ext_proc_panics_total") == 0
     assert metrics.value("waypost_ext_proc_protocol_errors_total") == 0
-    # One stream, one record: neither lost nor settled twice.
-    assert metrics.value("waypost_requests_total") == metrics.value("waypost_ext_proc_streams_total") <= count
+    # Each is settled, and once. Of a stream that Envoy resets at once not even the headers are read.
+    begun = metrics.value("num_requests")
+    assert metrics.value("waypost_requests_total") == begun <= metrics.value("waypost_ext_proc_streams_total") <= count
+    assert begun > count / 2
+    assert metrics.value("waypost_requests_total", outcome="completed") >= sum(n for (_, end), n in ends.items() if end == "whole")
     assert front.envoy.stats().get("spurious_msgs_received", 0) == 0
     for kind in ("plain", "streamed", "slow"):
         assert ends[kind, "whole"] > 0.9 * sum(n for (k, _), n in ends.items() if k == kind), ends
-    assert ends["upstream_cut", "broken"] > 0
-    engines = [sim.stats() for sim in [*front.local, front.public]]
-    print(engines)
+    assert ends["upstream_cut", "broken"] > 0, ends
+    assert chat_through(front) == 200
