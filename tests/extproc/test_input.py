@@ -14,7 +14,7 @@ from resilience.strict import Conn, chat, post
 
 SEES_BODY = ["full-duplex", "buffered"]
 LIMIT = 100_000
-LIMITS = f"\nlimits: {{body_bytes: {LIMIT}}}\n"
+LIMITS = f"\nlimits: {{body: {LIMIT}B}}\n"
 JSON = {"content-type": "application/json"}
 UPGRADE = "stat_prefix: clients\n                upgrade_configs: [{upgrade_type: websocket}]"
 WIDE = """
