@@ -24,7 +24,8 @@ HEADERS = 1_000
 HEADER_BYTES = 100
 DECODE_MS = 20
 TOKENS = 50
-GONE_S = 15
+GONE_S = 5
+HEALTH = "    health: {interval: 200ms}\n"
 
 
 @pytest.fixture(params=SEES_BODY)
@@ -96,9 +97,9 @@ def test_other_methods_and_paths(door):
     assert ask(door, {}, path="/nowhere").status_code == 404
 
 
-@pytest.mark.parametrize("mode", SEES_BODY)
-def test_a_websocket_upgrade_is_not_held(front, mode):
-    front = front(mode, change=lambda text: text.replace("stat_prefix: clients", UPGRADE))
+def test_a_websocket_upgrade_is_not_held(front):
+    # With buffered bodies Envoy 1.40 itself waits for the end of an upgraded request.
+    front = front("full-duplex", change=lambda text: text.replace("stat_prefix: clients", UPGRADE))
     upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
     upgrade += [("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="), ("Content-Length", "0")]
     for path in ("/v1/realtime", "/v1/chat/completions"):
@@ -135,22 +136,19 @@ def test_expect_100_continue(door):
 def test_100_kilobytes_of_headers(front, mode):
     front = front(mode, change=lambda text: text.replace("stat_prefix: clients", "stat_prefix: clients" + WIDE))
     many = {f"x-h-{number}": "v" * HEADER_BYTES for number in range(HEADERS)}
-    answer = ask(front, chat("auto"), **many)
-    # The engine's own limit of headers may answer, but nobody hangs or breaks.
-    assert answer.status_code in (200, 431), (answer.status_code, answer.text[:300])
-    answer = ask(front, b"not json", **many)
-    refused(answer, 400, "invalid_json")
-    one = ask(front, chat("auto"), x_long="v" * HEADERS * HEADER_BYTES)
-    assert one.status_code in (200, 431), (one.status_code, one.text[:300])
+    for content in (chat("auto"), b"not json"):
+        refused(ask(front, content, **many), 431, "headers_too_large")
+    refused(ask(front, chat("auto"), x_long="v" * HEADERS * HEADER_BYTES), 431, "headers_too_large")
+    assert ask(front, chat("auto"), x_long="v" * 60_000).status_code == 200
     assert front.waypost.metrics().value("waypost_ext_proc_protocol_errors_total") == 0
 
 
 @pytest.mark.parametrize("mode", SEES_BODY)
-def test_engines_that_are_gone(front, shared, mode):
-    front = front(mode, change=lambda text: text + "\n")
+def test_engines_that_are_gone(front, mode):
+    front = front(mode, edit=lambda text: text.replace("    endpoints:", HEALTH + "    endpoints:"))
     for sim in front.local:
         sim.stop()
-    until(lambda: waypost_says_gone(front), GONE_S, lambda: ask(front, chat("local")).text)
+    until(lambda: waypost_says_gone(front), GONE_S, "503 of Waypost's own with retry-after")
     assert ask(front, chat("public")).status_code == 200, "the other model is well"
     until(lambda: front.bookings() == 0)
 
