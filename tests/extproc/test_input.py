@@ -25,7 +25,7 @@ HEADER_BYTES = 100
 DECODE_MS = 20
 TOKENS = 50
 GONE_S = 5
-HEALTH = "    health: {interval: 200ms}\n"
+HEALTH = "    pick: {health: {interval: 200ms}}\n"
 
 
 @pytest.fixture(params=SEES_BODY)
