@@ -32,6 +32,7 @@ class Envoy:
         with open(config, "w", encoding="utf-8") as file:
             file.write(change(text))
         words = [binary(), "-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-path", self.log, "-l", "warning"]
+        words += ["--file-flush-interval-msec", "20"]
         self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._wait()
 
