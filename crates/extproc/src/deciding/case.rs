@@ -88,6 +88,9 @@ impl Request {
         let ticket = self.ticket.as_mut();
         let sent_ms = ticket.map_or(0.0, |ticket| {
             ticket.sent();
+            // Also for those who do not wait for the answer.
+            ticket.decision.model = Some(Arc::clone(&self.brain.snapshot().models[model].name));
+            ticket.decision.endpoint = Some(Arc::clone(held.endpoint().id()));
             millis(ticket.arrived().elapsed())
         });
         self.booked = Some(Booked { model, held, prefill, position, sent_ms });
@@ -119,7 +122,8 @@ impl Request {
                 return "ok";
             }
         };
-        let failure = retry_after(headers).unwrap_or(Failure::Broken);
+        // Of a 503 nobody can tell whether the engine or Envoy says when to come back.
+        let failure = retry_after(headers).filter(|_| status == 429).unwrap_or(Failure::Broken);
         self.brain.pool(booked.model).failed(booked.held.index(), failure, self.brain.now());
         word
     }
