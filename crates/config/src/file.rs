@@ -5,6 +5,7 @@
 
 mod auto;
 mod classifier;
+mod ext_proc;
 mod intent;
 mod name_or;
 mod picking;
@@ -25,6 +26,7 @@ pub(crate) use auto::{AutoSpec, EmbeddingSpec, LogFileSpec, SplitSpec, StickyOpt
 pub(crate) use classifier::{
     ClassifierSpec, Examples, KserveSpec, Numbers, Pairs, Routes, RuleSpec, SafetySpec,
 };
+pub(crate) use ext_proc::ExtProcSpec;
 pub(crate) use intent::IntentSpec;
 pub(crate) use picking::{
     AffinitySpec, BusySpec, DisaggregationSpec, EndpointOption, EndpointSpec, HealthSpec, KvSpec,
@@ -79,6 +81,8 @@ pub(crate) struct File {
     pub(crate) embeddings: Vec<EmbeddingSpec>,
     /// Other Waypost processes in front of the same endpoints.
     pub(crate) replicas: Option<ReplicasSpec>,
+    /// The Envoy door: answers Envoy's external processing filter; absent, it is shut.
+    pub(crate) ext_proc: Option<ExtProcSpec>,
     /// Bounds on what clients may send.
     pub(crate) limits: LimitsSpec,
     /// When a failed attempt may be repeated elsewhere.
@@ -100,6 +104,7 @@ impl Default for File {
             default_policy: None,
             embeddings: Vec::new(),
             replicas: None,
+            ext_proc: None,
             limits: LimitsSpec::default(),
             retry: RetrySpec::default(),
             encoder: EncoderSpec::default(),

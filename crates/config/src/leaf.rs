@@ -17,7 +17,7 @@ mod words;
 
 pub(crate) use objective::Objective;
 pub(crate) use picking::{Form, PrefixSource};
-pub(crate) use words::{Builtin, Capability, CompatV1, Sticky};
+pub(crate) use words::{Builtin, Capability, CompatV1, DoorTls, Sticky};
 
 /// Longest duration accepted: far beyond any use, and safe to add to any clock.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);

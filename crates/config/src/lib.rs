@@ -9,6 +9,7 @@ mod classifiers;
 mod conversations;
 mod endpoints;
 mod error;
+mod ext_proc;
 mod file;
 mod intent;
 mod labels;

@@ -12,6 +12,7 @@ use serde_saphyr::Location;
 use crate::auto;
 use crate::classifiers::Within;
 use crate::error::Fault;
+use crate::ext_proc::ext_proc;
 use crate::file::{EncoderSpec, File, LimitsSpec, LogSpec, RetrySpec};
 use crate::leaf::{KIB, Leaf, MIB, Size};
 use crate::models::Models;
@@ -70,6 +71,7 @@ pub(crate) fn resolve(
         log: log(&mut reader, &file.log)?,
         embeddings,
         replicas: file.replicas.as_ref().map(|spec| picking::replicas(&mut reader, spec)).transpose()?,
+        ext_proc: file.ext_proc.as_ref().map(|spec| ext_proc(&mut reader, spec)).transpose()?,
         models: models.list,
         policies,
         warnings: reader.warnings,

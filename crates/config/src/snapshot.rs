@@ -4,7 +4,7 @@
 //! `load`; a reload builds a new one and swaps it whole. Called by the router, the proxy and the CLI.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,11 @@ use crate::intent::Intent;
 use crate::labels::Known;
 
 mod auto;
+mod ext_proc;
 mod picking;
 
 pub use auto::*;
+pub use ext_proc::*;
 pub use picking::*;
 
 /// Index of a model in [`Snapshot::models`].
@@ -48,6 +50,8 @@ pub struct Snapshot {
     pub embeddings: Vec<Embedding>,
     /// Other Waypost processes in front of the same endpoints.
     pub replicas: Option<Replicas>,
+    /// The Envoy door, if it is open.
+    pub ext_proc: Option<ExtProc>,
     /// What is odd but not wrong: shown by `waypost check`, logged at start and at reload.
     pub warnings: Vec<Warning>,
 }
@@ -121,6 +125,24 @@ impl Endpoint {
             instance: None,
             bootstrap_port: None,
         }
+    }
+
+    /// Its IP address and port, where it is written with one; a name says nothing of what it stands for.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        let (scheme, rest) = self.base.split_once("://")?;
+        let authority = rest.split_once('/').map_or(rest, |(authority, _)| authority);
+        let port = if scheme == "https" { 443 } else { 80 };
+        let bare = || authority.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        authority.parse().ok().or_else(|| Some(SocketAddr::new(bare()?, port)))
+    }
+
+    /// Whether its address is this `ip:port`, or on this `ip`.
+    #[must_use]
+    pub fn is_at(&self, place: &str) -> bool {
+        self.address().is_some_and(|own| {
+            place.parse() == Ok(own) || place.trim_matches(['[', ']']).parse() == Ok(own.ip())
+        })
     }
 
     /// What tells it apart within its pool: its address, behind it `@instance` and `#rank` where it has them. One of
@@ -416,4 +438,22 @@ pub struct Log {
     pub decisions: bool,
     /// Whole decisions, for later.
     pub file: Option<LogFile>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_those_written_as_numbers() {
+        let address = |base| Endpoint::at(base).address().map(|address| address.to_string());
+        assert_eq!(address("http://10.0.0.1:8000").as_deref(), Some("10.0.0.1:8000"));
+        assert_eq!(address("https://10.0.0.1/engine").as_deref(), Some("10.0.0.1:443"));
+        assert_eq!(address("http://[2001:db8::1]:8000/x").as_deref(), Some("[2001:db8::1]:8000"));
+        assert_eq!(address("http://[2001:db8::1]").as_deref(), Some("[2001:db8::1]:80"));
+        assert_eq!([address("http://engine:8000"), address("http://localhost")], [None, None]);
+        let endpoint = Endpoint::at("http://10.0.0.1:8000");
+        assert!(endpoint.is_at("10.0.0.1:8000") && endpoint.is_at("10.0.0.1"));
+        assert!(!endpoint.is_at("10.0.0.1:8001") && !endpoint.is_at("10.0.0.2") && !endpoint.is_at("engine"));
+    }
 }

@@ -12,6 +12,7 @@ use crate::remote::{BookingEvent, Reporter};
 use crate::sessions::Sessions;
 use crate::sync::{AtomicUsize, Mutex, Ordering::Relaxed};
 use crate::{Held, KvState, Millis, Observed, PrefixIndex, Worker};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use waypost_config::{Picking, Scorer, Strategy};
 
@@ -138,6 +139,15 @@ impl Pool {
     #[must_use]
     pub fn position(&self, id: &str) -> Option<usize> {
         self.inner.endpoints.iter().position(|endpoint| **endpoint.id() == *id)
+    }
+
+    /// Positions of the endpoints at any of these places: `ip:port`, or an `ip` whatever the port. Places without an
+    /// endpoint have none.
+    #[must_use]
+    pub fn located(&self, places: &[String]) -> SmallVec<[usize; 8]> {
+        let endpoints = self.inner.endpoints.iter().enumerate();
+        let there = endpoints.filter(|(_, endpoint)| places.iter().any(|place| endpoint.spec().is_at(place)));
+        there.map(|(index, _)| index).collect()
     }
 
     /// Takes note of what the engine of endpoint `index` told of itself.

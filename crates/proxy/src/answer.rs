@@ -1,7 +1,7 @@
 //! The body of every answer: whole, or relayed as it comes.
 //!
-//! Also the one place where an [`ApiError`] becomes an HTTP response. Used by every page and by the
-//! way of a request.
+//! Also the one place where an [`ApiError`] becomes an HTTP response, and where a response is told what
+//! its request's Decision says. Used by every page and by the way of a request.
 
 use crate::conn::Busy;
 use crate::relay::Relay;
@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use waypost_door::{Ticket, explain};
 use waypost_wire::ApiError;
 
 /// A response body.
@@ -95,4 +96,24 @@ pub(crate) fn error(error: &ApiError) -> Response<Answer> {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
+}
+
+/// The head of a request's answer is ready: it explains itself, and is counted.
+pub(crate) fn head(ticket: &mut Ticket, response: &mut Response<Answer>) {
+    tell(response, ticket);
+    ticket.head(response.status().as_u16());
+}
+
+/// Waypost's own "no": settles and answers.
+pub(crate) fn refuse(mut ticket: Ticket, refusal: &ApiError) -> Response<Answer> {
+    let mut response = error(refusal);
+    tell(&mut response, &ticket);
+    ticket.refused(refusal);
+    response
+}
+
+fn tell(response: &mut Response<Answer>, ticket: &Ticket) {
+    for (name, value) in explain(&ticket.decision) {
+        response.headers_mut().insert(name, value);
+    }
 }

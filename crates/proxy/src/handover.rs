@@ -4,9 +4,7 @@
 //! request at once and meet in a room. Dynamo's frontend does it all when it is told both ids, which is `outfit`'s. A prefill
 //! that fails costs time, never the request: decode then reads the prompt itself. Called by send.
 
-use crate::outfit::{self, Outfit};
 use crate::send::{self, Job};
-use crate::ticket::Ticket;
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Uri};
@@ -17,6 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use waypost_config::{Connector, Model, ModelIndex};
+use waypost_door::Ticket;
+use waypost_door::outfit::{self, Outfit};
 use waypost_picker::Endpoint;
 use waypost_router::{Held, Outgoing, millis};
 use waypost_wire::members::{self, Change};
@@ -76,20 +76,10 @@ pub(crate) async fn begin(
     }
 }
 
-/// Members by which engines fetch caches from one another: addresses that a client must not choose.
-pub(crate) fn reserved(model: &Model) -> &'static [&'static str] {
-    let settings = model.picking.disaggregation.filter(|_| !model.picking.trust_clients);
-    match settings.map(|settings| settings.connector) {
-        Some(Connector::Nixl) => &["kv_transfer_params"],
-        Some(Connector::Sglang) => &["bootstrap_host", "bootstrap_port", "bootstrap_room"],
-        Some(Connector::Dynamo) | None => &[],
-    }
-}
-
 /// Counts a prefill that failed, and tells the pool whose endpoint it was.
 pub(crate) fn failed(job: &Job<'_>, model: ModelIndex, position: usize, why: Failed, ticket: &Ticket) {
     let name = &job.brain.snapshot().models[model].name;
-    ticket.gateway().metrics.prefill_fallbacks.with_label_values(&[name, why]).inc();
+    ticket.gateway().metrics().prefill_fallbacks.with_label_values(&[name, why]).inc();
     // The request's own fault is none of the endpoint's.
     if !matches!(why, "refused" | "unusable") {
         job.brain.pool(model).failed(position, waypost_picker::Failure::Broken, job.brain.now());

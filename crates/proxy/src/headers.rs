@@ -3,11 +3,10 @@
 //! Upstream goes what describes the request; what describes the client's connection, its rights at
 //! Waypost or its browser does not. Keys come from the configuration only. Used by send and relay.
 
-use crate::outfit::steers;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use waypost_config::Secret;
-use waypost_router::Decision;
+use waypost_door::outfit::steers;
 
 /// Describe one connection, not the message (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -93,42 +92,6 @@ fn hop_by_hop(headers: &HeaderMap) -> SmallVec<[HeaderName; 4]> {
     let named =
         connection.flat_map(|v| v.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok());
     usual.chain(named).collect()
-}
-
-/// The decision in short, and v1's header.
-pub(crate) fn explain(headers: &mut HeaderMap, decision: &Decision) {
-    let mut set = |name: &'static str, value: &str| {
-        // A label may hold any UTF-8; only control characters cannot stand in a header.
-        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    set("x-waypost-decision-id", &decision.id);
-    if let Some(model) = &decision.model {
-        set("x-waypost-model", model);
-        set("x-chosen-classifier", decision.label.as_ref().unwrap_or(model));
-    }
-    if let Some(policy) = &decision.policy {
-        set("x-waypost-policy", policy);
-    }
-    if let Some(label) = &decision.label {
-        set("x-waypost-label", label);
-    }
-    if let Some(confidence) = decision.confidence {
-        set("x-waypost-confidence", &format!("{confidence:.3}"));
-    }
-    if let Some(tier) = decision.tier {
-        set("x-waypost-tier", tier.as_str());
-    }
-    if let Some(reason) = decision.fallback {
-        set("x-waypost-fallback", reason);
-    }
-    if let Some(reason) = decision.no_place.filter(|_| decision.attempts.is_empty()) {
-        set("x-waypost-refused", reason.as_str());
-    }
-    if decision.attempts.len() > 1 {
-        set("x-waypost-attempts", &decision.attempts.len().to_string());
-    }
 }
 
 #[cfg(test)]

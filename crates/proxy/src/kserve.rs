@@ -5,12 +5,12 @@
 
 use crate::answer::{self, Answer};
 use crate::body;
-use crate::gateway::Gateway;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 use std::time::Instant;
 use waypost_classify::Builtin;
+use waypost_door::Gateway;
 use waypost_router::PromptText;
 use waypost_wire::kserve::{InferRequest, InferResponse, Output, SequenceParameters};
 

@@ -1,30 +1,21 @@
 //! The HTTP door: an OpenAI-compatible gateway that takes the place of NVIDIA LLM Router v1.
 //!
 //! `way.rs` holds the whole way of a request, from top to bottom; every other file is one step of it
-//! or one page beside it. Decisions are the router's; bytes are `wire`'s. Called by the binary.
+//! or one page beside it. Steps that another door has too are `door`'s, decisions the router's, bytes `wire`'s.
+//! Called by the binary.
 
-mod admit;
 mod answer;
 mod body;
-mod candidates;
 mod conn;
-mod gateway;
 mod handover;
 mod headers;
-mod intent;
-mod kept;
 mod kserve;
-mod outfit;
 mod pages;
 mod paths;
 mod recommend;
 mod relay;
 mod send;
 mod server;
-mod shadow;
-mod ticket;
 mod way;
 
-pub use gateway::{Also, Gateway, LogLinesDropped};
 pub use server::Server;
-pub use way::{need_messages, policy_header};

@@ -3,9 +3,9 @@
 //! v1's bodies where v1 had the page. Nothing here waits for anything. Called by the gateway.
 
 use crate::answer::{self, Answer};
-use crate::gateway::Gateway;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
+use waypost_door::Gateway;
 use waypost_wire::{ApiError, Code};
 
 /// 200 while this Waypost takes requests; 503 from the first moment of a shutdown.
@@ -41,13 +41,16 @@ pub(crate) fn metrics(gateway: &Gateway) -> Response<Answer> {
 
 /// Real models and virtual ones, in OpenAI's shape.
 pub(crate) fn models(gateway: &Gateway) -> Response<Answer> {
-    answer::json(StatusCode::OK, json!({"object": "list", "data": list(gateway)}).to_string())
+    answer::json(
+        StatusCode::OK,
+        json!({"object": "list", "data": waypost_door::models(&gateway.brain())}).to_string(),
+    )
 }
 
 /// One of them. SDKs send the slash of `meta/llama` as `%2F`.
 pub(crate) fn model(gateway: &Gateway, id: &str) -> Response<Answer> {
     let id = percent_encoding::percent_decode_str(id).decode_utf8_lossy();
-    match list(gateway).into_iter().find(|entry| entry["id"] == *id) {
+    match waypost_door::models(&gateway.brain()).into_iter().find(|entry| entry["id"] == *id) {
         Some(entry) => answer::json(StatusCode::OK, entry.to_string()),
         None => {
             let id: String = id.chars().take(128).collect();
@@ -57,26 +60,9 @@ pub(crate) fn model(gateway: &Gateway, id: &str) -> Response<Answer> {
     }
 }
 
-fn list(gateway: &Gateway) -> Vec<serde_json::Value> {
-    let brain = gateway.brain();
-    let snapshot = brain.snapshot();
-    let entry = |id: &str, owner: &str| json!({"id": id, "object": "model", "created": 0, "owned_by": owner});
-    let auto = snapshot.default_policy.map(|_| entry("auto", "waypost-policy"));
-    let policies = snapshot.policies.iter().map(|p| entry(&p.name, "waypost-policy"));
-    let models = snapshot.models.iter().filter(|m| m.listed).map(|m| {
-        let mut model = entry(&m.name, "waypost");
-        if let Some(length) = m.context_length {
-            // vLLM's name for it; clients read it there.
-            model["max_model_len"] = length.into();
-        }
-        model
-    });
-    auto.into_iter().chain(policies).chain(models).collect()
-}
-
 /// One decision, while it is kept.
 pub(crate) fn decision(gateway: &Gateway, id: &str) -> Response<Answer> {
-    let found = gateway.log.get(id).and_then(|decision| serde_json::to_string(&*decision).ok());
+    let found = gateway.decision(id).and_then(|decision| serde_json::to_string(&*decision).ok());
     match found {
         Some(body) => answer::json(StatusCode::OK, body),
         None => {

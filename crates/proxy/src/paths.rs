@@ -3,16 +3,16 @@
 //! v1's 404 for everything else. Called by the server for every request.
 
 use crate::answer::{self, Answer};
-use crate::gateway::Gateway;
 use crate::recommend::{self, Advice};
 use crate::{kserve, pages, way};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::sync::Arc;
+use waypost_door::{Gateway, Route};
 
 /// Leads a request to its page or on its way.
 pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Answer> {
-    if let Some(route) = way::Route::of(request.uri().path()) {
+    if let Some(route) = Route::of(request.uri().path()) {
         return way::forward(gateway, route, request).await;
     }
     if let Some(advice) = Advice::of(request.uri().path()) {

@@ -2,11 +2,8 @@
 //!
 //! A request goes the usual way as far as the plan; the answer is the plan. Called by `paths`.
 
-use crate::admit::admit;
 use crate::answer::{self, Answer};
-use crate::gateway::Gateway;
-use crate::ticket::Ticket;
-use crate::{body, way};
+use crate::body;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -15,7 +12,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use waypost_config::{Classifier, PolicyIndex, Snapshot};
-use waypost_router::{Ask, Brain, Context, Decision, Placing, Via};
+use waypost_door::{Gateway, Ticket, admit, need_messages, policy_header};
+use waypost_router::{Ask, Brain, Context, Decision, Outcome, Placing, Via};
 use waypost_wire::{ApiError, Code, RequestView};
 
 /// v2's names of its two objective functions.
@@ -58,8 +56,13 @@ pub(crate) async fn advise(
 ) -> Response<Answer> {
     let mut ticket = Ticket::new(&gateway, path);
     match decide(&gateway, advice, request, &mut ticket).await {
-        Ok(body) => ticket.recommend(answer::json(StatusCode::OK, body.to_string())),
-        Err(error) => ticket.refuse(&error),
+        Ok(body) => {
+            let mut response = answer::json(StatusCode::OK, body.to_string());
+            answer::head(&mut ticket, &mut response);
+            ticket.settle(Outcome::Recommended);
+            response
+        }
+        Err(error) => answer::refuse(ticket, &error),
     }
 }
 
@@ -77,16 +80,16 @@ async fn decide(
     let body = unwrap(advice, whole)?;
     let view = RequestView::parse(&body)?;
     if advice != Advice::Decision || view.input.is_none() {
-        way::need_messages(&view)?;
+        need_messages(&view)?;
     }
-    let header = way::policy_header(&head.headers)?;
+    let header = policy_header(&head.headers)?;
     let (ask, via) = asked(&brain, advice, &view, header)?;
     let context = Context { headers: &head.headers, at_ms: ticket.decision.at_unix_ms, given: None };
     ticket.keep(&head.headers, &body);
     let plan = brain.route(ask, via, &view, &context, &mut ticket.decision).await?;
     let decision = &mut ticket.decision;
     if let (Advice::Decision, Some((model, _))) = (advice, plan.models.first()) {
-        let placing = Placing { view: &view, body: &body, headers: &head.headers };
+        let placing = Placing { view: &view, body: &body, headers: &head.headers, only: None };
         decision.placements.extend(brain.preview(*model, &placing).await);
     }
     decision.model = decision.plan.first().map(|first| Arc::clone(&first.model));

@@ -4,8 +4,8 @@
 //! break can always be followed by a well-formed error event. Dropping the relay (the client left)
 //! drops the upstream's answer, which cancels it. Polled by hyper as the body of the answer.
 
+use crate::answer::{self, Answer};
 use crate::send::{Reply, ReplyBody};
-use crate::ticket::Ticket;
 use bytes::{Bytes, BytesMut};
 use http::response;
 use hyper::body::{Body, Incoming};
@@ -15,10 +15,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
+use waypost_door::{Ticket, Watch};
 use waypost_router::{Held, Outcome};
-use waypost_wire::{ApiError, Code, SseReader, Usage};
-
-use crate::answer::Answer;
+use waypost_wire::{ApiError, Code, Usage};
 
 /// What is ready is put together up to this size before it is written.
 const COALESCE_BYTES: usize = 64 * 1024;
@@ -42,17 +41,20 @@ pub(crate) struct Relay {
     heard: Instant,
 }
 
-/// What is known about a stream of events.
-#[derive(Debug, Default)]
+/// A stream of events on its way.
+#[derive(Debug)]
 struct Events {
-    reader: SseReader,
+    watch: Watch,
+    /// Begins the next event.
     held: BytesMut,
     /// Part of an unfinished event has gone out.
     torn: bool,
-    usage: Option<Usage>,
-    /// Events so far.
-    count: u64,
-    done: bool,
+}
+
+impl Events {
+    fn new() -> Self {
+        Self { watch: Watch::of_events(), held: BytesMut::new(), torn: false }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +76,7 @@ pub(crate) fn respond(reply: Reply, mut ticket: Ticket) -> http::Response<Answer
                 ticket.used(usage);
             }
             let mut response = respond_with(head, Answer::whole(bytes));
-            ticket.head(&mut response);
+            answer::head(&mut ticket, &mut response);
             ticket.settle(outcome);
             response
         }
@@ -82,11 +84,11 @@ pub(crate) fn respond(reply: Reply, mut ticket: Ticket) -> http::Response<Answer
             let now = Instant::now();
             let all = Instant::from_std(ticket.arrived()) + timeouts.total;
             let mut response = respond_with(head, Answer::whole(Bytes::new()));
-            ticket.head(&mut response);
+            answer::head(&mut ticket, &mut response);
             let relay = Relay {
                 first: Some(first),
                 rest,
-                events: is_sse.then(Events::default),
+                events: is_sse.then(Events::new),
                 ending: None,
                 ticket,
                 is_error,
@@ -125,7 +127,7 @@ impl Relay {
                 Poll::Ready(Some(Err(_))) => self.ending = Some(Ending::Broken("cut")),
                 Poll::Ready(None) => {
                     self.ending = Some(Ending::Clean);
-                    let events = self.events.as_ref().map_or(0, |events| events.count);
+                    let events = self.events.as_ref().map_or(0, |events| events.watch.events());
                     self.ticket.streamed(events);
                 }
                 Poll::Pending if out.len() > 0 => break,
@@ -163,11 +165,7 @@ impl Relay {
             out.push(data);
             return;
         };
-        let whole = events.reader.feed(&data, |event| {
-            events.usage = Usage::find(event).or(events.usage);
-            events.count += 1;
-            events.done |= event == b"[DONE]";
-        });
+        let whole = events.watch.feed(&data);
         if whole > 0 {
             events.torn = false;
             if !events.held.is_empty() {
@@ -189,8 +187,8 @@ impl Relay {
         }
         self.ending = Some(Ending::Over);
         self.held = None;
-        let done = self.events.as_ref().is_some_and(|events| events.done);
-        if let Some(usage) = self.events.as_ref().and_then(|events| events.usage) {
+        let done = self.events.as_ref().is_some_and(|events| events.watch.done());
+        if let Some(usage) = self.events.as_ref().and_then(|events| events.watch.usage()) {
             self.ticket.used(usage);
         }
         let Ending::Broken(cause) = ending else {
@@ -208,7 +206,7 @@ impl Relay {
         }
         let error = broken(cause);
         let model = self.ticket.decision.model.as_deref().unwrap_or("-");
-        self.ticket.gateway().metrics.broken_streams.with_label_values(&[model, cause]).inc();
+        self.ticket.gateway().metrics().broken_streams.with_label_values(&[model, cause]).inc();
         self.ticket.decision.error = Some(error.code.as_str());
         self.ticket.settle(Outcome::Broken);
         let Some(events) = &self.events else {

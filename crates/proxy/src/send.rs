@@ -4,9 +4,6 @@
 //! counts as failed: no connection, no answer in time, a cut before or inside a whole answer, and 429,
 //! 502, 503, 504. Called on the way of a request.
 
-use crate::candidates::{Candidate, Candidates};
-use crate::outfit::{self, Outfit};
-use crate::ticket::Ticket;
 use crate::{handover, headers};
 use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
@@ -18,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use waypost_config::{Model, Timeouts};
+use waypost_door::outfit::{self, Outfit};
+use waypost_door::{Candidate, Candidates, Ticket};
 use waypost_picker::{Endpoint, Failure};
 use waypost_policy::Plan;
 use waypost_router::client;
@@ -92,13 +91,13 @@ impl Trouble {
 pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, ApiError> {
     let brain = job.brain;
     brain.budget().deposit(brain.now());
-    let placing = Placing { view: job.view, body: job.body, headers: job.asked };
+    let placing = Placing { view: job.view, body: job.body, headers: job.asked, only: None };
     let mut candidates = Candidates::new(brain, job.plan, placing);
     let mut last: Option<Trouble> = None;
     for _ in 0..brain.snapshot().retry.max_attempts.max(1) {
         // Asked first: the next endpoint may have to be waited for.
         if last.is_some() && !brain.budget().withdraw(brain.now()) {
-            ticket.gateway().metrics.retries_denied.inc();
+            ticket.gateway().metrics().retries_denied.inc();
             break;
         }
         let Some(candidate) = candidates.next(&mut ticket.decision).await else { break };
@@ -129,7 +128,7 @@ pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, Ap
     let Some(trouble) = last else {
         let why = ticket.decision.no_place;
         let word = why.map_or("held", |why| why.as_str());
-        ticket.gateway().metrics.refused.with_label_values(&[word]).inc();
+        ticket.gateway().metrics().refused.with_label_values(&[word]).inc();
         return Err(candidates.refusal(why));
     };
     give_up(trouble)
@@ -142,7 +141,7 @@ async fn may_retry(last: &Trouble, next: &Candidate, ticket: &Ticket) -> bool {
     if next.again && limited {
         return false; // the client is told to wait; hammering helps nobody
     }
-    ticket.gateway().metrics.retries.with_label_values(&[last.word()]).inc();
+    ticket.gateway().metrics().retries.with_label_values(&[last.word()]).inc();
     if next.again {
         tokio::time::sleep(AGAIN_WAIT.mul_f64(1.0 + fastrand::f64())).await;
     }
@@ -178,7 +177,7 @@ async fn attempt(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Re
         Err(trouble @ Trouble::Status(reply)) => (Some(reply.head.status.as_u16()), trouble.word()),
         Err(trouble) => (None, trouble.word()),
     };
-    let metrics = &ticket.gateway().metrics;
+    let metrics = &ticket.gateway().metrics();
     metrics.upstream_attempts.with_label_values(&[&model.name, endpoint.id(), word]).inc();
     ticket.decision.attempts.push(Attempt {
         model: model.name.clone(),
@@ -244,7 +243,7 @@ async fn exchange(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> R
 
 /// The client's body with what this endpoint is told put in.
 fn dressed(job: &Job<'_>, model: &Model, outfit: &Outfit) -> Result<Segments, Trouble> {
-    let reserved = handover::reserved(model);
+    let reserved = outfit::reserved(model);
     if outfit.changes.is_empty() && reserved.is_empty() {
         return Ok(job.view.rewrite(job.body, &model.upstream_id));
     }

@@ -4,10 +4,8 @@
 //! Own loop on hyper, because a ready-made one installs no header timer and has no cap. Called by the
 //! binary once; runs until it is told to stop and the last request is done.
 
-use crate::admit::RETRY_AFTER_SHED_S;
 use crate::answer::Answer;
 use crate::conn::{Busy, Conn, Phase, late_headers, say};
-use crate::gateway::Gateway;
 use crate::paths;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
@@ -22,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use waypost_config::{Limits, Shutdown};
+use waypost_door::{Gateway, RETRY_AFTER_SHED_S};
 use waypost_wire::{ApiError, Code};
 
 /// What an HTTP/2 client sends first (RFC 9113, 3.4).
@@ -88,7 +87,7 @@ impl Server {
             sleep(Duration::from_millis(10)).await;
         }
         let flushed = Instant::now() + FLUSH_TIME;
-        while self.gateway.metrics.connections.get() > 0 && Instant::now() < flushed {
+        while self.gateway.metrics().connections.get() > 0 && Instant::now() < flushed {
             sleep(Duration::from_millis(5)).await;
         }
         accepting.abort();
@@ -139,15 +138,15 @@ async fn accept(listener: TcpListener, gateway: Arc<Gateway>, threads: Vec<Threa
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
-                gateway.metrics.refused.with_label_values(&["accept_error"]).inc();
+                gateway.metrics().refused.with_label_values(&["accept_error"]).inc();
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let Some(thread) = threads.iter().min_by_key(|thread| thread.load.load(Relaxed)) else { return };
         let open = OpenConnection::new(&gateway, &thread.load);
-        if gateway.metrics.connections.get() > gateway.brain().snapshot().limits.connections as i64 {
-            gateway.metrics.refused.with_label_values(&["connections"]).inc();
+        if gateway.metrics().connections.get() > gateway.brain().snapshot().limits.connections as i64 {
+            gateway.metrics().refused.with_label_values(&["connections"]).inc();
             let error = ApiError::new(Code::Overloaded, "Waypost has as many connections open as it may.");
             say(&stream, &error.retry_after(RETRY_AFTER_SHED_S));
             continue;
@@ -167,7 +166,7 @@ struct OpenConnection {
 
 impl OpenConnection {
     fn new(gateway: &Arc<Gateway>, load: &Arc<AtomicUsize>) -> Self {
-        gateway.metrics.connections.inc();
+        gateway.metrics().connections.inc();
         load.fetch_add(1, Relaxed);
         Self { gateway: Arc::clone(gateway), load: Arc::clone(load) }
     }
@@ -176,7 +175,7 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.load.fetch_sub(1, Relaxed);
-        self.gateway.metrics.connections.dec();
+        self.gateway.metrics().connections.dec();
     }
 }
 

@@ -50,6 +50,17 @@ impl Held {
         self.booking.index()
     }
 
+    /// The request was served by the endpoint of `pool` at this `ip:port` instead: the load is there now. False, and nothing
+    /// changes, where it is the one booked or none of the pool's.
+    pub fn moved_to(&mut self, pool: &Pool, place: &str, now: u64) -> bool {
+        let there = pool.located(&[place.into()]);
+        let Some(index) = there.first().copied().filter(|_| !there.contains(&self.index())) else {
+            return false;
+        };
+        self.booking.move_to(index, now);
+        true
+    }
+
     /// The prompt has been read: it is load no longer.
     pub fn prefill_done(&self) {
         self.booking.prefill_done(self.started.elapsed().as_millis() as u64);
@@ -133,6 +144,8 @@ pub struct Placing<'a> {
     pub body: &'a Bytes,
     /// Its headers, as the client sent them.
     pub headers: &'a HeaderMap,
+    /// The only places where it may go, as `ip:port` or `ip`.
+    pub only: Option<&'a [String]>,
 }
 
 impl Brain {
@@ -157,7 +170,8 @@ impl Brain {
         (tried, desperate): (&[usize], bool),
     ) -> Result<(Place, Option<Box<Placement>>), NoPlace> {
         let settings = &self.snapshot().models[model];
-        let ask = ask(settings, placing, prompt, (tried, desperate));
+        let only = placing.only.map(|places| self.pool(model).located(places));
+        let ask = Ask { only: only.as_deref(), ..ask(settings, placing, prompt, (tried, desperate)) };
         let room = self.waiting_room(model);
         let (picked, queued_ms) = match (room, &settings.picking.queue) {
             (Some(room), Some(queue)) => self.place_in_line(model, room, queue, placing, &ask).await?,
@@ -166,12 +180,24 @@ impl Brain {
         Ok(self.placed(model, picked, prompt, queued_ms))
     }
 
+    /// Any endpoint of `model`, booked, for a request that has no prompt.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn place_any(&self, model: ModelIndex, only: Option<&[String]>) -> Result<Held, NoPlace> {
+        let only = only.map(|places| self.pool(model).located(places));
+        let ask = Ask { only: only.as_deref(), ..Ask::default() };
+        let pick = self.pool(model).pick(&ask, self.now()).map_err(NoPlace::Pick)?;
+        Ok(self.held(model, pick.booking))
+    }
+
     /// How an endpoint of `model` would be chosen now; nothing is booked. `None` where only requests in flight count.
     pub async fn preview(&self, model: ModelIndex, placing: &Placing<'_>) -> Option<Box<Placement>> {
         let prompt = self.read_prompt(model, placing).await;
         let settings = &self.snapshot().models[model];
-        let choice =
-            self.pool(model).preview(&ask(settings, placing, prompt.as_ref(), (&[], false)), self.now());
+        let only = placing.only.map(|places| self.pool(model).located(places));
+        let ask = Ask { only: only.as_deref(), ..ask(settings, placing, prompt.as_ref(), (&[], false)) };
+        let choice = self.pool(model).preview(&ask, self.now());
         let choice = choice.ok().flatten()?;
         let chosen = choice.candidates.iter().find(|candidate| candidate.chosen)?;
         let chosen = (Arc::clone(&chosen.endpoint), chosen.matched_tokens);

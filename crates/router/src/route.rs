@@ -16,6 +16,9 @@ use waypost_config::{Auto, Classifier, ModelIndex, Policy, PolicyIndex, SplitBy}
 use waypost_policy::{Choice, Demand, Error as PlanError, Ordered, Plan, Reason, Unfit, fit};
 use waypost_wire::{ApiError, Code, RequestView};
 
+/// Why nothing was classified: the door had no time left, or saw no body.
+const UNDECIDED: &str = "undecided";
+
 /// A request, and whether it is decided in earnest.
 #[derive(Clone, Copy)]
 pub(crate) struct Asking<'a> {
@@ -49,6 +52,34 @@ impl Brain {
                 self.decide(policy, Asking { view, context, in_shadow: false }, decision).await
             }
         }
+    }
+
+    /// [`Self::route`] when there is no time to classify, or nothing to see: as when no label wins.
+    ///
+    /// # Errors
+    /// The error to send to the client.
+    pub fn route_late(
+        &self,
+        ask: Ask,
+        via: Via,
+        view: &RequestView<'_>,
+        context: &Context<'_>,
+        decision: &mut Decision,
+    ) -> Result<Plan, ApiError> {
+        decision.via = via;
+        decision.tier.get_or_insert(Tier::None);
+        let policy = match ask {
+            Ask::Named(model) => return self.plan(None, Choice::Named(model), None, view, decision),
+            Ask::Manual(policy, model, label) => {
+                decision.label = label;
+                return self.plan(Some(policy), Choice::Named(model), None, view, decision);
+            }
+            Ask::Classify(policy) => self.arm(policy, view, context, decision),
+        };
+        decision.classifier_error = Some(UNDECIDED);
+        let message = "The policy has no default model, and there was no time to classify.";
+        let error = ApiError::new(Code::ClassifierUnavailable, message);
+        self.plan(Some(policy), Choice::NoLabel, Some(error), view, decision)
     }
 
     /// A policy's way to a plan.

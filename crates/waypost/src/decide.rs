@@ -181,7 +181,7 @@ async fn decide(
 ) -> Result<Value, ApiError> {
     let view = RequestView::parse(&request.body)?;
     if view.input.is_none() {
-        waypost_proxy::need_messages(&view)?;
+        waypost_door::need_messages(&view)?;
     }
     let (ask, via) = asked(brain, policy, &view, request)?;
     let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
@@ -200,7 +200,7 @@ fn asked(
     view: &RequestView<'_>,
     request: &Request,
 ) -> Result<(Ask, Via), ApiError> {
-    let named = waypost_proxy::policy_header(&request.headers)?;
+    let named = waypost_door::policy_header(&request.headers)?;
     let unnamed =
         view.nim.is_none() && named.is_none() && view.model.is_none_or(|model| model.decode().is_empty());
     match policy.or(brain.snapshot().default_policy.filter(|_| unnamed)) {

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use waypost_config::Snapshot;
+use waypost_door::Gateway;
 use waypost_feeds::events::{EventFeeds, Target};
 use waypost_feeds::health::Checks;
 use waypost_feeds::replicas::{Replicas, Reporter, Watch};
 use waypost_feeds::scrape::Scraper;
 use waypost_feeds::{Client, Clock};
 use waypost_picker::Pool;
-use waypost_proxy::Gateway;
 use waypost_router::Brain;
 
 /// All feeds of one process.

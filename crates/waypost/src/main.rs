@@ -8,6 +8,7 @@ mod counter;
 mod data;
 mod decide;
 mod discover;
+mod envoy;
 mod error;
 mod eval;
 mod explain;

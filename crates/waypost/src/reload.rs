@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use watched::Watched;
 use waypost_config::Snapshot;
-use waypost_proxy::Gateway;
+use waypost_door::Gateway;
 use waypost_router::Loaded;
 
 /// Editors and kubelets change a file in several steps; the steps are over after this.
@@ -72,6 +72,9 @@ impl Reload {
                     watched.follow(snapshot.folders());
                     if snapshot.log.file.as_ref() != gateway.decision_file_settings() {
                         tracing::warn!("a change of log.file takes a restart");
+                    }
+                    if snapshot.ext_proc != gateway.brain().snapshot().ext_proc {
+                        tracing::warn!("a change of ext_proc takes a restart");
                     }
                     if !listen_override && snapshot.listen != listening {
                         tracing::warn!(wanted = %snapshot.listen, %listening, "a new listen address takes a restart");

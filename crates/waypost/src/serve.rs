@@ -3,10 +3,12 @@
 use crate::check::{summary, warnings};
 use crate::cli::{LogFormat, Serve};
 use crate::discover::{Discovery, discover};
+use crate::envoy::{self, EnvoyDoor};
 use crate::error::Error;
 use crate::feeding::{self, Feeding};
 use crate::reload::Reload;
 use crate::{listen, print, roles};
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -17,7 +19,8 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use waypost_classify::Engine;
 use waypost_config::{Shutdown, Snapshot};
-use waypost_proxy::{Gateway, LogLinesDropped, Server};
+use waypost_door::{Gateway, LogLinesDropped};
+use waypost_proxy::Server;
 use waypost_router::{Brain, Classifiers, Loaded};
 
 /// The printed addresses end with the command that printed them.
@@ -73,16 +76,34 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
     let brain = gateway.brain();
     greet(brain.snapshot(), brain.classifiers(), found.as_ref(), address)?;
     let feeding = Arc::new(Mutex::new(Feeding::start(&gateway)?));
+    let ext_proc = brain.snapshot().ext_proc.as_ref();
+    let envoy_door = ext_proc.map(|settings| EnvoyDoor::open(&gateway, settings)).transpose()?;
+    if let Some(door) = &envoy_door {
+        print(&door.greeting())?;
+    }
     gateway.also_tell({
-        let feeding = Arc::clone(&feeding);
-        Box::new(move |brain| feeding.lock().text(brain))
+        let (feeding, counts) = (Arc::clone(&feeding), envoy_door.as_ref().map(EnvoyDoor::counts));
+        Box::new(move |brain| {
+            let door = counts.as_ref().map(|counts| envoy::text(counts)).transpose()?;
+            Ok(feeding.lock().text(brain)? + &door.unwrap_or_default())
+        })
     });
     if let Some(reload) = reload {
         reload.start(address, options.listen.is_some(), Arc::clone(&gateway), feeding)?;
     }
     let stop = stop_signals(Arc::clone(&gateway))?;
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Ok(Server::new(listener, gateway, threads).run(stop).await?)
+    let stop = stop.shared();
+    let http_door = Server::new(listener, gateway, threads).run(stop.clone());
+    match envoy_door {
+        None => http_door.await?,
+        Some(envoy_door) => {
+            let (http, envoy) = tokio::join!(http_door, envoy_door.run(stop));
+            http?;
+            envoy?;
+        }
+    }
+    Ok(())
 }
 
 /// A configuration made from what this machine offers.

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// From the top down; a crate may use those in lower layers only, never its neighbours.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["waypost", "bench-picker", "training"],
     &["proxy", "extproc", "console", "sim"],
+    &["door"],
     &["router", "ledger", "feeds"],
     &["classify", "policy", "picker", "tokens", "vision"],
     &["config"],

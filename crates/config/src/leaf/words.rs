@@ -40,6 +40,29 @@ impl Leaf for Builtin {
     }
 }
 
+/// How a door is secured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DoorTls {
+    Off,
+    SelfSigned,
+    Files,
+}
+
+const DOOR_TLS: [(&str, DoorTls); 3] =
+    [("off", DoorTls::Off), ("self_signed", DoorTls::SelfSigned), ("files", DoorTls::Files)];
+
+impl Leaf for DoorTls {
+    const KIND: &'static str = "`off`, `self_signed` or `files`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        named(&DOOR_TLS, text, Self::KIND)
+    }
+
+    fn to_json(&self) -> Value {
+        json!(DOOR_TLS.iter().find(|(_, tls)| tls == self).map(|(name, _)| name))
+    }
+}
+
 /// The value of that name, or what it is not and what was meant.
 pub(super) fn named<T: Copy + Leaf>(names: &[(&str, T)], text: &str, what: &str) -> Result<T, String> {
     let word = text.trim();

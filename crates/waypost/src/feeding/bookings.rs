@@ -3,9 +3,9 @@
 //! Pools are found by the model's name, because a reload replaces them. Called by feeding.
 
 use std::sync::Arc;
+use waypost_door::Gateway;
 use waypost_feeds::replicas::{Bookings, Event, Place, Reporter};
 use waypost_picker::BookingEvent;
-use waypost_proxy::Gateway;
 
 /// Reports the bookings of one model's pool.
 #[derive(Debug)]

@@ -134,7 +134,7 @@ fn asked(
         };
     }
     if recorded.path.starts_with("/v1/") || recorded.path == "/completions" {
-        let policy = waypost_proxy::policy_header(headers).ok().flatten();
+        let policy = waypost_door::policy_header(headers).ok().flatten();
         return brain.ask(view, policy).map_err(|_| "what it asked for is not in this configuration");
     }
     let policy = recorded.split.as_ref().or(recorded.policy.as_ref());

@@ -1,10 +1,10 @@
 //! What an endpoint is told beside the client's own request: its rank, and Dynamo's ids.
 //!
 //! Ids come from the configuration only. The headers by which clients could steer engines themselves are kept back, unless
-//! the model trusts its clients. Used by send and handover.
+//! the model trusts its clients. Used by doors.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use waypost_config::Model;
+use waypost_config::{Connector, Model};
 use waypost_picker::Endpoint;
 use waypost_router::Held;
 use waypost_wire::members::Change;
@@ -32,7 +32,8 @@ const PINS: [&str; 5] =
     ["backend_instance_id", "prefill_worker_id", "decode_worker_id", "dp_rank", "prefill_dp_rank"];
 
 /// Whether a client's header of this name is kept back.
-pub(crate) fn steers(name: &HeaderName) -> bool {
+#[must_use]
+pub fn steers(name: &HeaderName) -> bool {
     let name = name.as_str();
     let reserved =
         STEERING.contains(&name) || STEERING_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
@@ -41,16 +42,19 @@ pub(crate) fn steers(name: &HeaderName) -> bool {
 
 /// What one attempt changes of the client's request.
 #[derive(Debug, Default)]
-pub(crate) struct Outfit {
-    pub(crate) changes: Vec<Change>,
-    pub(crate) headers: HeaderMap,
+pub struct Outfit {
+    /// In the body.
+    pub changes: Vec<Change>,
+    /// Set over the client's own.
+    pub headers: HeaderMap,
     /// Load of a prefill that ends when the answer begins.
-    pub(crate) kept: Option<Held>,
+    pub kept: Option<Held>,
 }
 
 impl Outfit {
     /// For `endpoint`, after `prefill` where that reads the prompt.
-    pub(crate) fn new(model: &Model, endpoint: &Endpoint, prefill: Option<&Endpoint>) -> Self {
+    #[must_use]
+    pub fn new(model: &Model, endpoint: &Endpoint, prefill: Option<&Endpoint>) -> Self {
         let mut outfit = Self::default();
         outfit.rank(endpoint);
         if model.picking.dynamo {
@@ -60,7 +64,7 @@ impl Outfit {
     }
 
     /// Which rank is meant; a number of another endpoint must not stay.
-    pub(crate) fn rank(&mut self, endpoint: &Endpoint) {
+    pub fn rank(&mut self, endpoint: &Endpoint) {
         match endpoint.spec().rank {
             Some(rank) => drop(self.headers.insert(RANK, HeaderValue::from(rank))),
             None => drop(self.headers.remove(RANK)),
@@ -114,9 +118,21 @@ impl Outfit {
 }
 
 /// `model` as the endpoint calls it, and v1's object gone: what [`waypost_wire::RequestView::rewrite`] does, as changes.
-pub(crate) fn rewrite(model: &Model) -> [Change; 2] {
+#[must_use]
+pub fn rewrite(model: &Model) -> [Change; 2] {
     let id = serde_json::Value::from(&*model.upstream_id).to_string();
     [Change::Set("model", id), Change::Remove("nim-llm-router")]
+}
+
+/// Members by which engines fetch caches from one another: addresses that a client must not choose.
+#[must_use]
+pub fn reserved(model: &Model) -> &'static [&'static str] {
+    let settings = model.picking.disaggregation.filter(|_| !model.picking.trust_clients);
+    match settings.map(|settings| settings.connector) {
+        Some(Connector::Nixl) => &["kv_transfer_params"],
+        Some(Connector::Sglang) => &["bootstrap_host", "bootstrap_port", "bootstrap_room"],
+        Some(Connector::Dynamo) | None => &[],
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What all requests share: the brain, the metrics, the decision log, and how far a shutdown has come.
 //!
 //! The brain is swapped whole on reload; everything else outlives it. It never touches a socket. Held by
-//! the server, and handed to every request.
+//! each door, and handed to every request.
 
 use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -125,8 +125,20 @@ impl Gateway {
         self.file.as_ref()
     }
 
+    /// Counters and histograms of everything that happens.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The decision of a request that has ended, while it is kept.
+    #[must_use]
+    pub fn decision(&self, id: &str) -> Option<Arc<Decision>> {
+        self.log.get(id)
+    }
+
     /// Waits until the decisions so far are in their file.
-    pub(crate) fn flush_decisions(&self) {
+    pub fn flush_decisions(&self) {
         if let Some(file) = &self.file {
             file.flush();
         }
@@ -138,8 +150,11 @@ impl Gateway {
         let _ = self.also.set(also);
     }
 
-    /// All metrics as text.
-    pub(crate) fn metrics_text(&self) -> Result<Vec<u8>, String> {
+    /// All metrics as Prometheus text.
+    ///
+    /// # Errors
+    /// When they cannot be written as such.
+    pub fn metrics_text(&self) -> Result<Vec<u8>, String> {
         self.metrics.log_lines_dropped.set((self.log_lines_dropped.0)() as i64);
         self.metrics.encoder_queue_depth.set(self.brain().classifiers().encoder_queue_depth() as i64);
         self.metrics.conversations.set(self.brain().conversations_kept() as i64);
@@ -153,7 +168,7 @@ impl Gateway {
     }
 
     /// Tier 0 of this classifier wanted the encoder.
-    pub(crate) fn note_escalation(&self, classifier: &str, escalation: &Escalation) {
+    pub fn note_escalation(&self, classifier: &str, escalation: &Escalation) {
         let (because, asked) = (escalation.because.name(), escalation.asked.as_str());
         self.metrics.encoder.with_label_values(&[classifier, because, asked]).inc();
         if escalation.asked == Asked::Answered {
@@ -162,16 +177,18 @@ impl Gateway {
     }
 
     /// From now on readiness is false; requests are still served.
-    pub(crate) fn set_not_ready(&self) {
+    pub fn set_not_ready(&self) {
         self.not_ready.store(true, Relaxed);
     }
 
     /// From now on new requests are refused; those in flight go on.
-    pub(crate) fn set_closing(&self) {
+    pub fn set_closing(&self) {
         self.closing.store(true, Relaxed);
     }
 
-    pub(crate) fn is_ready(&self) -> bool {
+    /// Whether new requests are welcome: a shutdown first makes this false.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
         !self.not_ready.load(Relaxed)
     }
 
@@ -180,7 +197,8 @@ impl Gateway {
     }
 
     /// Requests that have ended and whose records wait for their shadows.
-    pub(crate) fn records_waiting(&self) -> usize {
+    #[must_use]
+    pub fn records_waiting(&self) -> usize {
         self.records_waiting.load(Relaxed)
     }
 

@@ -4,13 +4,11 @@
 //! because the client left. Then the decision is logged and counted, and the request's place is free.
 
 use crate::admit::Place;
-use crate::answer::{self, Answer};
 use crate::gateway::Gateway;
-use crate::headers;
 use crate::kept::{self, Kept};
 use crate::shadow::{self, Shadows};
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,12 +23,12 @@ const NONE: &str = "-";
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub struct Ticket {
     gateway: Arc<Gateway>,
     sequence: u64,
     arrived: Instant,
-    /// What is known so far.
-    pub(crate) decision: Decision,
+    /// What is known so far; taken when the request settles.
+    pub decision: Decision,
     price: Option<Price>,
     latency: Option<Arc<Latency>>,
     shadows: Option<Shadows>,
@@ -46,7 +44,9 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    pub(crate) fn new(gateway: &Arc<Gateway>, path: &'static str) -> Self {
+    /// For a request at `path` that has just arrived; counted.
+    #[must_use]
+    pub fn new(gateway: &Arc<Gateway>, path: &'static str) -> Self {
         gateway.metrics.num_requests.inc();
         let sequence = gateway.log.next_sequence();
         let decision = Decision {
@@ -72,54 +72,53 @@ impl Ticket {
         }
     }
 
-    pub(crate) fn hold(&mut self, place: Place) {
+    /// Keeps the request's place until it settles.
+    pub fn hold(&mut self, place: Place) {
         self.place = Some(place);
     }
 
     /// Keeps the request for the decision file, where that is to hold requests.
-    pub(crate) fn keep(&mut self, headers: &HeaderMap, body: &Bytes) {
+    pub fn keep(&mut self, headers: &HeaderMap, body: &Bytes) {
         if self.gateway.keeps_prompts() {
             self.kept = Some(Kept::new(headers, body));
         }
     }
 
     /// Sets the shadows of the policy that decided to work.
-    pub(crate) fn follow(&mut self, brain: &Arc<Brain>, body: &Bytes, headers: &HeaderMap) {
+    pub fn follow(&mut self, brain: &Arc<Brain>, body: &Bytes, headers: &HeaderMap) {
         let policy = self.decision.policy.as_deref().and_then(|name| brain.snapshot().policy(name));
         self.shadows = policy.and_then(|policy| shadow::start(brain, policy, body, headers, &self.decision));
     }
 
-    pub(crate) fn gateway(&self) -> &Arc<Gateway> {
+    /// What all requests share.
+    #[must_use]
+    pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
     }
 
-    pub(crate) fn arrived(&self) -> Instant {
+    /// When the request was here.
+    #[must_use]
+    pub fn arrived(&self) -> Instant {
         self.arrived
     }
 
     /// Milliseconds since arrival.
-    pub(crate) fn elapsed_ms(&self) -> f64 {
+    fn elapsed_ms(&self) -> f64 {
         millis(self.arrived.elapsed())
     }
 
     /// An attempt begins.
-    pub(crate) fn sent(&mut self) {
+    pub fn sent(&mut self) {
         self.sent_ms = self.elapsed_ms();
     }
 
     /// The upstream's headers are here.
-    pub(crate) fn upstream_answers(&mut self) {
+    pub fn upstream_answers(&mut self) {
         self.decision.upstream_headers_ms = Some(self.elapsed_ms());
     }
 
-    /// The model and endpoint that answered.
-    pub(crate) fn answered_by(
-        &mut self,
-        brain: &Brain,
-        model: ModelIndex,
-        endpoint: &Arc<str>,
-        position: usize,
-    ) {
+    /// The model and endpoint that answered; `position` is the model's in the plan.
+    pub fn answered_by(&mut self, brain: &Brain, model: ModelIndex, endpoint: &Arc<str>, position: usize) {
         brain.answered_by(&self.decision, model);
         self.latency = Some(Arc::clone(brain.latency(model)));
         let model = &brain.snapshot().models[model];
@@ -129,10 +128,9 @@ impl Ticket {
         self.decision.fallback = Brain::fallback_at(&self.decision, position);
     }
 
-    /// The answer's head is ready: counts what v1 counts at this point and explains itself.
-    pub(crate) fn head<B>(&mut self, response: &mut Response<B>) {
-        self.decision.status = response.status().as_u16();
-        headers::explain(response.headers_mut(), &self.decision);
+    /// The answer's head is ready, with this HTTP status: counts what v1 counts at this point.
+    pub fn head(&mut self, status: u16) {
+        self.decision.status = status;
         let (metrics, decision) = (&self.gateway.metrics, &self.decision);
         let total = self.elapsed_ms();
         metrics.request_latency_seconds.observe(total / 1e3);
@@ -150,7 +148,7 @@ impl Ticket {
     }
 
     /// Tokens as the model reported them.
-    pub(crate) fn used(&mut self, usage: Usage) {
+    pub fn used(&mut self, usage: Usage) {
         self.decision.prompt_tokens = Some(usage.prompt_tokens);
         self.decision.completion_tokens = Some(usage.completion_tokens);
         self.decision.cached_tokens = usage.cached();
@@ -176,12 +174,12 @@ impl Ticket {
     }
 
     /// The last byte of a stream is here; it came in so many events.
-    pub(crate) fn streamed(&mut self, events: u64) {
+    pub fn streamed(&mut self, events: u64) {
         self.streamed = Some((self.elapsed_ms(), events));
     }
 
-    /// How the prefill of the latest placement went.
-    pub(crate) fn prefilled(&mut self, result: &'static str, ms: f64) {
+    /// How the prefill of the latest placement went, and how many milliseconds it took.
+    pub fn prefilled(&mut self, result: &'static str, ms: f64) {
         let latest = self.decision.placements.last_mut();
         if let Some(prefill) = latest.and_then(|placement| placement.prefill.as_mut()) {
             (prefill.result, prefill.ms) = (Some(result), Some(ms));
@@ -189,28 +187,19 @@ impl Ticket {
     }
 
     /// The first byte of the answer's body is here.
-    pub(crate) fn first_byte(&mut self) {
+    pub fn first_byte(&mut self) {
         self.decision.ttft_ms = Some(self.elapsed_ms());
     }
 
-    /// Waypost's own "no": settles and answers.
-    pub(crate) fn refuse(mut self, error: &ApiError) -> Response<Answer> {
+    /// The answer is Waypost's own "no": counts its head and settles.
+    pub fn refused(&mut self, error: &ApiError) {
         self.decision.error = Some(error.code.as_str());
-        let mut response = answer::error(error);
-        self.head(&mut response);
+        self.head(error.status());
         self.settle(Outcome::Refused);
-        response
-    }
-
-    /// The answer is the recommendation itself.
-    pub(crate) fn recommend(mut self, mut response: Response<Answer>) -> Response<Answer> {
-        self.head(&mut response);
-        self.settle(Outcome::Recommended);
-        response
     }
 
     /// Ends the request. Only the first call counts.
-    pub(crate) fn settle(&mut self, outcome: Outcome) {
+    pub fn settle(&mut self, outcome: Outcome) {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }

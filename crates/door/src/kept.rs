@@ -21,7 +21,7 @@ impl Kept {
     /// Keeps `body` and the headers that say what is wanted and in which conversation. What a split goes by may be a
     /// secret and is not kept: the Decision names the arm.
     pub(crate) fn new(headers: &HeaderMap, body: &Bytes) -> Self {
-        let names = session_headers().iter().copied().chain([crate::way::POLICY_HEADER]);
+        let names = session_headers().iter().copied().chain([crate::route::POLICY_HEADER]);
         let kept = names.filter_map(|name| Some((name, chars(headers.get(name)?))));
         Self { body: body.clone(), headers: kept.collect() }
     }

@@ -1,7 +1,7 @@
 //! Step 6: which endpoint of which model is tried next.
 //!
 //! First the healthy endpoints of each model in the plan's order, then those put aside, then the same
-//! ones again. An endpoint that asked to be left alone is never tried, nor one above a threshold. Called by send.
+//! ones again. An endpoint that asked to be left alone is never tried, nor one above a threshold. Called by doors.
 
 use smallvec::SmallVec;
 use waypost_config::ModelIndex;
@@ -12,18 +12,20 @@ use waypost_wire::{ApiError, Code};
 
 /// One endpoint with this request booked on it.
 #[derive(Debug)]
-pub(crate) struct Candidate {
+pub struct Candidate {
     /// Position of its model in the plan.
-    pub(crate) position: usize,
-    pub(crate) model: ModelIndex,
+    pub position: usize,
+    /// Which one that is.
+    pub model: ModelIndex,
     /// It has been tried for this request before.
-    pub(crate) again: bool,
-    pub(crate) place: Place,
+    pub again: bool,
+    /// The booking.
+    pub place: Place,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Candidates<'a> {
+pub struct Candidates<'a> {
     brain: &'a Brain,
     plan: &'a Plan,
     placing: Placing<'a>,
@@ -42,13 +44,15 @@ struct Tried {
 }
 
 impl<'a> Candidates<'a> {
-    pub(crate) fn new(brain: &'a Brain, plan: &'a Plan, placing: Placing<'a>) -> Self {
+    /// Of the models of `plan`, none of which has been tried.
+    #[must_use]
+    pub fn new(brain: &'a Brain, plan: &'a Plan, placing: Placing<'a>) -> Self {
         let models = plan.models.iter().map(|_| Tried::default()).collect();
         Self { brain, plan, placing, models, again: false }
     }
 
-    /// Picks and books the next one.
-    pub(crate) async fn next(&mut self, decision: &mut Decision) -> Option<Candidate> {
+    /// Picks and books the next one; `None` when none can be had, and `decision` says why.
+    pub async fn next(&mut self, decision: &mut Decision) -> Option<Candidate> {
         if let Some(candidate) = self.untried(decision).await {
             return Some(candidate);
         }
@@ -92,7 +96,8 @@ impl<'a> Candidates<'a> {
     }
 
     /// The client's answer when nothing could be tried at all.
-    pub(crate) fn refusal(&self, why: Option<NoPlace>) -> ApiError {
+    #[must_use]
+    pub fn refusal(&self, why: Option<NoPlace>) -> ApiError {
         match why {
             Some(reason) if reason.is_busy() => {
                 let message = match reason {

@@ -1,6 +1,6 @@
 //! Step 2: is there room, and is the request of a size we take? Refused here, before any work.
 //!
-//! Called first on the way of a request; the limits are the configuration's.
+//! Called by a door, first on the way of a request; the limits are the configuration's.
 
 use crate::gateway::Gateway;
 use http::HeaderMap;
@@ -10,11 +10,11 @@ use waypost_config::Limits;
 use waypost_wire::{ApiError, Code};
 
 /// After this many seconds a shed client may try again.
-pub(crate) const RETRY_AFTER_SHED_S: u64 = 1;
+pub const RETRY_AFTER_SHED_S: u64 = 1;
 
 /// One request's place among those in flight; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Gateway>);
+pub struct Place(Arc<Gateway>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -24,7 +24,10 @@ impl Drop for Place {
 }
 
 /// Takes a place, or says why there is none.
-pub(crate) fn admit(gateway: &Arc<Gateway>, limits: &Limits, headers: &HeaderMap) -> Result<Place, ApiError> {
+///
+/// # Errors
+/// 503 in a shutdown or with as many requests in flight as there may be, 431 for headers over the limits; counted.
+pub fn admit(gateway: &Arc<Gateway>, limits: &Limits, headers: &HeaderMap) -> Result<Place, ApiError> {
     let refuse = |reason: &str, error: ApiError| {
         gateway.metrics.refused.with_label_values(&[reason]).inc();
         Err(error)

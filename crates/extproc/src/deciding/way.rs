@@ -1,0 +1,204 @@
+//! The way of a request through the Envoy door, from top to bottom: steps 2 to 6, as in the HTTP door.
+//!
+//! Envoy has accepted the request and sends it on; what is decided here goes out as changes of its headers and body.
+//! Called by the case of a request.
+
+use super::case::{Booked, Request};
+use crate::judge::Go;
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING};
+use http::{HeaderName, HeaderValue};
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
+use waypost_config::{Model, ModelIndex};
+use waypost_door::outfit::{self, Outfit};
+use waypost_door::{Candidates, Route, admit, body, policy_header};
+use waypost_router::{Ask, Context, Held, Place, Placing, RETRY_AFTER_BUSY_S, Via};
+use waypost_wire::{ApiError, Code, RequestView, members};
+
+/// The chosen model's name, by which Envoy routes: vLLM Semantic Router's name.
+const SELECTED_MODEL: HeaderName = HeaderName::from_static("x-selected-model");
+/// The Gateway API's names for routes that go by the body's model.
+const MODEL_NAME: HeaderName = HeaderName::from_static("x-gateway-model-name");
+const BASE_MODEL_NAME: HeaderName = HeaderName::from_static("x-gateway-base-model-name");
+/// Where llm-d's sidecar has the prompt read.
+const PREFILLER: HeaderName = HeaderName::from_static("x-prefiller-host-port");
+
+/// All of the way.
+pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> Result<Go, ApiError> {
+    let brain = Arc::clone(&request.brain);
+    let limits = brain.snapshot().limits;
+    let deadline = Instant::now() + request.settings.deadline;
+    let headers = &request.head.headers;
+    let Some(ticket) = &mut request.ticket else { return Err(lost()) };
+
+    // 2 admit: no room, no work.
+    ticket.hold(admit(&request.gateway, &limits, headers)?);
+
+    // 3 view: one scan over the client's own bytes.
+    body::check_type(headers)?;
+    let unpacked = body::check_encoding(headers)?;
+    let body = if unpacked { body::gunzip(&raw, limits.body_bytes)? } else { raw };
+    let view = RequestView::parse(&body)?;
+    ticket.decision.stream = view.stream;
+    let (ask, via) = brain.ask(&view, policy_header(headers)?)?;
+    route.check(&view, &ask)?;
+
+    // 4 classify and 5 plan, within the deadline; past it, the policy's default.
+    let context = Context { headers, at_ms: ticket.decision.at_unix_ms, given: None };
+    ticket.keep(headers, &body);
+    let classified = matches!(ask, Ask::Classify(_));
+    let routed =
+        timeout_at(deadline, brain.route(ask.clone(), via, &view, &context, &mut ticket.decision)).await;
+    let plan = match routed {
+        Ok(plan) => plan?,
+        Err(_) => brain.route_late(ask, via, &view, &context, &mut ticket.decision)?,
+    };
+    if classified {
+        ticket.follow(&brain, &body, headers);
+    }
+
+    // 6 pick: an endpoint, booked; Envoy sends, and tells how it ended.
+    let placing = Placing { view: &view, body: &body, headers, only: request.head.subset.as_deref() };
+    let mut candidates = Candidates::new(&brain, &plan, placing);
+    let Some(candidate) = candidates.next(&mut ticket.decision).await else {
+        let why = ticket.decision.no_place;
+        let word = why.map_or("held", |why| why.as_str());
+        request.gateway.metrics().refused.with_label_values(&[word]).inc();
+        return Err(candidates.refusal(why));
+    };
+    let model = &brain.snapshot().models[candidate.model];
+    let Place { held, prefill } = &candidate.place;
+    let outfit = Outfit::new(model, held.endpoint(), prefill.as_ref().map(|prefill| &**prefill.endpoint()));
+    let edited = edited(&view, &body, model, &outfit)?;
+    let go = Go {
+        // Whatever its encoding was, it is sent on as it was read.
+        body: edited.or_else(|| unpacked.then(|| vec![body.clone()])),
+        remove: unpacked.then_some(CONTENT_ENCODING).into_iter().collect(),
+        set: set(request, candidate.model, &candidate.place, outfit),
+        destination: destination(held),
+        reroute: true,
+        ..Go::default()
+    };
+    request.book(candidate);
+    Ok(go)
+}
+
+/// Without a body: the policy that a header names, or the default one, and its default model.
+pub(super) async fn decide_blind(request: &mut Request) -> Result<Go, ApiError> {
+    let brain = Arc::clone(&request.brain);
+    let headers = &request.head.headers;
+    let Some(ticket) = &mut request.ticket else { return Err(lost()) };
+    ticket.hold(admit(&request.gateway, &brain.snapshot().limits, headers)?);
+    let body = Bytes::from_static(b"{}");
+    let view = RequestView::parse(&body)?;
+    let (ask, via) = match (
+        policy_header(headers)?,
+        brain.snapshot().default_policy,
+        &*brain.snapshot().models,
+    ) {
+        (None, Some(policy), _) => (Ask::Classify(policy), Via::Header),
+        (None, None, [_]) => (Ask::Named(0), Via::Model),
+        (None, None, _) => {
+            let message = "Envoy does not show the request's body in this processing mode, so its model is not known:                            set request_body_mode to BUFFERED or FULL_DUPLEX_STREAMED.";
+            return Err(ApiError::new(Code::MissingParameter, message).param("model"));
+        }
+        (named, ..) => brain.ask(&view, named)?,
+    };
+    let context = Context { headers, at_ms: ticket.decision.at_unix_ms, given: None };
+    let plan = brain.route_late(ask, via, &view, &context, &mut ticket.decision)?;
+    let placing = Placing { view: &view, body: &body, headers, only: request.head.subset.as_deref() };
+    let mut candidates = Candidates::new(&brain, &plan, placing);
+    let Some(candidate) = candidates.next(&mut ticket.decision).await else {
+        return Err(candidates.refusal(ticket.decision.no_place));
+    };
+    let go = Go {
+        set: set(request, candidate.model, &candidate.place, Outfit::default()),
+        destination: destination(&candidate.place.held),
+        reroute: true,
+        ..Go::default()
+    };
+    request.book(candidate);
+    Ok(go)
+}
+
+/// For what no model answers, such as a health check: any endpoint of the only pool there is; else the routes decide.
+pub(super) async fn any_endpoint(request: &mut Request) -> Result<Go, ApiError> {
+    let brain = Arc::clone(&request.brain);
+    let picked =
+        |model: &Model| model.adapter_of.is_none() && model.endpoints.iter().any(|e| e.address().is_some());
+    let mut pools = brain.snapshot().models.iter().enumerate().filter(|(_, model)| picked(model));
+    let (Some((model, _)), None) = (pools.next(), pools.next()) else { return Ok(Go::default()) };
+    let held = brain.place_any(model, request.head.subset.as_deref()).map_err(|_| {
+        ApiError::new(Code::NoEndpoint, "No endpoint could answer.").retry_after(RETRY_AFTER_BUSY_S)
+    })?;
+    let destination = destination(&held);
+    request.booked = Some(Booked { model, held, prefill: None, position: 0, sent_ms: 0.0 });
+    Ok(Go { destination, ..Go::default() })
+}
+
+/// Where Envoy sends it; `None` where the endpoint is known by a name only, so that Envoy's own route has to lead there.
+fn destination(held: &Held) -> Option<String> {
+    held.endpoint().spec().address().map(|address| address.to_string())
+}
+
+/// The client's body with what the model and the endpoint are told put in; `None` where nothing changes.
+fn edited(
+    view: &RequestView<'_>,
+    body: &Bytes,
+    model: &Model,
+    outfit: &Outfit,
+) -> Result<Option<Vec<Bytes>>, ApiError> {
+    let reserved = outfit::reserved(model);
+    if outfit.changes.is_empty() && reserved.is_empty() {
+        let named = view.model.is_some_and(|name| name.is(&model.upstream_id));
+        let same = named && view.nim.is_none();
+        return Ok((!same).then(|| view.rewrite(body, &model.upstream_id).into_pieces().collect()));
+    }
+    let mut changes = outfit::rewrite(model).to_vec();
+    changes.extend(outfit.changes.iter().cloned());
+    let theirs = reserved.iter().filter(|key| !outfit.changes.iter().any(|ours| ours.key() == **key));
+    changes.extend(theirs.map(|key| members::Change::Remove(key)));
+    // A view was made of it, so it is a JSON object.
+    let edited = members::edit(body, &changes).map_err(|e| ApiError::new(Code::Internal, e.to_string()))?;
+    Ok(Some(edited.into_pieces().collect()))
+}
+
+/// Headers of the request on its way on.
+fn set(
+    request: &Request,
+    index: ModelIndex,
+    place: &Place,
+    outfit: Outfit,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let models = &request.brain.snapshot().models;
+    let model = &models[index];
+    let mut set = Vec::new();
+    let mut text = |name: HeaderName, value: &str| {
+        // A name with a control character cannot be configured.
+        set.extend(HeaderValue::from_bytes(value.as_bytes()).ok().map(|value| (name, value)));
+    };
+    text(SELECTED_MODEL, &model.name);
+    // So that usage can be read from the answer.
+    text(ACCEPT_ENCODING, "identity");
+    if request.settings.model_headers {
+        text(MODEL_NAME, &model.upstream_id);
+        text(BASE_MODEL_NAME, model.adapter_of.map_or(&model.upstream_id, |base| &models[base].upstream_id));
+    }
+    if let Some(reader) = place.prefill.as_ref().and_then(destination) {
+        text(PREFILLER, &reader);
+    }
+    if !model.api_key.is_empty()
+        && let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", model.api_key.expose()))
+    {
+        value.set_sensitive(true);
+        set.push((AUTHORIZATION, value));
+    }
+    // Dynamo's ids last: its first generation calls an id a host and port.
+    set.extend(outfit.headers.into_iter().filter_map(|(name, value)| Some((name?, value))));
+    set
+}
+
+fn lost() -> ApiError {
+    ApiError::new(Code::Internal, "The request was judged twice.")
+}
