@@ -116,3 +116,12 @@ def test_clients_cannot_steer(front, mode):
     assert answer.json()["model"] == "sim-local"
     assert web.get(f"{front.url}/health", headers=headers).status_code == 200
     assert front.waypost.decision(answer)["endpoint"] != f"http://127.0.0.1:{front.public.port}"
+
+
+@pytest.mark.parametrize("mode", BLIND)
+def test_without_a_body_and_a_policy_the_error_says_what_to_set(front, mode):
+    front = front(mode, edit=lambda text: text.split("policies:")[0])
+    answer = chat(front, "sim-local")
+    assert answer.status_code == 400, answer.text
+    message = answer.json()["error"]["message"]
+    assert "is not known: set request_body_mode to BUFFERED or FULL_DUPLEX_STREAMED." in message

@@ -3,11 +3,13 @@
 //! Ids come from the configuration only. The headers by which clients could steer engines themselves are kept back, unless
 //! the model trusts its clients. Used by doors.
 
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use waypost_config::{Connector, Model};
+use waypost_config::{Connector, Model, Secret};
 use waypost_picker::Endpoint;
 use waypost_router::Held;
-use waypost_wire::members::Change;
+use waypost_wire::members::{self, Change};
+use waypost_wire::{ApiError, Code, RequestView, Segments};
 
 /// Which data-parallel rank behind an address is meant; vLLM's and SGLang's name.
 const RANK: HeaderName = HeaderName::from_static("x-data-parallel-rank");
@@ -124,9 +126,39 @@ pub fn rewrite(model: &Model) -> [Change; 2] {
     [Change::Set("model", id), Change::Remove("nim-llm-router")]
 }
 
-/// Members by which engines fetch caches from one another: addresses that a client must not choose.
+/// The client's body as it goes to `model`: the model's own name, what the endpoint is told, and without what a client must
+/// not say. Every other byte is the client's.
+///
+/// # Errors
+/// When the body is no JSON object, of which no view could have been made.
+pub fn dressed(
+    view: &RequestView<'_>,
+    body: &Bytes,
+    model: &Model,
+    outfit: &Outfit,
+) -> Result<Segments, ApiError> {
+    let reserved = reserved(model);
+    if outfit.changes.is_empty() && reserved.is_empty() {
+        return Ok(view.rewrite(body, &model.upstream_id));
+    }
+    let mut changes = rewrite(model).to_vec();
+    changes.extend(outfit.changes.iter().cloned());
+    let theirs = reserved.iter().filter(|key| !outfit.changes.iter().any(|ours| ours.key() == **key));
+    changes.extend(theirs.map(|key| Change::Remove(key)));
+    members::edit(body, &changes).map_err(|e| ApiError::new(Code::Internal, e.to_string()))
+}
+
+/// A model's key as bearer token; none for an empty key.
 #[must_use]
-pub fn reserved(model: &Model) -> &'static [&'static str] {
+pub fn bearer(key: &Secret) -> Option<HeaderValue> {
+    let value = (!key.is_empty()).then(|| HeaderValue::try_from(format!("Bearer {}", key.expose())).ok());
+    let mut value = value.flatten()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Members by which engines fetch caches from one another: addresses that a client must not choose.
+fn reserved(model: &Model) -> &'static [&'static str] {
     let settings = model.picking.disaggregation.filter(|_| !model.picking.trust_clients);
     match settings.map(|settings| settings.connector) {
         Some(Connector::Nixl) => &["kv_transfer_params"],

@@ -6,7 +6,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use waypost_config::Secret;
-use waypost_door::outfit::steers;
+use waypost_door::outfit::{bearer, steers};
 
 /// Describe one connection, not the message (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -63,11 +63,7 @@ pub(crate) fn to_upstream(theirs: &HeaderMap) -> (HeaderMap, HeaderMap) {
 
 /// Sets the key of one model; none for an empty key.
 pub(crate) fn authorize(headers: &mut HeaderMap, key: &Secret) {
-    if key.is_empty() {
-        return;
-    }
-    if let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", key.expose())) {
-        value.set_sensitive(true);
+    if let Some(value) = bearer(key) {
         headers.insert(header::AUTHORIZATION, value);
     }
 }

@@ -21,7 +21,6 @@ use waypost_picker::{Endpoint, Failure};
 use waypost_policy::Plan;
 use waypost_router::client;
 use waypost_router::{Attempt, Brain, Held, Outgoing, Place, Placing, millis, retry_after};
-use waypost_wire::members::{self, Change};
 use waypost_wire::{ApiError, Code, RequestView, Segments};
 
 /// A whole JSON answer up to this size is held back until it is complete, so that a cut can still be
@@ -243,16 +242,7 @@ async fn exchange(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> R
 
 /// The client's body with what this endpoint is told put in.
 fn dressed(job: &Job<'_>, model: &Model, outfit: &Outfit) -> Result<Segments, Trouble> {
-    let reserved = outfit::reserved(model);
-    if outfit.changes.is_empty() && reserved.is_empty() {
-        return Ok(job.view.rewrite(job.body, &model.upstream_id));
-    }
-    let mut changes = outfit::rewrite(model).to_vec();
-    changes.extend(outfit.changes.iter().cloned());
-    let theirs = reserved.iter().filter(|key| !outfit.changes.iter().any(|ours| ours.key() == **key));
-    changes.extend(theirs.map(|key| Change::Remove(key)));
-    // A view was made of it, so it is a JSON object.
-    members::edit(job.body, &changes).map_err(|e| Trouble::Connect(e.to_string()))
+    outfit::dressed(job.view, job.body, model, outfit).map_err(|e| Trouble::Connect(e.message))
 }
 
 /// A request to `endpoint`; `None` when its URL cannot be used.

@@ -53,10 +53,11 @@ impl Held {
     /// The request was served by the endpoint of `pool` at this `ip:port` instead: the load is there now. False, and nothing
     /// changes, where it is the one booked or none of the pool's.
     pub fn moved_to(&mut self, pool: &Pool, place: &str, now: u64) -> bool {
-        let there = pool.located(&[place.into()]);
-        let Some(index) = there.first().copied().filter(|_| !there.contains(&self.index())) else {
+        // Nearly always it is the one booked: the others are looked through only when it is not.
+        if self.endpoint().spec().is_at(place) {
             return false;
-        };
+        }
+        let Some(index) = pool.located(&[place.into()]).first().copied() else { return false };
         self.booking.move_to(index, now);
         true
     }

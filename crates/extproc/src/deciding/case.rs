@@ -139,12 +139,10 @@ impl Case for Request {
     }
 
     async fn decide(&mut self, body: Bytes) -> Verdict {
-        if matches!(self.kind, Kind::Models) {
-            return Verdict::No(self.models());
-        }
         let result = match self.kind {
+            Kind::Models => return Verdict::No(self.models()),
             Kind::Model(route) => way::decide(self, route, body).await,
-            _ => way::any_endpoint(self).await,
+            Kind::Other => way::any_endpoint(self).await,
         };
         self.verdict(result)
     }

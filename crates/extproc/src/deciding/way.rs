@@ -12,9 +12,10 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 use waypost_config::{Model, ModelIndex};
 use waypost_door::outfit::{self, Outfit};
-use waypost_door::{Candidates, Route, admit, body, policy_header};
-use waypost_router::{Ask, Context, Held, Place, Placing, RETRY_AFTER_BUSY_S, Via};
-use waypost_wire::{ApiError, Code, RequestView, members};
+use waypost_door::{Candidate, Candidates, Gateway, Route, admit, body, policy_header};
+use waypost_policy::Plan;
+use waypost_router::{Ask, Context, Held, NoPlace, Place, Placing, RETRY_AFTER_BUSY_S, Via};
+use waypost_wire::{ApiError, Code, RequestView};
 
 /// The chosen model's name, by which Envoy routes: vLLM Semantic Router's name.
 const SELECTED_MODEL: HeaderName = HeaderName::from_static("x-selected-model");
@@ -59,14 +60,7 @@ pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> R
     }
 
     // 6 pick: an endpoint, booked; Envoy sends, and tells how it ended.
-    let placing = Placing { view: &view, body: &body, headers, only: request.head.subset.as_deref() };
-    let mut candidates = Candidates::new(&brain, &plan, placing);
-    let Some(candidate) = candidates.next(&mut ticket.decision).await else {
-        let why = ticket.decision.no_place;
-        let word = why.map_or("held", |why| why.as_str());
-        request.gateway.metrics().refused.with_label_values(&[word]).inc();
-        return Err(candidates.refusal(why));
-    };
+    let candidate = pick(request, &plan, &view, &body).await?;
     let model = &brain.snapshot().models[candidate.model];
     let Place { held, prefill } = &candidate.place;
     let outfit = Outfit::new(model, held.endpoint(), prefill.as_ref().map(|prefill| &**prefill.endpoint()));
@@ -84,6 +78,29 @@ pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> R
     Ok(go)
 }
 
+/// The first endpoint of the plan that there is a place on.
+async fn pick(
+    request: &mut Request,
+    plan: &Plan,
+    view: &RequestView<'_>,
+    body: &Bytes,
+) -> Result<Candidate, ApiError> {
+    let Request { brain, head, ticket: Some(ticket), gateway, .. } = request else { return Err(lost()) };
+    let placing = Placing { view, body, headers: &head.headers, only: head.subset.as_deref() };
+    let mut candidates = Candidates::new(brain, plan, placing);
+    if let Some(candidate) = candidates.next(&mut ticket.decision).await {
+        return Ok(candidate);
+    }
+    let why = ticket.decision.no_place;
+    count_refused(gateway, why);
+    Err(candidates.refusal(why))
+}
+
+fn count_refused(gateway: &Gateway, why: Option<NoPlace>) {
+    let word = why.map_or("held", |why| why.as_str());
+    gateway.metrics().refused.with_label_values(&[word]).inc();
+}
+
 /// Without a body: the policy that a header names, or the default one, and its default model.
 pub(super) async fn decide_blind(request: &mut Request) -> Result<Go, ApiError> {
     let brain = Arc::clone(&request.brain);
@@ -97,21 +114,18 @@ pub(super) async fn decide_blind(request: &mut Request) -> Result<Go, ApiError> 
         brain.snapshot().default_policy,
         &*brain.snapshot().models,
     ) {
-        (None, Some(policy), _) => (Ask::Classify(policy), Via::Header),
+        (None, Some(policy), _) => (Ask::Classify(policy), Via::VirtualModel),
         (None, None, [_]) => (Ask::Named(0), Via::Model),
         (None, None, _) => {
-            let message = "Envoy does not show the request's body in this processing mode, so its model is not known:                            set request_body_mode to BUFFERED or FULL_DUPLEX_STREAMED.";
+            let message = "Envoy does not show the request's body in this processing mode, so its model is not known: \
+                           set request_body_mode to BUFFERED or FULL_DUPLEX_STREAMED.";
             return Err(ApiError::new(Code::MissingParameter, message).param("model"));
         }
         (named, ..) => brain.ask(&view, named)?,
     };
     let context = Context { headers, at_ms: ticket.decision.at_unix_ms, given: None };
     let plan = brain.route_late(ask, via, &view, &context, &mut ticket.decision)?;
-    let placing = Placing { view: &view, body: &body, headers, only: request.head.subset.as_deref() };
-    let mut candidates = Candidates::new(&brain, &plan, placing);
-    let Some(candidate) = candidates.next(&mut ticket.decision).await else {
-        return Err(candidates.refusal(ticket.decision.no_place));
-    };
+    let candidate = pick(request, &plan, &view, &body).await?;
     let go = Go {
         set: set(request, candidate.model, &candidate.place, Outfit::default()),
         destination: destination(&candidate.place.held),
@@ -129,7 +143,8 @@ pub(super) async fn any_endpoint(request: &mut Request) -> Result<Go, ApiError> 
         |model: &Model| model.adapter_of.is_none() && model.endpoints.iter().any(|e| e.address().is_some());
     let mut pools = brain.snapshot().models.iter().enumerate().filter(|(_, model)| picked(model));
     let (Some((model, _)), None) = (pools.next(), pools.next()) else { return Ok(Go::default()) };
-    let held = brain.place_any(model, request.head.subset.as_deref()).map_err(|_| {
+    let held = brain.place_any(model, request.head.subset.as_deref()).map_err(|why| {
+        count_refused(&request.gateway, Some(why));
         ApiError::new(Code::NoEndpoint, "No endpoint could answer.").retry_after(RETRY_AFTER_BUSY_S)
     })?;
     let destination = destination(&held);
@@ -149,19 +164,9 @@ fn edited(
     model: &Model,
     outfit: &Outfit,
 ) -> Result<Option<Vec<Bytes>>, ApiError> {
-    let reserved = outfit::reserved(model);
-    if outfit.changes.is_empty() && reserved.is_empty() {
-        let named = view.model.is_some_and(|name| name.is(&model.upstream_id));
-        let same = named && view.nim.is_none();
-        return Ok((!same).then(|| view.rewrite(body, &model.upstream_id).into_pieces().collect()));
-    }
-    let mut changes = outfit::rewrite(model).to_vec();
-    changes.extend(outfit.changes.iter().cloned());
-    let theirs = reserved.iter().filter(|key| !outfit.changes.iter().any(|ours| ours.key() == **key));
-    changes.extend(theirs.map(|key| members::Change::Remove(key)));
-    // A view was made of it, so it is a JSON object.
-    let edited = members::edit(body, &changes).map_err(|e| ApiError::new(Code::Internal, e.to_string()))?;
-    Ok(Some(edited.into_pieces().collect()))
+    let pieces: Vec<Bytes> = outfit::dressed(view, body, model, outfit)?.into_pieces().collect();
+    let same = matches!(&pieces[..], [one] if one.as_ptr() == body.as_ptr() && one.len() == body.len());
+    Ok((!same).then_some(pieces))
 }
 
 /// Headers of the request on its way on.
@@ -188,12 +193,7 @@ fn set(
     if let Some(reader) = place.prefill.as_ref().and_then(destination) {
         text(PREFILLER, &reader);
     }
-    if !model.api_key.is_empty()
-        && let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", model.api_key.expose()))
-    {
-        value.set_sensitive(true);
-        set.push((AUTHORIZATION, value));
-    }
+    set.extend(outfit::bearer(&model.api_key).map(|value| (AUTHORIZATION, value)));
     // Dynamo's ids last: its first generation calls an id a host and port.
     set.extend(outfit.headers.into_iter().filter_map(|(name, value)| Some((name?, value))));
     set

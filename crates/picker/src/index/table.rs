@@ -186,8 +186,8 @@ impl<L: Line> Table<L> {
         }
     }
 
-    /// Closes a marked slot of a full line: a later entry whose home is not behind the line moves up, and so
-    /// on; the last slot is emptied. The line stays full meanwhile, so no search ends there too early.
+    /// Closes a marked slot of a line that others have passed: a later entry whose home is not behind the line moves
+    /// up, and so on; the last slot is emptied. The slot counts as taken meanwhile, so no search ends there too early.
     fn pull_back(&self, lines: &[L], mut line: usize, mut slot: usize) {
         while let Some((at, other)) = self.successor(lines, line) {
             let more = lines[at].more();
@@ -205,7 +205,7 @@ impl<L: Line> Table<L> {
         lines[line].empty(slot);
     }
 
-    /// The next entry that may lie in `line`; none behind a line with a hole.
+    /// The next entry that may lie in `line`; none behind a line that nobody has passed.
     fn successor(&self, lines: &[L], line: usize) -> Option<(usize, usize)> {
         // Without a division: this runs for each entry that is looked at.
         let distance = |from: usize, to: usize| if to >= from { to - from } else { to + lines.len() - from };

@@ -16,11 +16,13 @@ pub(super) const SEGMENTS: usize = 1 << SEGMENT_BITS;
 pub(super) const MAX_PROBE_LINES: usize = 32;
 /// Reads of one key that a writer may spoil before a reader takes the block for absent.
 const MAX_READS: usize = 16;
-/// Blocks of a prompt that memory was asked for and has not answered yet: what a core keeps in flight.
-const ASK_AHEAD: usize = 24;
-/// Blocks of a prompt whose home line was looked at before they are needed.
-const LOOK_AHEAD: usize = 8;
-const RING: usize = 32;
+/// Blocks of a prompt or of an event that memory was asked for and that are not done yet: what a core keeps in
+/// flight.
+pub(super) const ASK_AHEAD: usize = 24;
+/// Blocks whose home line was looked at and that are not done yet.
+pub(super) const LOOK_AHEAD: usize = 8;
+/// A power of two above [`ASK_AHEAD`].
+pub(super) const RING: usize = 32;
 
 /// Where a key of a table lies or may be put, until the table changes.
 #[derive(Debug, Clone, Copy)]

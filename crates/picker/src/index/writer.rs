@@ -8,16 +8,11 @@ use super::coverage::{Coverage, Covered, Holder};
 use super::line::Named;
 use super::names::{Book, Known};
 use super::room::{Full, Room};
+use super::view::{ASK_AHEAD, LOOK_AHEAD, RING};
 use super::{Block, Stats, Stored, TIERS, Tier, Worker};
 use crate::hash::extend;
 use std::sync::Arc;
 
-/// Blocks of an event that memory was asked for and that are not done yet.
-const ASK_AHEAD: usize = 24;
-/// Blocks of an event whose home lines were looked at and that are not done yet.
-const LOOK_AHEAD: usize = 8;
-/// A power of two above [`ASK_AHEAD`].
-const RING: usize = 32;
 /// A full index gives up this share of the largest worker's blocks in one go.
 const TRIM_SHARE: usize = 16;
 /// Times a block asks for room before it is dropped.
