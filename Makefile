@@ -1,5 +1,5 @@
 # Two commands matter: `make run` and `make test`. The others are what they are made of.
-.PHONY: run test test-real-intent test-engines bench bench-classify bench-intent bench-picker bench-quality models
+.PHONY: run test test-real-intent test-engines bench bench-classify bench-extproc bench-intent bench-picker bench-quality models
 
 run: ## build, start Waypost, say what it found
 	cargo build --release --locked -p waypost
@@ -20,6 +20,9 @@ bench: ## measure against peers, in one interleaved run
 
 bench-classify: ## measure the classifiers against encoders run the usual ways
 	./bench/classify.sh
+
+bench-extproc: ## measure the Envoy door beside no processor, the floor and one in Python
+	./bench/extproc.sh
 
 bench-picker: ## measure the index of caches, and the strategies of the picker on request traces
 	./bench/picker.sh

@@ -11,7 +11,7 @@ use std::process::Command;
 
 /// From the top down; a crate may use those in lower layers only, never its neighbours.
 const LAYERS: [&[&str]; 7] = [
-    &["waypost", "bench-picker", "training"],
+    &["waypost", "bench-extproc", "bench-picker", "training"],
     &["proxy", "extproc", "console", "sim"],
     &["door"],
     &["router", "ledger", "feeds"],
