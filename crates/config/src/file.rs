@@ -3,6 +3,7 @@
 //! Doc comments here are what users read in editors and in `docs/configuration.md`. Nothing is
 //! checked beyond shape; `resolve` does that.
 
+mod admin;
 mod auto;
 mod classifier;
 mod ext_proc;
@@ -17,11 +18,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::Fault;
-use crate::leaf::{BaseUrl, Capability, CompatV1, FullUrl, KIB, MIB, Size};
+use crate::leaf::{BaseUrl, Capability, CompatV1, FullUrl, KIB, Listen, MIB, Size};
 use crate::raw::Raw;
 use crate::snapshot::Secret;
 use crate::substitute::mask;
 
+pub(crate) use admin::AdminSpec;
 pub(crate) use auto::{AutoSpec, EmbeddingSpec, LogFileSpec, SplitSpec, StickyOption, StickySpec};
 pub(crate) use classifier::{
     ClassifierSpec, Examples, KserveSpec, Numbers, Pairs, Routes, RuleSpec, SafetySpec,
@@ -34,7 +36,7 @@ pub(crate) use picking::{
 };
 
 /// v1's port, on every address.
-const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8084);
+const LISTEN: Listen = Listen(Some(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8084)));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(300);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -69,8 +71,8 @@ const LOG_DECISIONS: bool = true;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct File {
-    /// Address and port of the HTTP door.
-    pub(crate) listen: Raw<SocketAddr>,
+    /// Address and port of the HTTP door; `off` shuts it.
+    pub(crate) listen: Raw<Listen>,
     /// Models that requests can be sent to.
     pub(crate) models: Vec<ModelSpec>,
     /// How prompts are sent to models. Each policy is also a virtual model under its own name.
@@ -81,6 +83,8 @@ pub(crate) struct File {
     pub(crate) embeddings: Vec<EmbeddingSpec>,
     /// Other Waypost processes in front of the same endpoints.
     pub(crate) replicas: Option<ReplicasSpec>,
+    /// The admin door: metrics, health, decisions, and classification of texts; absent, it is shut.
+    pub(crate) admin: Option<AdminSpec>,
     /// The Envoy door: answers Envoy's external processing filter; absent, it is shut.
     pub(crate) ext_proc: Option<ExtProcSpec>,
     /// Bounds on what clients may send.
@@ -104,6 +108,7 @@ impl Default for File {
             default_policy: None,
             embeddings: Vec::new(),
             replicas: None,
+            admin: None,
             ext_proc: None,
             limits: LimitsSpec::default(),
             retry: RetrySpec::default(),

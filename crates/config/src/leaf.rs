@@ -164,6 +164,25 @@ impl Leaf for SocketAddr {
     }
 }
 
+/// Where a door listens, if it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
+
+impl Leaf for Listen {
+    const KIND: &'static str = "address or `off`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.trim() == "off" {
+            return Ok(Self(None));
+        }
+        SocketAddr::parse(text).map(|address| Self(Some(address))).map_err(|problem| problem + ", or `off`")
+    }
+
+    fn to_json(&self) -> Value {
+        self.0.map_or_else(|| json!("off"), |address| address.to_json())
+    }
+}
+
 impl Leaf for Duration {
     const KIND: &'static str = "duration";
     const JSON_TYPES: &'static [&'static str] = &["string", "number"];

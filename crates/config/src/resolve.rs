@@ -3,6 +3,7 @@
 //! The order matters: policy names first (models must not clash with them), then models, declared and
 //! implied by v1, then the policies that name them. Stops at the first fault. Called by `load_str`.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -13,14 +14,14 @@ use crate::auto;
 use crate::classifiers::Within;
 use crate::error::Fault;
 use crate::ext_proc::ext_proc;
-use crate::file::{EncoderSpec, File, LimitsSpec, LogSpec, RetrySpec};
-use crate::leaf::{KIB, Leaf, MIB, Size};
+use crate::file::{AdminSpec, EncoderSpec, File, LimitsSpec, LogSpec, RetrySpec};
+use crate::leaf::{KIB, Leaf, Listen, MIB, Size};
 use crate::models::Models;
 use crate::nearest::hint;
 use crate::picking;
 use crate::policies;
 use crate::raw::{Raw, Reader};
-use crate::snapshot::{Encoder, Limits, Log, LogFile, PolicyIndex, Retry, Shutdown, Snapshot};
+use crate::snapshot::{Admin, Encoder, Limits, Log, LogFile, PolicyIndex, Retry, Shutdown, Snapshot};
 
 /// The virtual model behind which the default policy stands.
 pub(crate) const AUTO: &str = "auto";
@@ -59,7 +60,8 @@ pub(crate) fn resolve(
     let policies = policies::resolve(&mut reader, &file.policies, &names, within, &adopted)?;
 
     Ok(Snapshot {
-        listen: reader.get(&file.listen)?,
+        listen: listen(&mut reader, file)?,
+        admin: file.admin.as_ref().map(|spec| admin(&mut reader, spec)).transpose()?,
         default_policy: default_policy(&mut reader, file.default_policy.as_ref(), &names)?,
         limits: limits(&mut reader, &file.limits)?,
         retry: retry(&mut reader, &file.retry)?,
@@ -76,6 +78,20 @@ pub(crate) fn resolve(
         policies,
         warnings: reader.warnings,
     })
+}
+
+fn listen(reader: &mut Reader<'_>, file: &File) -> Result<Option<SocketAddr>, Fault> {
+    let Listen(address) = reader.get(&file.listen)?;
+    match (address, &file.ext_proc) {
+        (None, None) => Err(file
+            .listen
+            .fault("no door is left open for requests: with `listen: off`, `ext_proc` is needed")),
+        _ => Ok(address),
+    }
+}
+
+fn admin(reader: &mut Reader<'_>, spec: &AdminSpec) -> Result<Admin, Fault> {
+    Ok(Admin { listen: reader.get(&spec.listen)? })
 }
 
 fn default_policy(

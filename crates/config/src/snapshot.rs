@@ -12,10 +12,12 @@ use std::time::Duration;
 use crate::intent::Intent;
 use crate::labels::Known;
 
+mod admin;
 mod auto;
 mod ext_proc;
 mod picking;
 
+pub use admin::*;
 pub use auto::*;
 pub use ext_proc::*;
 pub use picking::*;
@@ -28,8 +30,10 @@ pub type PolicyIndex = usize;
 /// Everything Waypost runs on, checked and resolved.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Address the HTTP door listens on.
-    pub listen: SocketAddr,
+    /// Address the HTTP door listens on, if it is open.
+    pub listen: Option<SocketAddr>,
+    /// The admin door, if it is open.
+    pub admin: Option<Admin>,
     /// Every model a request can be sent to; those implied by a v1 `llms` entry included.
     pub models: Vec<Model>,
     /// Every policy, in the order of the file.

@@ -97,7 +97,7 @@ log: {decisions: ${B}}
         Some(value.to_owned())
     };
     let snapshot = load_str(text, "f", &env).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(snapshot.listen.to_string(), "127.0.0.1:9000");
+    assert_eq!(snapshot.listen.unwrap().to_string(), "127.0.0.1:9000");
     assert_eq!(&*snapshot.models[0].endpoints[0].base, "http://small:1");
     assert_eq!(snapshot.models[0].context_length, Some(4096));
     assert_eq!(snapshot.limits.body_bytes, 4 << 20);

@@ -30,7 +30,7 @@ fn upstream<'a>(snapshot: &'a Snapshot, policy: &Policy, label: &str) -> Option<
 fn the_default_file_loads_without_a_warning() {
     let snapshot = load(&fixture("v1-default.yml"), &[("NVIDIA_API_KEY", "nvapi-1")]);
     assert_eq!(snapshot.warnings, []);
-    assert_eq!(snapshot.listen.port(), 8084);
+    assert_eq!(snapshot.listen.unwrap().port(), 8084);
     assert_eq!(snapshot.default_policy, Some(0));
     assert_eq!(snapshot.models.len(), 4, "one model per distinct address, key and id");
     for model in &snapshot.models {

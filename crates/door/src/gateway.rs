@@ -6,7 +6,9 @@
 use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use waypost_config::{LogFile, Snapshot};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use waypost_config::{LogFile, Shutdown, Snapshot};
 use waypost_ledger::{DecisionFile, DecisionLog, Metrics};
 use waypost_router::{Asked, Brain, Decision, Escalation, Loaded};
 
@@ -177,13 +179,28 @@ impl Gateway {
     }
 
     /// From now on readiness is false; requests are still served.
-    pub fn set_not_ready(&self) {
+    fn set_not_ready(&self) {
         self.not_ready.store(true, Relaxed);
     }
 
     /// From now on new requests are refused; those in flight go on.
-    pub fn set_closing(&self) {
+    fn set_closing(&self) {
         self.closing.store(true, Relaxed);
+    }
+
+    /// The end of the process, in order: not ready, and after the delay closing (which calls `closing`, too); then waits for
+    /// requests and records until none is left or the grace period is over.
+    pub async fn wind_down(&self, shutdown: Shutdown, closing: impl FnOnce()) {
+        // Readiness is false at once; what still comes is served until the delay is over.
+        self.set_not_ready();
+        tracing::info!(in_flight = self.requests_in_flight(), "stopping");
+        sleep(shutdown.delay).await;
+        self.set_closing();
+        closing();
+        let end = Instant::now() + shutdown.grace;
+        while (self.requests_in_flight() > 0 || self.records_waiting() > 0) && Instant::now() < end {
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Whether new requests are welcome: a shutdown first makes this false.

@@ -1,22 +1,26 @@
 //! What every door shares: admission, the record of a request, candidates, what an endpoint needs to see.
 //!
-//! A door speaks a protocol; what it does with a request in between is the same behind each of them. Nothing here touches a
-//! socket or knows how an answer is shaped. Called by `proxy` and the binary.
+//! A door speaks a protocol; what it does with a request in between is the same behind each of them. Nothing here opens a
+//! socket. Called by `proxy`, `extproc`, `console` and the binary.
 
+mod accept;
 mod admit;
 pub mod body;
 mod candidates;
 mod explain;
 mod gateway;
+pub mod incoming;
 mod intent;
 mod kept;
 mod models;
 pub mod outfit;
+pub mod pages;
 mod route;
 mod shadow;
 mod ticket;
 mod watch;
 
+pub use accept::accepted;
 pub use admit::{Place, RETRY_AFTER_SHED_S, admit};
 pub use candidates::{Candidate, Candidates};
 pub use explain::explain;

@@ -30,6 +30,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Request, Response, Status, Streaming};
+use waypost_door::accepted;
 
 /// Connections at once; an Envoy opens one per worker thread.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -48,8 +49,6 @@ const CALL_HEADER_BYTES: u32 = 64 << 10;
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// Time for a TLS handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// When accepting fails (no file descriptors left), the next try waits this long.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A client without streams that was told the end gets this long to say goodbye.
 const LINGER: Duration = Duration::from_secs(1);
 const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
@@ -108,7 +107,7 @@ impl<J: Judge> Door<J> {
         let mut drain = std::pin::pin!(drain);
         let closing = loop {
             tokio::select! {
-                stream = accepted(&listener) => {
+                stream = accepted(&listener, || ()) => {
                     if connections.len() >= MAX_CONNECTIONS {
                         counts.connections_refused.fetch_add(1, Relaxed);
                         continue;
@@ -136,7 +135,7 @@ pub async fn serve_health(listener: TcpListener, health: Health, stop: impl Futu
     let mut stop = std::pin::pin!(stop);
     loop {
         tokio::select! {
-            stream = accepted(&listener) => {
+            stream = accepted(&listener, || ()) => {
                 if connections.len() < MAX_CONNECTIONS {
                     let service = health.service();
                     connections.spawn(async move {
@@ -161,18 +160,6 @@ async fn goodbye(connections: &mut JoinSet<()>, counts: &Counts) {
         }
         if counts.streams_open.load(Relaxed) > 0 {
             idle_since = Instant::now();
-        }
-    }
-}
-
-async fn accepted(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(error) => {
-                tracing::warn!(%error, "accept failed");
-                sleep(ACCEPT_PAUSE).await;
-            }
         }
     }
 }

@@ -1,17 +1,16 @@
 //! The body of every answer: whole, or relayed as it comes.
 //!
-//! Also the one place where an [`ApiError`] becomes an HTTP response, and where a response is told what
-//! its request's Decision says. Used by every page and by the way of a request.
+//! Also the one place where a response is told what its request's Decision says. Used by every page and by the way of a request.
 
 use crate::conn::Busy;
 use crate::relay::Relay;
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use waypost_door::{Ticket, explain};
+use waypost_door::{Ticket, explain, pages};
 use waypost_wire::ApiError;
 
 /// A response body.
@@ -75,27 +74,9 @@ impl Body for Answer {
     }
 }
 
-/// A JSON page.
+/// A JSON answer.
 pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Answer> {
-    typed(status, HeaderValue::from_static("application/json"), body)
-}
-
-/// A page of any type.
-pub(crate) fn typed(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<Answer> {
-    let mut response = Response::new(Answer::whole(body.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
-}
-
-/// An error in OpenAI's shape.
-pub(crate) fn error(error: &ApiError) -> Response<Answer> {
-    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, error.to_json());
-    if let Some(seconds) = error.retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
+    pages::json(status, body).map(Answer::whole)
 }
 
 /// The head of a request's answer is ready: it explains itself, and is counted.
@@ -106,7 +87,7 @@ pub(crate) fn head(ticket: &mut Ticket, response: &mut Response<Answer>) {
 
 /// Waypost's own "no": settles and answers.
 pub(crate) fn refuse(mut ticket: Ticket, refusal: &ApiError) -> Response<Answer> {
-    let mut response = error(refusal);
+    let mut response = pages::error(refusal).map(Answer::whole);
     tell(&mut response, &ticket);
     ticket.refused(refusal);
     response

@@ -4,13 +4,12 @@
 //! classifiers: one-hot like v1's, probabilities when asked for. Errors are KServe's `{"error": …}`.
 
 use crate::answer::{self, Answer};
-use crate::body;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 use std::time::Instant;
 use waypost_classify::Builtin;
-use waypost_door::Gateway;
+use waypost_door::{Gateway, incoming};
 use waypost_router::PromptText;
 use waypost_wire::kserve::{InferRequest, InferResponse, Output, SequenceParameters};
 
@@ -70,7 +69,7 @@ async fn infer(
 ) -> Response<Answer> {
     let brain = gateway.brain();
     let (parts, incoming) = request.into_parts();
-    let body = match body::read(&parts.headers, incoming, &brain.snapshot().limits).await {
+    let body = match incoming::read(&parts.headers, incoming, &brain.snapshot().limits).await {
         Ok(body) => body,
         Err(e) => {
             let status = StatusCode::from_u16(e.status()).unwrap_or(StatusCode::BAD_REQUEST);

@@ -5,12 +5,10 @@
 //! Called by the binary.
 
 mod answer;
-mod body;
 mod conn;
 mod handover;
 mod headers;
 mod kserve;
-mod pages;
 mod paths;
 mod recommend;
 mod relay;

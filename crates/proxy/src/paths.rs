@@ -4,11 +4,11 @@
 
 use crate::answer::{self, Answer};
 use crate::recommend::{self, Advice};
-use crate::{kserve, pages, way};
+use crate::{kserve, way};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::sync::Arc;
-use waypost_door::{Gateway, Route};
+use waypost_door::{Gateway, Route, pages};
 
 /// Leads a request to its page or on its way.
 pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Answer> {
@@ -19,17 +19,11 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request<Incoming>) ->
         return recommend::advise(gateway, advice, request).await;
     }
     let path = request.uri().path().to_owned();
-    match path.as_str() {
-        "/health" | "/health/ready" | "/readyz" => pages::ready(&gateway),
-        "/health/live" | "/livez" => pages::live(),
-        "/config" => pages::config(&gateway),
-        "/metrics" => pages::metrics(&gateway),
-        "/v1/models" => pages::models(&gateway),
-        _ => match path.split('/').skip(1).collect::<Vec<_>>().as_slice() {
-            ["v1", "decisions", id] => pages::decision(&gateway, id),
-            ["v1", "models", ..] => pages::model(&gateway, &path["/v1/models/".len()..]),
-            ["v2", rest @ ..] => kserve::handle(&gateway, rest, request).await,
-            _ => answer::json(StatusCode::NOT_FOUND, r#"{"path":"Unavailable"}"#),
-        },
+    if let Some(page) = pages::page(&gateway, &path) {
+        return page.map(Answer::whole);
+    }
+    match path.split('/').skip(1).collect::<Vec<_>>().as_slice() {
+        ["v2", rest @ ..] => kserve::handle(&gateway, rest, request).await,
+        _ => answer::json(StatusCode::NOT_FOUND, r#"{"path":"Unavailable"}"#),
     }
 }

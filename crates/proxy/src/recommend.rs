@@ -3,7 +3,6 @@
 //! A request goes the usual way as far as the plan; the answer is the plan. Called by `paths`.
 
 use crate::answer::{self, Answer};
-use crate::body;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -12,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use waypost_config::{Classifier, PolicyIndex, Snapshot};
-use waypost_door::{Gateway, Ticket, admit, need_messages, policy_header};
+use waypost_door::{Gateway, Ticket, admit, incoming, need_messages, policy_header};
 use waypost_router::{Ask, Brain, Context, Decision, Outcome, Placing, Via};
 use waypost_wire::{ApiError, Code, RequestView};
 
@@ -76,7 +75,7 @@ async fn decide(
     let limits = brain.snapshot().limits;
     let (head, incoming) = request.into_parts();
     ticket.hold(admit(gateway, &limits, &head.headers)?);
-    let whole = body::read(&head.headers, incoming, &limits).await?;
+    let whole = incoming::read(&head.headers, incoming, &limits).await?;
     let body = unwrap(advice, whole)?;
     let view = RequestView::parse(&body)?;
     if advice != Advice::Decision || view.input.is_none() {

@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use waypost_config::{Limits, Shutdown};
-use waypost_door::{Gateway, RETRY_AFTER_SHED_S};
+use waypost_door::{Gateway, RETRY_AFTER_SHED_S, accepted};
 use waypost_wire::{ApiError, Code};
 
 /// What an HTTP/2 client sends first (RFC 9113, 3.4).
@@ -31,8 +31,6 @@ const H2_MAX_STREAMS: u32 = 256;
 const H2_PING_EVERY: Duration = Duration::from_secs(30);
 /// Behind our own header limits, which answer in JSON, stand hyper's at this many times them.
 const HARD_HEADER_FACTOR: usize = 2;
-/// When accepting fails (no file descriptors left), the next try waits this long.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Accepted connections that may wait for their thread.
 const HANDOVER_QUEUE: usize = 1024;
 /// An HTTP/2 client that was told the end gets this long to say goodbye.
@@ -75,17 +73,10 @@ impl Server {
             .collect::<io::Result<_>>()?;
         let accepting = tokio::spawn(accept(self.listener, Arc::clone(&self.gateway), threads));
         let shutdown = stop.await;
-        // Readiness is false at once; what still comes is served until the delay is over.
-        self.gateway.set_not_ready();
-        tracing::info!(in_flight = self.gateway.requests_in_flight(), "stopping");
-        sleep(shutdown.delay).await;
-        self.gateway.set_closing();
-        stage.send_replace(Stage::Closing);
-        let end = Instant::now() + shutdown.grace;
-        let under_way = || self.gateway.requests_in_flight() > 0 || self.gateway.records_waiting() > 0;
-        while under_way() && Instant::now() < end {
-            sleep(Duration::from_millis(10)).await;
-        }
+        let closing = || {
+            stage.send_replace(Stage::Closing);
+        };
+        self.gateway.wind_down(shutdown, closing).await;
         let flushed = Instant::now() + FLUSH_TIME;
         while self.gateway.metrics().connections.get() > 0 && Instant::now() < flushed {
             sleep(Duration::from_millis(5)).await;
@@ -134,15 +125,8 @@ impl Thread {
 
 async fn accept(listener: TcpListener, gateway: Arc<Gateway>, threads: Vec<Thread>) {
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "accept failed");
-                gateway.metrics().refused.with_label_values(&["accept_error"]).inc();
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+        let failed = || gateway.metrics().refused.with_label_values(&["accept_error"]).inc();
+        let stream = accepted(&listener, failed).await;
         let Some(thread) = threads.iter().min_by_key(|thread| thread.load.load(Relaxed)) else { return };
         let open = OpenConnection::new(&gateway, &thread.load);
         if gateway.metrics().connections.get() > gateway.brain().snapshot().limits.connections as i64 {

@@ -5,12 +5,12 @@
 
 use crate::answer::{self, Answer};
 use crate::send::{Job, Reply};
-use crate::{body, headers, relay, send};
+use crate::{headers, relay, send};
 use http::uri::PathAndQuery;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use std::sync::Arc;
-use waypost_door::{Gateway, Route, Ticket, admit, policy_header};
+use waypost_door::{Gateway, Route, Ticket, admit, incoming, policy_header};
 use waypost_router::{Ask, Context};
 use waypost_wire::{ApiError, RequestView};
 
@@ -44,7 +44,7 @@ async fn decide_and_send(
     ticket.hold(admit(gateway, &limits, &head.headers)?);
 
     // 3 view: one scan over the client's own bytes; nothing is built from them that could differ.
-    let body = body::read(&head.headers, incoming, &limits).await?;
+    let body = incoming::read(&head.headers, incoming, &limits).await?;
     let view = RequestView::parse(&body)?;
     ticket.decision.stream = view.stream;
     let policy = policy_header(&head.headers)?;

@@ -47,7 +47,7 @@ impl Reload {
     /// Takes over what changes, until the process ends.
     pub(crate) fn start(
         self,
-        listening: SocketAddr,
+        listening: Option<SocketAddr>,
         listen_override: bool,
         gateway: Arc<Gateway>,
         feeding: Arc<Mutex<Feeding>>,
@@ -76,8 +76,12 @@ impl Reload {
                     if snapshot.ext_proc != gateway.brain().snapshot().ext_proc {
                         tracing::warn!("a change of ext_proc takes a restart");
                     }
+                    if snapshot.admin != gateway.brain().snapshot().admin {
+                        tracing::warn!("a change of admin takes a restart");
+                    }
                     if !listen_override && snapshot.listen != listening {
-                        tracing::warn!(wanted = %snapshot.listen, %listening, "a new listen address takes a restart");
+                        let [wanted, listening] = [snapshot.listen, listening].map(shown);
+                        tracing::warn!(wanted, listening, "a new listen address takes a restart");
                     }
                 }
                 match loaded
@@ -94,6 +98,10 @@ impl Reload {
         });
         Ok(())
     }
+}
+
+fn shown(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "off".to_owned(), |address| address.to_string())
 }
 
 fn apply(

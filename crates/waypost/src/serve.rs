@@ -14,11 +14,13 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use waypost_classify::Engine;
 use waypost_config::{Shutdown, Snapshot};
+use waypost_console::Console;
 use waypost_door::{Gateway, LogLinesDropped};
 use waypost_proxy::Server;
 use waypost_router::{Brain, Classifiers, Loaded};
@@ -57,7 +59,7 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
         }
     };
     if let Some(address) = options.listen {
-        snapshot.listen = address;
+        snapshot.listen = Some(address);
     }
     let reload = match &options.config {
         Some(file) => Some(Reload::new(file.clone(), text, &snapshot)?),
@@ -70,19 +72,23 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
         }
     }
     feeding::discover(&mut snapshot)?;
-    let listener = listen::listen(snapshot.listen)?;
-    let address = listener.local_addr()?;
+    let http = snapshot.listen.map(listen::listen).transpose()?;
+    let address = http.as_ref().map(TcpListener::local_addr).transpose()?;
     let gateway = Gateway::new(Brain::new(snapshot, loaded, None), dropped).map_err(Error::Internal)?;
     let brain = gateway.brain();
     greet(brain.snapshot(), brain.classifiers(), found.as_ref(), address)?;
     let feeding = Arc::new(Mutex::new(Feeding::start(&gateway)?));
     let ext_proc = brain.snapshot().ext_proc.as_ref();
-    let envoy_door = ext_proc.map(|settings| EnvoyDoor::open(&gateway, settings)).transpose()?;
-    if let Some(door) = &envoy_door {
+    let envoy = ext_proc.map(|settings| EnvoyDoor::open(&gateway, settings)).transpose()?;
+    if let Some(door) = &envoy {
         print(&door.greeting())?;
     }
+    let admin = brain.snapshot().admin.as_ref().map(|admin| listen::listen(admin.listen)).transpose()?;
+    if let Some(listener) = &admin {
+        print(&format!("metrics on http://{}/metrics\n", listener.local_addr()?))?;
+    }
     gateway.also_tell({
-        let (feeding, counts) = (Arc::clone(&feeding), envoy_door.as_ref().map(EnvoyDoor::counts));
+        let (feeding, counts) = (Arc::clone(&feeding), envoy.as_ref().map(EnvoyDoor::counts));
         Box::new(move |brain| {
             let door = counts.as_ref().map(|counts| envoy::text(counts)).transpose()?;
             Ok(feeding.lock().text(brain)? + &door.unwrap_or_default())
@@ -92,18 +98,55 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
         reload.start(address, options.listen.is_some(), Arc::clone(&gateway), feeding)?;
     }
     let stop = stop_signals(Arc::clone(&gateway))?;
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let stop = stop.shared();
-    let http_door = Server::new(listener, gateway, threads).run(stop.clone());
-    match envoy_door {
-        None => http_door.await?,
-        Some(envoy_door) => {
-            let (http, envoy) = tokio::join!(http_door, envoy_door.run(stop));
-            http?;
-            envoy?;
-        }
+    Doors { http, envoy, admin }.serve(&gateway, stop).await
+}
+
+/// The doors that are open.
+struct Doors {
+    http: Option<TcpListener>,
+    envoy: Option<EnvoyDoor>,
+    admin: Option<TcpListener>,
+}
+
+impl Doors {
+    /// Serves until `stop` resolves and the requests under way have ended; the admin door closes last.
+    async fn serve(self, gateway: &Arc<Gateway>, stop: impl Future<Output = Shutdown>) -> Result<(), Error> {
+        let Self { http, envoy, admin } = self;
+        let stop = stop.shared();
+        let (over, ended) = tokio::sync::oneshot::channel::<()>();
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let http = async {
+            let Some(listener) = http else {
+                gateway.wind_down(stop.clone().await, || ()).await;
+                gateway.flush_decisions();
+                return Ok(());
+            };
+            Server::new(listener, Arc::clone(gateway), threads).run(stop.clone()).await
+        };
+        let envoy = async {
+            match envoy {
+                Some(door) => door.run(stop.clone()).await,
+                None => Ok(()),
+            }
+        };
+        let requests = async {
+            let ends = tokio::join!(http, envoy);
+            drop(over);
+            ends
+        };
+        let admin = async {
+            if let Some(listener) = admin {
+                let over = async {
+                    // Dropped or sent: the others are shut.
+                    let _ = ended.await;
+                };
+                Console::new(listener, Arc::clone(gateway)).run(over).await;
+            }
+        };
+        let ((http, envoy), ()) = tokio::join!(requests, admin);
+        http?;
+        envoy
     }
-    Ok(())
 }
 
 /// A configuration made from what this machine offers.
@@ -119,13 +162,15 @@ fn greet(
     snapshot: &Snapshot,
     classifiers: &Classifiers,
     found: Option<&Discovery>,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
 ) -> Result<(), Error> {
-    let mut text = format!("waypost {} on http://{address}\n", env!("CARGO_PKG_VERSION"));
+    let mut text = format!("waypost {}", env!("CARGO_PKG_VERSION"));
+    text.push_str(&address.map_or_else(|| "\n".to_owned(), |address| format!(" on http://{address}\n")));
     for note in found.iter().flat_map(|f| &f.notes) {
         text.push_str(&format!("  {note}\n"));
     }
     text.push_str(&summary(snapshot, classifiers));
+    let Some(address) = address else { return print(&text) };
     let name = if snapshot.default_policy.is_some() { "auto" } else { &*snapshot.models[0].name };
     let name = serde_json::Value::from(name);
     let port = address.port();

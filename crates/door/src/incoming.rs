@@ -1,16 +1,15 @@
 //! Step 3, first half: the whole request body, within its limits.
 //!
 //! A body over the limit is refused before more than the limit is held; what may be in it, and gzip, is the
-//! door's `body`. Called on the way of a request.
+//! door's `body`. Called by every door that speaks HTTP itself.
 
+use crate::body::{check_encoding, check_type, gunzip, too_large};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use std::time::Duration;
 use waypost_config::Limits;
-use waypost_door::body::{check_encoding, check_type, gunzip, too_large};
 use waypost_wire::{ApiError, Code};
 
 /// Of a refused body this much is still read and thrown away, so that a client that writes before it
@@ -26,9 +25,12 @@ const FIRST_BUFFER_BYTES: usize = 64 * 1024;
 const DECLARED_BUFFER_BYTES: usize = 512 * 1024;
 
 /// Reads the body of a request.
-pub(crate) async fn read(
+///
+/// # Errors
+/// 400 and 415 for what is no body to read, 408 for one that is late, 413 for one over the limit.
+pub async fn read(
     headers: &HeaderMap,
-    mut body: Incoming,
+    mut body: impl Body<Data = Bytes> + Unpin,
     limits: &Limits,
 ) -> Result<Bytes, ApiError> {
     check_type(headers)?;
@@ -59,7 +61,11 @@ pub(crate) async fn read(
     if gzip { gunzip(&raw, limits.body_bytes) } else { Ok(raw) }
 }
 
-async fn collect(body: &mut Incoming, declared: Option<u64>, limit: usize) -> Result<Bytes, ApiError> {
+async fn collect(
+    body: &mut (impl Body<Data = Bytes> + Unpin),
+    declared: Option<u64>,
+    limit: usize,
+) -> Result<Bytes, ApiError> {
     // What is declared is believed only so far: the bytes have to come before they get more room.
     let room = declared.map_or(FIRST_BUFFER_BYTES, |length| (length as usize).min(DECLARED_BUFFER_BYTES));
     let mut first = Bytes::new();
@@ -88,7 +94,7 @@ async fn collect(body: &mut Incoming, declared: Option<u64>, limit: usize) -> Re
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-async fn discard(body: &mut Incoming) {
+async fn discard(body: &mut (impl Body<Data = Bytes> + Unpin)) {
     let mut left = DISCARD_MAX_BYTES;
     let read = async {
         while let Ok(Some(Ok(frame))) = tokio::time::timeout(DISCARD_MAX_SILENCE, body.frame()).await {
