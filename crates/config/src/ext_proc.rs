@@ -11,6 +11,8 @@ use crate::resolve::{number, positive};
 use crate::snapshot::{DoorTls, ExtProc};
 
 const MAX_STREAMS: u64 = 1_000_000;
+/// Nobody tries more one after the other, and each makes the header longer.
+const MAX_FALLBACKS: u64 = 16;
 
 pub(crate) fn ext_proc(reader: &mut Reader<'_>, spec: &ExtProcSpec) -> Result<ExtProc, Fault> {
     Ok(ExtProc {
@@ -19,6 +21,9 @@ pub(crate) fn ext_proc(reader: &mut Reader<'_>, spec: &ExtProcSpec) -> Result<Ex
         tls: tls(reader, spec)?,
         deadline: positive(reader, &spec.deadline)?,
         streams: number(reader, &spec.streams, 1..=MAX_STREAMS)? as usize,
+        fallbacks: number(reader, &spec.fallbacks, 0..=MAX_FALLBACKS)? as usize,
+        scores: reader.get(&spec.scores)?,
+        mode_override: reader.get(&spec.mode_override)?,
         model_headers: reader.get(&spec.model_headers)?,
         trust_clients: reader.get(&spec.trust_clients)?,
         gaie_errors: reader.get(&spec.gaie_errors)?,

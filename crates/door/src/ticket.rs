@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use waypost_config::{ModelIndex, Price};
-use waypost_router::{Brain, Decision, Latency, Outcome, Tier, Via, millis, round};
+use waypost_router::{Attempt, Brain, Decision, Latency, Outcome, Tier, Via, millis, round};
 use waypost_wire::{ApiError, Usage};
 
 /// Stands for "no policy" and "no model" in metric labels.
@@ -115,6 +115,13 @@ impl Ticket {
     /// The upstream's headers are here.
     pub fn upstream_answers(&mut self) {
         self.decision.upstream_headers_ms = Some(self.elapsed_ms());
+    }
+
+    /// It was tried there: counted, and told in the Decision.
+    pub fn tried(&mut self, attempt: Attempt) {
+        let labels = [&*attempt.model, &*attempt.endpoint, attempt.result];
+        self.gateway.metrics.upstream_attempts.with_label_values(&labels).inc();
+        self.decision.attempts.push(attempt);
     }
 
     /// The model and endpoint that answered; `position` is the model's in the plan.

@@ -23,6 +23,7 @@ mod predicted;
 mod prefixes;
 mod preview;
 mod queue;
+mod ranking;
 mod reading;
 mod remote;
 mod saturation;

@@ -64,6 +64,7 @@ impl Pool {
             self.report(&pick, Side::Whole, ask);
             return Ok(pick);
         }
+        inner.turn.store(index + 1, Relaxed);
         let probe = inner.endpoints[index].begin_probe();
         inner.endpoints[index].book();
         let booking = Booking { pool: Arc::clone(&self.inner), index, id: 0, probe };
@@ -82,6 +83,7 @@ impl Pool {
     ) -> Pick {
         let inner = &*self.inner;
         let endpoint = &inner.endpoints[index];
+        inner.turn.store(index + 1, Relaxed);
         let probe = endpoint.begin_probe();
         let weight = inner.weight(side, ask, cached_tokens);
         let id = book.add(endpoint, weight, (now, now.saturating_add(inner.lease())));
@@ -219,9 +221,7 @@ impl Inner {
                     first = first.or(Some(index));
                     next = next.or(Some(index).filter(|index| *index >= turn));
                 }
-                let index = next.or(first)?;
-                self.turn.store(index + 1, Relaxed);
-                Some(index)
+                next.or(first)
             }
             Strategy::Random => least(free.map(|(index, _)| ((), index))),
             Strategy::PowerOfTwo => {

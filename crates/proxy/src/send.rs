@@ -20,7 +20,7 @@ use waypost_door::{Candidate, Candidates, Ticket};
 use waypost_picker::{Endpoint, Failure};
 use waypost_policy::Plan;
 use waypost_router::client;
-use waypost_router::{Attempt, Brain, Held, Outgoing, Place, Placing, millis, retry_after};
+use waypost_router::{Attempt, Brain, Held, Outgoing, Place, Placing, Wish, millis, retry_after, trouble};
 use waypost_wire::{ApiError, Code, RequestView, Segments};
 
 /// A whole JSON answer up to this size is held back until it is complete, so that a cut can still be
@@ -67,7 +67,7 @@ enum Trouble {
     Timeout,
     Cut,
     /// The upstream said so itself; kept, in case nothing better comes.
-    Status(Box<Reply>),
+    Status(Box<Reply>, &'static str),
 }
 
 impl Trouble {
@@ -76,12 +76,7 @@ impl Trouble {
             Self::Connect(_) => "connect_failed",
             Self::Timeout => "timeout",
             Self::Cut => "cut",
-            Self::Status(reply) => match reply.head.status.as_u16() {
-                429 => "http_429",
-                502 => "http_502",
-                503 => "http_503",
-                _ => "http_504",
-            },
+            Self::Status(_, word) => word,
         }
     }
 }
@@ -90,7 +85,8 @@ impl Trouble {
 pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, ApiError> {
     let brain = job.brain;
     brain.budget().deposit(brain.now());
-    let placing = Placing { view: job.view, body: job.body, headers: job.asked, only: None };
+    let placing =
+        Placing { view: job.view, body: job.body, headers: job.asked, only: None, wish: Wish::default() };
     let mut candidates = Candidates::new(brain, job.plan, placing);
     let mut last: Option<Trouble> = None;
     for _ in 0..brain.snapshot().retry.max_attempts.max(1) {
@@ -113,11 +109,11 @@ pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, Ap
             }
             Err(trouble) => {
                 let failure = match &trouble {
-                    Trouble::Status(reply) => retry_after(&reply.head.headers),
+                    Trouble::Status(reply, _) => retry_after(&reply.head.headers),
                     _ => None,
                 };
                 brain.pool(model).failed(index, failure.unwrap_or(Failure::Broken), brain.now());
-                if let Trouble::Status(reply) = &trouble {
+                if let Trouble::Status(reply, _) = &trouble {
                     ticket.answered_by(brain, model, reply.held.endpoint().id(), position);
                 }
                 last = Some(trouble);
@@ -136,7 +132,7 @@ pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, Ap
 /// Whether one more attempt makes sense; waits a little before an endpoint is tried again.
 async fn may_retry(last: &Trouble, next: &Candidate, ticket: &Ticket) -> bool {
     let limited =
-        matches!(last, Trouble::Status(reply) if reply.head.status == StatusCode::TOO_MANY_REQUESTS);
+        matches!(last, Trouble::Status(reply, _) if reply.head.status == StatusCode::TOO_MANY_REQUESTS);
     if next.again && limited {
         return false; // the client is told to wait; hammering helps nobody
     }
@@ -150,7 +146,7 @@ async fn may_retry(last: &Trouble, next: &Candidate, ticket: &Ticket) -> bool {
 /// The client's answer when every attempt failed.
 fn give_up(last: Trouble) -> Result<Reply, ApiError> {
     Err(match last {
-        Trouble::Status(reply) => return Ok(*reply),
+        Trouble::Status(reply, _) => return Ok(*reply),
         Trouble::Connect(why) => ApiError::new(
             Code::UpstreamUnreachable,
             format!("No endpoint of the chosen model could be reached: {why}."),
@@ -173,12 +169,10 @@ async fn attempt(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Re
     let result = exchange(job, candidate, ticket).await;
     let (status, word) = match &result {
         Ok(reply) => (Some(reply.head.status.as_u16()), "ok"),
-        Err(trouble @ Trouble::Status(reply)) => (Some(reply.head.status.as_u16()), trouble.word()),
+        Err(trouble @ Trouble::Status(reply, _)) => (Some(reply.head.status.as_u16()), trouble.word()),
         Err(trouble) => (None, trouble.word()),
     };
-    let metrics = &ticket.gateway().metrics();
-    metrics.upstream_attempts.with_label_values(&[&model.name, endpoint.id(), word]).inc();
-    ticket.decision.attempts.push(Attempt {
+    ticket.tried(Attempt {
         model: model.name.clone(),
         endpoint: endpoint.id().clone(),
         status,
@@ -193,7 +187,7 @@ async fn attempt(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Re
 
 /// Request out, answer in, as far as the client's first byte.
 async fn exchange(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> Result<Reply, Trouble> {
-    let Candidate { model: index, place: Place { held, prefill }, .. } = candidate;
+    let Candidate { model: index, place: Place { held, prefill, .. }, .. } = candidate;
     let endpoint = Arc::clone(held.endpoint());
     let model = &job.brain.snapshot().models[index];
     let timeouts = model.timeouts;
@@ -235,9 +229,12 @@ async fn exchange(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> R
     let body = begin_body(&head, incoming, first_byte, all, timeouts.idle, ticket).await?;
     // The first bytes are here, so the prompt has been read.
     held.prefill_done();
-    let retryable = matches!(head.status.as_u16(), 429 | 502..=504);
+    let word = trouble(head.status.as_u16());
     let reply = Reply { head, body, held, timeouts };
-    if retryable { Err(Trouble::Status(Box::new(reply))) } else { Ok(reply) }
+    match word {
+        Some(word) => Err(Trouble::Status(Box::new(reply), word)),
+        None => Ok(reply),
+    }
 }
 
 /// The client's body with what this endpoint is told put in.

@@ -1,9 +1,21 @@
-//! `Retry-After`: how long an endpoint asks to be left alone. Pure but for the clock that dates are held against. Called
-//! by whoever sends a request to a model.
+//! What the head of an answer says about the endpoint it is from: that it is in trouble, and how long it asks to be left
+//! alone. Pure but for the clock that dates are held against. Called by whoever sends a request to a model.
 
 use http::{HeaderMap, header};
 use std::time::{Duration, SystemTime};
 use waypost_picker::Failure;
+
+/// The word for a status that tells of trouble at the endpoint, so that another may do better; `None` for all others.
+#[must_use]
+pub fn trouble(status: u16) -> Option<&'static str> {
+    match status {
+        429 => Some("http_429"),
+        502 => Some("http_502"),
+        503 => Some("http_503"),
+        504 => Some("http_504"),
+        _ => None,
+    }
+}
 
 /// The pause that an answer asks for, in seconds or as a date; `None` when it asks for none.
 #[must_use]

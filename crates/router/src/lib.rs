@@ -22,6 +22,7 @@ mod kserve;
 mod latency;
 mod loaded;
 mod offload;
+mod others;
 mod outlook;
 mod personal;
 mod placing;
@@ -43,11 +44,12 @@ pub use decision::{
     Probabilities, Shadowed, Tier, millis, round,
 };
 pub use error::Error;
-pub use hold::{pause, retry_after};
+pub use hold::{pause, retry_after, trouble};
 pub use intent::IntentRecord;
 pub use kserve::ask as ask_kserve;
 pub use latency::Latency;
 pub use loaded::Loaded;
+pub use others::{Others, Wish};
 pub use outlook::{ANSWER_TOKENS, Candidate, read_outcomes};
 pub use personal::Personal;
 pub use placing::{Held, NoPlace, Place, Placing, RETRY_AFTER_BUSY_S};

@@ -5,6 +5,7 @@
 
 use crate::brain::Brain;
 use crate::decision::{Placement, PrefillRecord, millis};
+use crate::others::{Others, Wish};
 use crate::reading::{Prompt, Reading};
 use crate::waiting::{Guest, WaitingRoom, Woken};
 use bytes::Bytes;
@@ -93,6 +94,8 @@ pub struct Place {
     pub held: Held,
     /// Reads the prompt before.
     pub prefill: Option<Held>,
+    /// What was wished for beside it.
+    pub others: Others,
 }
 
 /// Why there is no place.
@@ -147,6 +150,8 @@ pub struct Placing<'a> {
     pub headers: &'a HeaderMap,
     /// The only places where it may go, as `ip:port` or `ip`.
     pub only: Option<&'a [String]>,
+    /// What else is to be told.
+    pub wish: Wish,
 }
 
 impl Brain {
@@ -178,18 +183,27 @@ impl Brain {
             (Some(room), Some(queue)) => self.place_in_line(model, room, queue, placing, &ask).await?,
             _ => (self.pick(model, &ask).map_err(NoPlace::Pick)?, None),
         };
-        Ok(self.placed(model, picked, prompt, queued_ms))
+        let others = self.others(model, placing.wish, &ask, &picked);
+        let (place, placement) = self.placed(model, picked, prompt, queued_ms);
+        Ok((Place { others, ..place }, placement))
     }
 
     /// Any endpoint of `model`, booked, for a request that has no prompt.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn place_any(&self, model: ModelIndex, only: Option<&[String]>) -> Result<Held, NoPlace> {
+    pub fn place_any(
+        &self,
+        model: ModelIndex,
+        only: Option<&[String]>,
+        wish: Wish,
+    ) -> Result<Place, NoPlace> {
         let only = only.map(|places| self.pool(model).located(places));
         let ask = Ask { only: only.as_deref(), ..Ask::default() };
-        let pick = self.pool(model).pick(&ask, self.now()).map_err(NoPlace::Pick)?;
-        Ok(self.held(model, pick.booking))
+        let decode = self.pool(model).pick(&ask, self.now()).map_err(NoPlace::Pick)?;
+        let picked = Picked { decode, prefill: None, why: None };
+        let others = self.others(model, wish, &ask, &picked);
+        Ok(Place { others, ..self.placed(model, picked, None, None).0 })
     }
 
     /// How an endpoint of `model` would be chosen now; nothing is booked. `None` where only requests in flight count.
@@ -274,7 +288,7 @@ impl Brain {
             let shown = self.shown(model, chosen, prompt, choice);
             Box::new(Placement { queued_ms, pair: picked.why, prefill: record, ..shown })
         });
-        (Place { held: self.held(model, booking), prefill }, placement)
+        (Place { held: self.held(model, booking), prefill, others: Others::default() }, placement)
     }
 
     /// What a placement and its preview have in common.
@@ -330,9 +344,9 @@ fn ask<'a>(
 }
 
 /// What the picker said.
-struct Picked {
-    decode: Pick,
-    prefill: Option<Pick>,
+pub(crate) struct Picked {
+    pub(crate) decode: Pick,
+    pub(crate) prefill: Option<Pick>,
     why: Option<&'static str>,
 }
 

@@ -41,6 +41,7 @@ impl EnvoyDoor {
             body_limit,
             held_bytes: body_limit.saturating_mul(HELD_BODIES).max(MIN_HELD_BYTES),
             streams: settings.streams,
+            mode_override: settings.mode_override,
             ..Options::default()
         };
         let health = Health::default();

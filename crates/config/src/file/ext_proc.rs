@@ -33,6 +33,14 @@ pub(crate) struct ExtProcSpec {
     pub(crate) deadline: Raw<Duration>,
     /// Requests that Envoy may ask about at once.
     pub(crate) streams: Raw<u64>,
+    /// So many further endpoints of the pool follow the picked one in `x-gateway-destination-endpoint`, for Envoy to try in
+    /// this order. Needs a cluster with the load balancer `override_host`: others take no list.
+    pub(crate) fallbacks: Raw<u64>,
+    /// The score of each endpoint that could have been picked is told in the dynamic metadata `envoy.lb`.
+    pub(crate) scores: Raw<bool>,
+    /// Envoy is set up with `allow_mode_override`: it is asked for the bodies that are needed and for streamed answers,
+    /// whatever its `processing_mode` says.
+    pub(crate) mode_override: Raw<bool>,
     /// `X-Gateway-Model-Name` and `X-Gateway-Base-Model-Name` are set for routes that go by them.
     pub(crate) model_headers: Raw<bool>,
     /// What clients say in control headers (`x-gateway-destination-endpoint`, worker ids) is believed.
@@ -51,6 +59,9 @@ impl Default for ExtProcSpec {
             key: None,
             deadline: Raw::Default(DEADLINE),
             streams: Raw::Default(STREAMS),
+            fallbacks: Raw::Default(0),
+            scores: Raw::Default(false),
+            mode_override: Raw::Default(false),
             model_headers: Raw::Default(false),
             trust_clients: Raw::Default(false),
             gaie_errors: Raw::Default(false),

@@ -18,6 +18,12 @@ pub struct ExtProc {
     pub deadline: Duration,
     /// Requests that Envoy may ask about at once.
     pub streams: usize,
+    /// So many further endpoints are named behind the one that was picked.
+    pub fallbacks: usize,
+    /// Whether the score of each endpoint is told.
+    pub scores: bool,
+    /// Whether Envoy lets itself be told which bodies to send.
+    pub mode_override: bool,
     /// Whether the headers for body-based routing are set.
     pub model_headers: bool,
     /// Whether clients' control headers are believed.

@@ -14,11 +14,13 @@ use std::sync::Arc;
 use waypost_config::{ExtProc, ModelIndex};
 use waypost_door::{Candidate, Gateway, Route, Ticket, Watch, body};
 use waypost_picker::Failure;
-use waypost_router::{Attempt, Brain, Held, Outcome, Place, millis, retry_after};
+use waypost_router::{Attempt, Brain, Held, Others, Outcome, Place, millis, retry_after, trouble};
 use waypost_wire::{ApiError, Code};
 
 /// After this many seconds a client whose body found no room may try again.
 const RETRY_AFTER_FULL_S: u64 = 1;
+/// What became of an endpoint that Envoy gave up on for the next one; it does not say why, nor how long it took.
+const PASSED_OVER: &str = "passed_over";
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +55,8 @@ pub(super) struct Booked {
     pub(super) held: Held,
     /// Ends with the first byte of the answer.
     pub(super) prefill: Option<Held>,
+    /// Where Envoy was told to try next, in this order; positions in the pool.
+    pub(super) fallbacks: Vec<usize>,
     /// Position of its model in the plan.
     pub(super) position: usize,
     /// Milliseconds after arrival at which the verdict was given.
@@ -84,7 +88,8 @@ impl Request {
 
     /// It goes there; the load stays booked until the response is over.
     pub(super) fn book(&mut self, candidate: Candidate) {
-        let Candidate { position, model, place: Place { held, prefill }, .. } = candidate;
+        let Candidate { position, model, place: Place { held, prefill, others }, .. } = candidate;
+        let Others { fallbacks, .. } = others;
         let ticket = self.ticket.as_mut();
         let sent_ms = ticket.map_or(0.0, |ticket| {
             ticket.sent();
@@ -93,7 +98,7 @@ impl Request {
             ticket.decision.endpoint = Some(Arc::clone(held.endpoint().id()));
             millis(ticket.arrived().elapsed())
         });
-        self.booked = Some(Booked { model, held, prefill, position, sent_ms });
+        self.booked = Some(Booked { model, held, prefill, fallbacks, position, sent_ms });
     }
 
     fn verdict(&mut self, result: Result<Go, ApiError>) -> Verdict {
@@ -108,19 +113,34 @@ impl Request {
         whole(200, "application/json", list.to_string(), "waypost_models")
     }
 
+    /// Envoy tried again elsewhere: the load is there now, and those before it in its list failed.
+    fn note_served(&mut self, served: &str) {
+        let Some(booked) = &mut self.booked else { return };
+        let (pool, first) = (self.brain.pool(booked.model), booked.held.index());
+        if !booked.held.moved_to(pool, served, self.brain.now()) {
+            return;
+        }
+        // Somebody who is not in the list was not its turn: then only the first is known to have failed.
+        let passed = booked.fallbacks.iter().position(|index| *index == booked.held.index()).unwrap_or(0);
+        let model = Arc::clone(&self.brain.snapshot().models[booked.model].name);
+        for index in std::iter::once(first).chain(booked.fallbacks.drain(..passed)) {
+            pool.failed(index, Failure::Broken, self.brain.now());
+            let (Some(ticket), Some(endpoint)) = (&mut self.ticket, pool.endpoints().get(index)) else {
+                continue;
+            };
+            let endpoint = Arc::clone(endpoint.id());
+            let (model, result, ms) = (Arc::clone(&model), PASSED_OVER, 0.0);
+            ticket.tried(Attempt { model, endpoint, status: None, result, ms });
+        }
+    }
+
     /// What the endpoint's answer says about its health, and the word for it.
     fn note_health(&self, booked: &Booked, status: u16, headers: &HeaderMap) -> &'static str {
-        let word = match status {
-            429 => "http_429",
-            502 => "http_502",
-            503 => "http_503",
-            504 => "http_504",
-            _ => {
-                if booked.held.endpoint().is_failing() {
-                    booked.held.endpoint().succeeded();
-                }
-                return "ok";
+        let Some(word) = trouble(status) else {
+            if booked.held.endpoint().is_failing() {
+                booked.held.endpoint().succeeded();
             }
+            return "ok";
         };
         // Of a 503 nobody can tell whether the engine or Envoy says when to come back.
         let failure = retry_after(headers).filter(|_| status == 429).unwrap_or(Failure::Broken);
@@ -176,13 +196,8 @@ impl Case for Request {
         headers: &HeaderMap,
         served: Option<&str>,
     ) -> Vec<(HeaderName, HeaderValue)> {
-        if let (Some(booked), Some(served)) = (&mut self.booked, served) {
-            // Envoy tried again elsewhere: the load is there, and the first one failed.
-            let pool = self.brain.pool(booked.model);
-            let failed = booked.held.index();
-            if booked.held.moved_to(pool, served, self.brain.now()) {
-                pool.failed(failed, Failure::Broken, self.brain.now());
-            }
+        if let Some(served) = served {
+            self.note_served(served);
         }
         let word = self.booked.as_ref().map(|booked| self.note_health(booked, status, headers));
         let Some(ticket) = &mut self.ticket else { return Vec::new() };
@@ -192,7 +207,7 @@ impl Case for Request {
             let endpoint = Arc::clone(booked.held.endpoint().id());
             let ms = millis(ticket.arrived().elapsed()) - booked.sent_ms;
             ticket.answered_by(&self.brain, booked.model, &endpoint, booked.position);
-            ticket.decision.attempts.push(Attempt { model, endpoint, status: Some(status), result, ms });
+            ticket.tried(Attempt { model, endpoint, status: Some(status), result, ms });
         }
         ticket.head(status);
         let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);

@@ -10,11 +10,12 @@ use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING};
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
-use waypost_config::{Model, ModelIndex};
+use waypost_config::{ExtProc, Model, ModelIndex};
 use waypost_door::outfit::{self, Outfit};
 use waypost_door::{Candidate, Candidates, Gateway, Route, admit, body, policy_header};
+use waypost_picker::{Endpoint, Pool};
 use waypost_policy::Plan;
-use waypost_router::{Ask, Context, Held, NoPlace, Place, Placing, RETRY_AFTER_BUSY_S, Via};
+use waypost_router::{Ask, Context, NoPlace, Others, Place, Placing, RETRY_AFTER_BUSY_S, Via, Wish};
 use waypost_wire::{ApiError, Code, RequestView};
 
 /// The chosen model's name, by which Envoy routes: vLLM Semantic Router's name.
@@ -62,7 +63,7 @@ pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> R
     // 6 pick: an endpoint, booked; Envoy sends, and tells how it ended.
     let candidate = pick(request, &plan, &view, &body).await?;
     let model = &brain.snapshot().models[candidate.model];
-    let Place { held, prefill } = &candidate.place;
+    let Place { held, prefill, .. } = &candidate.place;
     let outfit = Outfit::new(model, held.endpoint(), prefill.as_ref().map(|prefill| &**prefill.endpoint()));
     let edited = edited(&view, &body, model, &outfit)?;
     let go = Go {
@@ -70,9 +71,8 @@ pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> R
         body: edited.or_else(|| unpacked.then(|| vec![body.clone()])),
         remove: unpacked.then_some(CONTENT_ENCODING).into_iter().collect(),
         set: set(request, candidate.model, &candidate.place, outfit),
-        destination: destination(held),
         reroute: true,
-        ..Go::default()
+        ..led(brain.pool(candidate.model), &candidate.place)
     };
     request.book(candidate);
     Ok(go)
@@ -85,8 +85,11 @@ async fn pick(
     view: &RequestView<'_>,
     body: &Bytes,
 ) -> Result<Candidate, ApiError> {
-    let Request { brain, head, ticket: Some(ticket), gateway, .. } = request else { return Err(lost()) };
-    let placing = Placing { view, body, headers: &head.headers, only: head.subset.as_deref() };
+    let Request { brain, head, ticket: Some(ticket), gateway, settings, .. } = request else {
+        return Err(lost());
+    };
+    let (only, wish) = (head.subset.as_deref(), wish(settings));
+    let placing = Placing { view, body, headers: &head.headers, only, wish };
     let mut candidates = Candidates::new(brain, plan, placing);
     if let Some(candidate) = candidates.next(&mut ticket.decision).await {
         return Ok(candidate);
@@ -128,9 +131,8 @@ pub(super) async fn decide_blind(request: &mut Request) -> Result<Go, ApiError> 
     let candidate = pick(request, &plan, &view, &body).await?;
     let go = Go {
         set: set(request, candidate.model, &candidate.place, Outfit::default()),
-        destination: destination(&candidate.place.held),
         reroute: true,
-        ..Go::default()
+        ..led(brain.pool(candidate.model), &candidate.place)
     };
     request.book(candidate);
     Ok(go)
@@ -143,18 +145,39 @@ pub(super) async fn any_endpoint(request: &mut Request) -> Result<Go, ApiError> 
         |model: &Model| model.adapter_of.is_none() && model.endpoints.iter().any(|e| e.address().is_some());
     let mut pools = brain.snapshot().models.iter().enumerate().filter(|(_, model)| picked(model));
     let (Some((model, _)), None) = (pools.next(), pools.next()) else { return Ok(Go::default()) };
-    let held = brain.place_any(model, request.head.subset.as_deref()).map_err(|why| {
+    let only = request.head.subset.as_deref();
+    let place = brain.place_any(model, only, wish(&request.settings)).map_err(|why| {
         count_refused(&request.gateway, Some(why));
         ApiError::new(Code::NoEndpoint, "No endpoint could answer.").retry_after(RETRY_AFTER_BUSY_S)
     })?;
-    let destination = destination(&held);
-    request.booked = Some(Booked { model, held, prefill: None, position: 0, sent_ms: 0.0 });
-    Ok(Go { destination, ..Go::default() })
+    let go = led(brain.pool(model), &place);
+    let Place { held, others: Others { fallbacks, .. }, .. } = place;
+    request.booked = Some(Booked { model, held, prefill: None, fallbacks, position: 0, sent_ms: 0.0 });
+    Ok(go)
 }
 
-/// Where Envoy sends it; `None` where the endpoint is known by a name only, so that Envoy's own route has to lead there.
-fn destination(held: &Held) -> Option<String> {
-    held.endpoint().spec().address().map(|address| address.to_string())
+fn wish(settings: &ExtProc) -> Wish {
+    Wish { fallbacks: settings.fallbacks, scores: settings.scores }
+}
+
+/// Where Envoy sends it, and where next; no place where the endpoint is known by a name only, so that Envoy's own route has to
+/// lead there.
+fn led(pool: &Pool, place: &Place) -> Go {
+    let Others { fallbacks, scores } = &place.others;
+    let named = |index: &usize| address(pool.endpoints().get(*index)?);
+    let destination = address(place.held.endpoint()).map(|first| {
+        let all: Vec<String> = std::iter::once(first).chain(fallbacks.iter().filter_map(named)).collect();
+        all.join(",")
+    });
+    let mut told: Vec<(String, f64)> =
+        scores.iter().filter_map(|(index, score)| Some((named(index)?, *score))).collect();
+    // Ranks behind one address are told as one: the best comes last, and the last of a name counts.
+    told.sort_by(|(_, one), (_, other)| one.total_cmp(other));
+    Go { destination, scores: told, ..Go::default() }
+}
+
+fn address(endpoint: &Endpoint) -> Option<String> {
+    endpoint.spec().address().map(|address| address.to_string())
 }
 
 /// The client's body with what the model and the endpoint are told put in; `None` where nothing changes.
@@ -190,7 +213,7 @@ fn set(
         text(MODEL_NAME, &model.upstream_id);
         text(BASE_MODEL_NAME, model.adapter_of.map_or(&model.upstream_id, |base| &models[base].upstream_id));
     }
-    if let Some(reader) = place.prefill.as_ref().and_then(destination) {
+    if let Some(reader) = place.prefill.as_ref().and_then(|reader| address(reader.endpoint())) {
         text(PREFILLER, &reader);
     }
     set.extend(outfit::bearer(&model.api_key).map(|value| (AUTHORIZATION, value)));

@@ -3,7 +3,7 @@
 //! The answer has a deadline and a size limit. What the model said is not looked at here. Called by the asker.
 
 use crate::brain::Brain;
-use crate::hold::retry_after;
+use crate::hold::{retry_after, trouble};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -51,11 +51,7 @@ impl Trouble {
             Self::TooLong => "too_long",
             Self::Status(status, _) => match status.as_u16() {
                 400 | 422 => "refused",
-                429 => "http_429",
-                502 => "http_502",
-                503 => "http_503",
-                504 => "http_504",
-                _ => "http_error",
+                other => trouble(other).unwrap_or("http_error"),
             },
         }
     }
@@ -92,7 +88,7 @@ impl<'a> Line<'a> {
             Err(Trouble::Connect | Trouble::Cut) => true,
             // A try that began when most of the time was gone says nothing about the endpoint.
             Err(Trouble::Late) => begun.elapsed() * 2 >= self.patience.min(own - begun),
-            Err(Trouble::Status(status, _)) => matches!(status.as_u16(), 429 | 502..=504),
+            Err(Trouble::Status(status, _)) => trouble(status.as_u16()).is_some(),
             Err(Trouble::TooLong) | Ok(_) => false,
         };
         let endpoint = pick.booking.endpoint();
