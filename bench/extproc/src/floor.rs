@@ -27,7 +27,8 @@ use waypost_extproc::pb::envoy::service::ext_proc::v3::{
 
 /// Replies that may wait for the connection.
 const REPLIES: usize = 16;
-/// Far above what is sent to it.
+/// Far above what is asked of it, as are the bytes of a message.
+const STREAMS: u32 = 16_384;
 const MESSAGE_BYTES: usize = 64 << 20;
 const FULL_DUPLEX: i32 = BodySendMode::FullDuplexStreamed as i32;
 /// `OVERWRITE_IF_EXISTS_OR_ADD`.
@@ -47,6 +48,8 @@ pub(crate) async fn run(listen: &str, destination: Option<&str>) -> Done {
             let service = service_fn(move |call| service.clone().call(call));
             // It ends with its Envoy.
             let _ = http2::Builder::new(TokioExecutor::new())
+                .max_concurrent_streams(STREAMS)
+                .max_pending_accept_reset_streams(STREAMS as usize)
                 .initial_stream_window_size(256 << 10)
                 .initial_connection_window_size(64 << 20)
                 .serve_connection(TokioIo::new(stream), service)

@@ -8,6 +8,7 @@ mod attributes;
 mod budget;
 mod deciding;
 mod driven;
+mod grpc;
 mod health;
 mod judge;
 mod modes;

@@ -5,13 +5,10 @@
 
 use crate::budget::Counts;
 use crate::driven::{Driven, Open};
+use crate::grpc::{self, Messages};
 use crate::health::Health;
 use crate::judge::Judge;
 use crate::options::{Closing, MESSAGE_OVERHEAD_BYTES, Options};
-use crate::pb::envoy::service::ext_proc::v3::ProcessingRequest;
-use crate::pb::envoy::service::ext_proc::v3::external_processor_server::{
-    ExternalProcessor, ExternalProcessorServer,
-};
 use crate::stream::{Exchange, Shared};
 use crate::tls::{Certificate, TlsError};
 use hyper::body::Incoming;
@@ -27,9 +24,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
-use tonic::{Request, Response, Status, Streaming};
 use waypost_door::accepted;
 
 /// Connections at once; an Envoy opens one per worker thread.
@@ -89,11 +86,7 @@ impl<J: Judge> Door<J> {
         let tls = certificate.map(Certificate::acceptor).transpose()?;
         let (end, ended) = watch::channel(false);
         let services = Services {
-            door: ExternalProcessorServer::new(Streams {
-                shared: Arc::clone(&self.shared),
-                closing: Arc::clone(&self.closing),
-            })
-            .max_decoding_message_size(self.shared.options.body_limit + MESSAGE_OVERHEAD_BYTES),
+            door: Streams { shared: Arc::clone(&self.shared), closing: Arc::clone(&self.closing) },
             health: self.health.service(),
         };
         let counts = self.counts();
@@ -221,7 +214,7 @@ async fn http<J: Judge>(
 
 /// The two services of the door's port.
 struct Services<J: Judge> {
-    door: ExternalProcessorServer<Streams<J>>,
+    door: Streams<J>,
     health: crate::pb::grpc::health::v1::health_server::HealthServer<Health>,
 }
 
@@ -239,7 +232,7 @@ impl<J: Judge> Services<J> {
         if call.uri().path().starts_with(HEALTH_PATH) {
             self.health.call(call).await
         } else {
-            self.door.call(call).await
+            Ok(self.door.open(call).unwrap_or_else(Status::into_http))
         }
     }
 }
@@ -250,14 +243,15 @@ struct Streams<J> {
     closing: Arc<AtomicBool>,
 }
 
-#[tonic::async_trait]
-impl<J: Judge> ExternalProcessor for Streams<J> {
-    type ProcessStream = Driven;
+impl<J> Clone for Streams<J> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), closing: Arc::clone(&self.closing) }
+    }
+}
 
-    async fn process(
-        &self,
-        request: Request<Streaming<ProcessingRequest>>,
-    ) -> Result<Response<Driven>, Status> {
+impl<J: Judge> Streams<J> {
+    fn open(&self, call: http::Request<Incoming>) -> Result<http::Response<Body>, Status> {
+        grpc::check(&call)?;
         let counts = &self.shared.counts;
         let refuse = |why| {
             counts.streams_refused.fetch_add(1, Relaxed);
@@ -270,7 +264,8 @@ impl<J: Judge> ExternalProcessor for Streams<J> {
             return refuse("as many streams as may be are open");
         };
         counts.streams.fetch_add(1, Relaxed);
-        let (shared, input) = (Arc::clone(&self.shared), request.into_inner());
-        Ok(Response::new(Driven::new(open, |output| Exchange::new(shared, input, output).run())))
+        let longest = self.shared.options.body_limit + MESSAGE_OVERHEAD_BYTES;
+        let (shared, input) = (Arc::clone(&self.shared), Messages::new(call.into_body(), longest));
+        Ok(grpc::answer(Driven::new(open, |output| Exchange::new(shared, input, output).run())))
     }
 }

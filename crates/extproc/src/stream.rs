@@ -6,6 +6,7 @@
 
 use crate::attributes::{self, DESTINATION, SERVED};
 use crate::budget::{Counts, Share};
+use crate::grpc::Messages;
 use crate::judge::{Case, Fault, Judge, Verdict};
 use crate::modes::{self, Body, Modes};
 use crate::options::Options;
@@ -22,7 +23,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::time::timeout;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
 /// Envoy opens a stream with its first message; one that stays empty for this long is closed.
 const FIRST_MESSAGE_TIME: Duration = Duration::from_secs(10);
@@ -52,7 +53,7 @@ type Flow<T> = Result<T, Stop>;
 /// See the module.
 pub(crate) struct Exchange<J: Judge> {
     shared: Arc<Shared<J>>,
-    input: Streaming<ProcessingRequest>,
+    input: Messages,
     output: Sender<ProcessingResponse>,
     modes: Modes,
     case: Option<J::Case>,
@@ -64,11 +65,7 @@ pub(crate) struct Exchange<J: Judge> {
 }
 
 impl<J: Judge> Exchange<J> {
-    pub(crate) fn new(
-        shared: Arc<Shared<J>>,
-        input: Streaming<ProcessingRequest>,
-        output: Sender<ProcessingResponse>,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared<J>>, input: Messages, output: Sender<ProcessingResponse>) -> Self {
         let modes = shared.options.modes;
         let share = Share::new(Arc::clone(&shared.counts), shared.options.held_bytes);
         Self {
