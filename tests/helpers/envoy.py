@@ -20,12 +20,16 @@ def binary():
 
 
 class Envoy:
-    """`ports` says which port of the file stands for which one here; those of clients and of the admin page are chosen."""
+    """`ports` says which port of the file stands for which one here; those of clients and of the admin page are chosen.
 
-    def __init__(self, mode, folder, ports, change=lambda text: text):
+    `text` stands in for the file of the mode, with its ports.
+    """
+
+    def __init__(self, mode, folder, ports, change=lambda text: text, text=None):
         self.port, self.admin = free_ports(2)
-        with open(os.path.join(FOLDER, f"{mode}.yaml"), encoding="utf-8") as file:
-            text = file.read()
+        if text is None:
+            with open(os.path.join(FOLDER, f"{mode}.yaml"), encoding="utf-8") as file:
+                text = file.read()
         ports = {8080: self.port, 9901: self.admin, **ports}
         text = re.sub(r"port_value: (\d+)", lambda found: f"port_value: {ports.get(int(found[1]), int(found[1]))}", text)
         config, self.log = os.path.join(folder, "envoy.yaml"), os.path.join(folder, "envoy.log")

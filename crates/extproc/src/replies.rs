@@ -23,6 +23,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Longest piece of a streamed body in bytes: some Envoys take no more than 64 KiB a message.
 pub(crate) const CHUNK_BYTES: usize = 62_000;
+/// A piece of a body of at least this many bytes is sent from where it lies; to copy a shorter one is cheaper than a message of its own.
+pub(crate) const OWN_PIECE_BYTES: usize = 4 << 10;
 const SCORES: &str = "x-gateway-destination-endpoint-scores";
 
 /// Which direction a reply is about.
@@ -172,26 +174,21 @@ pub(crate) fn echo(side: Side, mode: BodyMode, piece: Bytes, ends: bool) -> Vec<
     }
 }
 
-/// The next `most` bytes, without a copy where they lie in one piece.
+/// The next bytes, `most` at most. Small pieces are put together; large ones are never copied.
 fn take(pieces: &mut VecDeque<Bytes>, most: usize) -> Bytes {
     let mut first = pieces.pop_front().unwrap_or_default();
-    if first.len() >= most || pieces.is_empty() {
+    let small = |piece: &Bytes| piece.len() < OWN_PIECE_BYTES;
+    if !small(&first) || !pieces.front().is_some_and(small) {
         let taken = first.split_to(first.len().min(most));
         if !first.is_empty() {
             pieces.push_front(first);
         }
         return taken;
     }
-    let mut gathered = BytesMut::with_capacity(most);
-    gathered.extend_from_slice(&first);
-    while let Some(piece) = pieces.front_mut()
-        && gathered.len() < most
+    let mut gathered = BytesMut::from(&first[..]);
+    while let Some(piece) = pieces.pop_front_if(|piece| small(piece) && gathered.len() + piece.len() <= most)
     {
-        let part = piece.split_to(piece.len().min(most - gathered.len()));
-        gathered.extend_from_slice(&part);
-        if piece.is_empty() {
-            pieces.pop_front();
-        }
+        gathered.extend_from_slice(&piece);
     }
     gathered.freeze()
 }
@@ -267,7 +264,10 @@ mod tests {
         assert_eq!(split(&[5], false), [(5, false)]);
         assert_eq!(split(&[62_000], true), [(62_000, true)]);
         assert_eq!(split(&[62_001], true), [(62_000, false), (1, true)]);
-        assert_eq!(split(&[10, 130_000, 0, 1], true), [(62_000, false), (62_000, false), (6_011, true)]);
+        assert_eq!(
+            split(&[10, 130_000, 0, 1], true),
+            [(10, false), (62_000, false), (62_000, false), (6_000, false), (1, true)]
+        );
         assert_eq!(split(&[1; 1000], false), [(1000, false)]);
     }
 

@@ -66,7 +66,10 @@ async fn full_duplex_gives_large_bodies_back_in_chunks() {
         assert_eq!(set(&first, "content-length"), None);
         let (back, sizes) = talk.streamed_body().await;
         assert_eq!(back.len(), length);
-        assert!(sizes.iter().rev().skip(1).all(|size| *size == 62_000), "{sizes:?}");
+        assert!(sizes.iter().all(|size| *size <= 62_000), "{sizes:?}");
+        // What was put in before and after is sent by itself rather than with a copy of the rest.
+        let apart = if does == "edit" { 2 } else { 0 };
+        assert_eq!(sizes.len(), whole.len().div_ceil(62_000) + apart, "{sizes:?}");
         let inner = if does == "edit" { &back[1..=whole.len()] } else { &back[..] };
         assert!(inner == whole);
         drop(talk);

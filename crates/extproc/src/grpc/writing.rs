@@ -9,6 +9,7 @@ use crate::pb::envoy::service::ext_proc::v3::processing_response::Response as Ki
 use crate::pb::envoy::service::ext_proc::v3::{
     BodyResponse, CommonResponse, ProcessingResponse, StreamedBodyResponse,
 };
+use crate::replies::OWN_PIECE_BYTES;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use hyper::body::{Body, Frame};
@@ -20,8 +21,6 @@ use std::task::{Context, Poll};
 use tonic::Status;
 use tonic::codegen::tokio_stream::Stream;
 
-/// A body of at least this many bytes is a piece of its own; to copy a shorter one is cheaper.
-const OWN_PIECE_BYTES: usize = 4 << 10;
 /// Small replies gathered before they are sent.
 const GATHERED_BYTES: usize = 16 << 10;
 
