@@ -13,14 +13,22 @@ use crate::snapshot::{Classifier, Effort, Model, Policy, Reasoning, Route};
 /// Longest name of a member, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 /// Members of a request that are something else.
-const TAKEN: [&str; 8] = [
+const TAKEN: [&str; 16] = [
     "model",
     "messages",
     "stream",
+    "stream_options",
     "tools",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "min_tokens",
     "chat_template_kwargs",
     "nvext",
     "kv_transfer_params",
+    "bootstrap_host",
+    "bootstrap_port",
+    "bootstrap_room",
     "nim-llm-router",
 ];
 
