@@ -170,10 +170,7 @@ impl Classifiers {
 
     #[cfg(test)]
     pub(crate) fn shares_encoder_and_examples_with(&self, other: &Self) -> bool {
-        let examples = |ready: &Ready| match &ready.judge {
-            Some(Judge::Examples { model, .. }) => Some(Arc::as_ptr(model)),
-            _ => None,
-        };
+        let examples = |ready: &Ready| ready.examples().map(|(_, model)| Arc::as_ptr(model));
         Arc::ptr_eq(&self.encoders, &other.encoders)
             && self.policies.iter().map(examples).eq(other.policies.iter().map(examples))
     }

@@ -55,7 +55,7 @@ impl Ready {
     }
 
     /// The texts that it compares prompts with, and what was made of them.
-    fn examples(&self) -> Option<(&Arc<[Labelled]>, &Arc<ExampleModel>)> {
+    pub(crate) fn examples(&self) -> Option<(&Arc<[Labelled]>, &Arc<ExampleModel>)> {
         match &self.judge {
             Some(Judge::Examples { texts, model }) => Some((texts, model)),
             _ => self.signals.as_ref()?.examples(),

@@ -352,6 +352,3 @@ fn similar(kind: &SignalKind, near: Option<&f32>) -> Option<Seen> {
     let SignalKind::Examples { threshold, .. } = kind else { return None };
     Some(Seen::from(*near?, *threshold))
 }
-
-#[cfg(test)]
-mod tests;
