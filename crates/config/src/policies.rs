@@ -243,16 +243,16 @@ impl Policy {
         contestants.iter().map(|contestant| contestant.model)
     }
 
-    /// Holds the routes against labels that became known after the configuration was read.
+    /// Holds routes and reasoning against labels that became known after the configuration was read.
     ///
     /// # Errors
-    /// A sentence about the first route whose label is neither among them nor given by a rule.
+    /// A sentence about the first label that is neither among them nor given by a rule.
     pub fn check_labels(&self, labels: &[&str]) -> Result<(), String> {
         let ruled = |label: &str| self.rules.iter().any(|rule| *rule.label == *label);
-        match self.routes.iter().find(|route| !labels.contains(&&*route.label) && !ruled(&route.label)) {
-            Some(Route { label, .. }) => {
-                Err(classifiers::unknown_label(&format!(" `{label}`"), label, labels))
-            }
+        let routed = self.routes.iter().map(|route| &*route.label);
+        let mut named = routed.chain(self.reasoning.iter().map(|(label, _)| &**label));
+        match named.find(|label| !labels.contains(label) && !ruled(label)) {
+            Some(label) => Err(classifiers::unknown_label(&format!(" `{label}`"), label, labels)),
             None => Ok(()),
         }
     }

@@ -221,11 +221,12 @@ impl<'a> Inquiry<'a> {
             }
             Family::Domain => {
                 let verdict = self.verdict(Builtin::Domain).await;
-                self.see(family, |kind, _| domain(kind, &verdict));
+                let other = Builtin::Domain.labels().iter().position(|label| *label == "other");
+                self.see(family, |kind, _| domain(kind, verdict.as_ref()?, other?));
             }
             Family::Safety => {
                 let verdict = self.verdict(Builtin::Safety).await;
-                self.see(family, |kind, _| safety(kind, &verdict));
+                self.see(family, |kind, _| safety(kind, verdict.as_ref()?));
             }
             Family::Pii => {
                 let found =
@@ -325,19 +326,16 @@ fn words(kind: &SignalKind, found: &[bool]) -> Option<Seen> {
 /// of one label, the likeliest of the signal's, and not of all of them together: a signal with many labels is no surer
 /// than one with few, and the threshold is held against the very number that is shown. What counts as `other` for want of
 /// anything better has the probability of `other` itself, and so never outranks what was recognised.
-fn domain(kind: &SignalKind, verdict: &Option<Verdict>) -> Option<Seen> {
+fn domain(kind: &SignalKind, verdict: &Verdict, other: usize) -> Option<Seen> {
     let SignalKind::Domain { labels, threshold } = kind else { return None };
-    let verdict = verdict.as_ref()?;
-    let other = Builtin::Domain.labels().iter().position(|label| *label == "other")?;
     let counts_as = if verdict.confidence < *threshold { other } else { verdict.label };
     let confidence = labels.iter().map(|label| verdict.probabilities[*label]).fold(0.0, f32::max);
     Some(Seen { applies: labels.contains(&counts_as), confidence })
 }
 
 /// Attacks of two kinds are an attack: the probabilities of the labels add up.
-fn safety(kind: &SignalKind, verdict: &Option<Verdict>) -> Option<Seen> {
+fn safety(kind: &SignalKind, verdict: &Verdict) -> Option<Seen> {
     let SignalKind::Safety { labels, threshold } = kind else { return None };
-    let verdict = verdict.as_ref()?;
     let sum = |label: usize| if labels.contains(&label) { verdict.probabilities[label] } else { 0.0 };
     let confidence: f32 = (0..verdict.probabilities.len()).map(sum).sum();
     Some(Seen::from(confidence.min(1.0), *threshold))

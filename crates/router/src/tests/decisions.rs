@@ -271,33 +271,3 @@ fn what_is_asked_little_by_little_is_what_a_survey_finds() {
         });
     }
 }
-
-#[test]
-#[ignore = "a stopwatch"]
-fn speed() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let domain = "\n  - {name: p, classifier: domain, routes: {math: large}, default: small}\n";
-    let off = "encoder: {threads: 0}\n";
-    let brains = [("domain", brain(domain, off)), ("14 decisions", brain(&fourteen(), off))];
-    let prompts =
-        ["Prove that the square root of two is irrational.", "Who won the Thirty Years' War and why?"];
-    let bodies = prompts.map(|p| json!({"messages": [{"role": "user", "content": p}]}).to_string());
-    let headers = http::HeaderMap::new();
-    runtime.block_on(async {
-        for _ in 0..6 {
-            for (name, brain) in &brains {
-                let begun = std::time::Instant::now();
-                for i in 0..10_000 {
-                    let view = RequestView::parse(bodies[i % 2].as_bytes()).unwrap();
-                    let context = Context { headers: &headers, at_ms: 0, given: None };
-                    let mut decision = Decision::default();
-                    brain
-                        .route(Ask::Classify(0), Via::VirtualModel, &view, &context, &mut decision)
-                        .await
-                        .unwrap();
-                }
-                eprintln!("{name}: {:.2} us", begun.elapsed().as_secs_f64() * 100.0);
-            }
-        }
-    });
-}
