@@ -130,6 +130,14 @@ pub fn rewrite(model: &Model, reasoning: Option<Effort>) -> Vec<Change<'_>> {
     named.into_iter().chain(thinking(model, reasoning)).collect()
 }
 
+/// The body of a model whose choice of an endpoint looks at prompts, with how much it is to think put in; `None` where that
+/// changes nothing.
+#[must_use]
+pub fn told(model: &Model, reasoning: Option<Effort>, body: &Bytes) -> Option<Bytes> {
+    let change = thinking(model, reasoning).filter(|_| model.picking.reads_prompts())?;
+    Some(members::edit(body, &[change]).ok()?.to_vec().into())
+}
+
 /// What the model's way of being told makes of `reasoning`. What the client says itself stays: it knows what its answer is
 /// for, while a policy knows the average prompt of a label.
 fn thinking(model: &Model, reasoning: Option<Effort>) -> Option<Change<'_>> {
