@@ -238,7 +238,7 @@ impl<'a> Preparing<'a> {
                 Ok(Some(Judge::Model { model, false_alarms: None }))
             }
             Classifier::Examples { texts } => {
-                let model = self.examples(texts, ExampleModel::build)?;
+                let model = self.examples(texts, false)?;
                 Ok(Some(Judge::Examples { texts: Arc::clone(texts), model }))
             }
             Classifier::Kserve { .. }
@@ -259,13 +259,14 @@ impl<'a> Preparing<'a> {
         Ok(model)
     }
 
-    /// What `build` makes of texts, unless it was made before.
+    /// What texts are compared by, unless it was made before; for `signals`, a text may stand under many labels.
     pub(crate) fn examples(
         &self,
         texts: &Arc<[Labelled]>,
-        build: fn(&Base, &mut Session, &[Labelled]) -> Result<ExampleModel, waypost_classify::Error>,
+        signals: bool,
     ) -> Result<Arc<ExampleModel>, waypost_classify::Error> {
-        let mut before = self.previous.iter().filter_map(Ready::examples);
+        let alike = |ready: &&Ready| ready.signals.is_some() == signals;
+        let mut before = self.previous.iter().filter(alike).filter_map(Ready::examples);
         if let Some((_, kept)) = before.find(|(known, _)| *known == texts) {
             return Ok(Arc::clone(kept));
         }
@@ -273,7 +274,8 @@ impl<'a> Preparing<'a> {
         let built = std::thread::scope(|scope| {
             let build = || {
                 let mut session = Session::new(Arc::clone(self.engine.encoder()))?;
-                build(self.engine, &mut session, texts)
+                let make = if signals { ExampleModel::independent } else { ExampleModel::build };
+                make(self.engine, &mut session, texts)
             };
             scope.spawn(build).join()
         });

@@ -42,7 +42,7 @@ impl Signals {
             }
         }
         let texts: Arc<[Labelled]> = texts.into();
-        let examples = (!texts.is_empty()).then(|| preparing.examples(&texts, ExampleModel::independent));
+        let examples = (!texts.is_empty()).then(|| preparing.examples(&texts, true));
         let wants_detector = settings.signals.iter().any(|signal| signal.kind.family() == Family::Pii);
         Ok(Self {
             settings: Arc::clone(settings),
