@@ -132,3 +132,28 @@ def test_a_prompt_of_a_hundred_thousand_token_ids(exact):
     assert at(exact, first) == at(exact, second) and cached(second) >= 99_984
     placed = placement(exact, second)
     assert (placed["reading"], placed["cached_tokens"], placed["choice"]["prompt_tokens"]) == ("exact", 100_000, 100_000)
+
+
+def test_what_a_model_is_told_of_thinking_is_part_of_its_prompt(workshop, tmp_path):
+    folder = shutil.copytree(FOLDER / "tiny", tmp_path / "tiny")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["chat_template"] += "{%- if enable_thinking -%}Think, and think again.{%- endif -%}"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    engine = workshop.keep(Engine())
+    file = config([engine], tokenizer=str(folder))
+    file["models"][0]["reasoning"] = {"chat_template": "enable_thinking"}
+    rules = [{"label": label, "keywords": [label]} for label in ("math", "law")]
+    policy = {"name": "p", "rules": rules, "classifier": "domain", "routes": {"math": "a", "law": "a"}, "default": "a"}
+    file["policies"] = [{**policy, "reasoning": {"math": "high", "law": "off"}}]
+    gate = live(workshop.waypost(file), engine)
+
+    def counted(text, model="p", **more):
+        body = {"model": model, "messages": user(text), **more}
+        sent, shown = placement(gate, gate.chat(body)), decision(gate, body)
+        assert sent["reading"] == shown["reading"] == "exact"
+        assert sent["choice"]["prompt_tokens"] == shown["choice"]["prompt_tokens"]
+        return sent["choice"]["prompt_tokens"]
+
+    on, off = {"enable_thinking": True}, {"enable_thinking": False}
+    assert counted("math") == counted("math", model="a", chat_template_kwargs=on) > counted("math", chat_template_kwargs=off)
+    assert counted("law") == counted("law", model="a") < counted("law", chat_template_kwargs=on)

@@ -1,4 +1,4 @@
-"""What `docs/replay-and-report.md` and `docs/auto-routing.md` promise of these commands runs as written."""
+"""What `docs/replay-and-report.md`, `docs/auto-routing.md` and `docs/decisions.md` promise of these commands runs as written."""
 
 import os
 import re
@@ -24,8 +24,9 @@ def shell(tmp_path):
     """Runs a script beside a copy of the examples, on free ports; stops what it left running."""
     engine, door = free_ports(2)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    config = tmp_path / "examples" / "auto.yaml"
-    config.write_text(config.read_text().replace(":9000", f":{engine}").replace(":8085", f":{door}"))
+    for name in ("auto.yaml", "decisions.yaml"):
+        config = tmp_path / "examples" / name
+        config.write_text(config.read_text().replace(":9000", f":{engine}").replace(":8085", f":{door}"))
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "waypost").symlink_to(os.path.abspath(binary()))
 
@@ -59,3 +60,10 @@ def test_collect(shell, tmp_path):
     said = shell(script.replace("&\n", "&\nsleep 2\n"))
     assert {row["model"] for row in read(tmp_path / "outcomes.jsonl")} == {"small", "mid", "large"}
     assert "right" in said
+
+
+def test_decisions(shell):
+    said = shell(section("decisions.md", "Try it"))
+    for promised in ('"label": "hard_science"', '"science": 0.999', '"reasoning": "high"', '"model": "large"', '"no_decision"'):
+        assert promised in said, promised
+    assert "label     quick_science" in said and "reasoning low" in said

@@ -18,6 +18,17 @@ CODE = "Write a python function that sorts a list of numbers."
 PRICES = {"small": {"input": 100, "output": 400}, "large": {"input": 2000, "output": 8000}}
 # One answer of the recorder costs 7 prompt and 3 completion tokens.
 COST = {name: (7 * price["input"] + 3 * price["output"]) / 1e6 for name, price in PRICES.items()}
+DECISIONS = {
+    "signals": [
+        {"name": "science", "domain": ["math", "computer science"]},
+        {"name": "private", "pii": True},
+        {"name": "odd", "examples": ["Please rewrite this letter", "a poem about love"]},
+    ],
+    "decide": [
+        {"name": "private", "priority": 2, "when": "private"},
+        {"name": "hard", "priority": 1, "when": {"any": ["science", "odd"]}},
+    ],
+}
 MAXIMIZE = "quality - 9 * cost - 0.4 * latency"
 WEIGHTS = [[4.0, -4.0, -4.0, -4.0], [-0.013, 0.0271, 1.0, 1.0]]
 
@@ -65,6 +76,8 @@ class World:
             {"name": "trial", "split": {"by": "x-user-id", "arms": {"by-task": 1, "smart": 1}}},
             {"name": "keyed", "split": {"by": "x-goog-api-key", "arms": {"by-task": 1, "kept": 1}}},
             {"name": "dice", "split": {"by": "request", "arms": {"by-task": 1, "hard": 1}}},
+            {"name": "decisions", "classifier": {"decisions": DECISIONS}, "routes": {"hard": "large", "private": "small"},
+             "default": "small"},
             {"name": "ruled", "rules": [{"label": "Rewrite", "keywords": ["please rewrite"]}], "classifier": "task",
              "routes": task, "default": "small"},
         ]  # fmt: skip
@@ -89,7 +102,7 @@ class World:
 
     def run(self):
         gateway = self.gateway()
-        for model in ("by-task", "hard", "private", "remote", "intent", "smart", "nn", "dice", "ruled", "auto", "small", "up"):
+        for model in ("by-task", "hard", "private", "remote", "intent", "smart", "nn", "dice", "ruled", "decisions", "auto", "small", "up"):
             for text in (EASY, HARD, CODE, "My card is 4111 1111 1111 1111", "Please rewrite this.", "a poem about the sea"):
                 self.chat(gateway, model, text, max_tokens=50)
         for model in ("nn", "smart", "by-task", "small"):

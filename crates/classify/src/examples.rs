@@ -53,6 +53,24 @@ impl ExampleModel {
     /// more than [`MAX_EXAMPLES`]; the error names the label and the text.
     pub fn build(base: &Base, session: &mut Session, sets: &[(String, Vec<String>)]) -> Result<Self, Error> {
         check(sets)?;
+        one_owner(sets)?;
+        Self::made(base, session, sets)
+    }
+
+    /// As [`ExampleModel::build`], for labels of which several may apply at once: a text may stand under many of them.
+    ///
+    /// # Errors
+    /// As [`ExampleModel::build`], but for that.
+    pub fn independent(
+        base: &Base,
+        session: &mut Session,
+        sets: &[(String, Vec<String>)],
+    ) -> Result<Self, Error> {
+        check(sets)?;
+        Self::made(base, session, sets)
+    }
+
+    fn made(base: &Base, session: &mut Session, sets: &[(String, Vec<String>)]) -> Result<Self, Error> {
         let background = background(base);
         let (mut statics, mut embeddings) = (Vec::new(), Vec::new());
         for (_, texts) in sets {
@@ -78,25 +96,34 @@ impl ExampleModel {
     /// Tier 0's verdict, which always asks for the encoder. Its confidence is a similarity, on the same scale as that
     /// of [`ExampleModel::judge_with`]: 1 for an example, 0 for what has nothing in common with any.
     pub fn judge(&self, reading: &Reading<'_>) -> Verdict {
+        self.decide(Tier::Ngram, self.near(reading))
+    }
+
+    /// Tier 0's similarity to each label's examples, on the same scale as the confidence of a verdict.
+    pub fn near(&self, reading: &Reading<'_>) -> Vec<f32> {
         let vector = foreground(reading.focus, &self.background);
-        self.decide(reading, Tier::Ngram, self.statics.of(&vector))
+        worded(reading, self.statics.of(&vector))
     }
 
     /// The encoder's verdict; `encoding` is the [`Branch::Sentence`] of the same prompt's focus, and that of another
     /// branch is as good as none. The probabilities are between the labels only: whether any fits, the confidence tells.
     pub fn judge_with(&self, reading: &Reading<'_>, encoding: &Encoding) -> Verdict {
         match encoding.branch() {
-            Branch::Sentence => {
-                self.decide(reading, Tier::Encoder, self.embeddings.of(&encoding.embedding()))
-            }
+            Branch::Sentence => self.decide(Tier::Encoder, self.near_with(reading, encoding)),
             Branch::Prompt => self.judge(reading),
         }
     }
 
-    fn decide(&self, reading: &Reading<'_>, tier: Tier, mut similarities: Vec<f32>) -> Verdict {
-        if reading.focus.words == 0 {
-            similarities.fill(0.0);
+    /// As [`ExampleModel::near`] with the encoder; the same is asked of `encoding` as of that of
+    /// [`ExampleModel::judge_with`].
+    pub fn near_with(&self, reading: &Reading<'_>, encoding: &Encoding) -> Vec<f32> {
+        match encoding.branch() {
+            Branch::Sentence => worded(reading, self.embeddings.of(&encoding.embedding())),
+            Branch::Prompt => self.near(reading),
         }
+    }
+
+    fn decide(&self, tier: Tier, similarities: Vec<f32>) -> Verdict {
         let label = argmax(&similarities);
         Verdict {
             label,
@@ -110,6 +137,14 @@ impl ExampleModel {
             constraints: None,
         }
     }
+}
+
+/// A prompt without words resembles nothing.
+fn worded(reading: &Reading<'_>, mut similarities: Vec<f32>) -> Vec<f32> {
+    if reading.focus.words == 0 {
+        similarities.fill(0.0);
+    }
+    similarities
 }
 
 fn focus(text: &str) -> Prompt<'_> {
@@ -138,7 +173,6 @@ fn check(sets: &[(String, Vec<String>)]) -> Result<(), Error> {
     if sets.is_empty() {
         return fail("there is no label".into());
     }
-    let mut owners: HashMap<String, usize> = HashMap::new();
     for (at, (label, texts)) in sets.iter().enumerate() {
         if label.trim().is_empty() {
             return fail(format!("label {} is empty", at + 1));
@@ -150,13 +184,8 @@ fn check(sets: &[(String, Vec<String>)]) -> Result<(), Error> {
             return fail(format!("label `{label}` has no example"));
         }
         for (number, text) in texts.iter().enumerate() {
-            let words = words(text);
-            if words.is_empty() {
+            if words(text).is_empty() {
                 return fail(format!("example {} of `{label}` is empty", number + 1));
-            }
-            if let Some(other) = owners.insert(words, at).filter(|other| *other != at) {
-                let other = &sets[other].0;
-                return fail(format!("{text:?} stands under both `{other}` and `{label}`"));
             }
         }
     }
@@ -165,6 +194,22 @@ fn check(sets: &[(String, Vec<String>)]) -> Result<(), Error> {
         return fail(format!(
             "{count} texts, at most {MAX_EXAMPLES} are read; `waypost train` takes any number"
         ));
+    }
+    Ok(())
+}
+
+/// Whether each text stands under one label only.
+fn one_owner(sets: &[(String, Vec<String>)]) -> Result<(), Error> {
+    let mut owners: HashMap<String, usize> = HashMap::new();
+    for (at, (label, texts)) in sets.iter().enumerate() {
+        for text in texts {
+            let other = owners.insert(words(text), at).filter(|other| *other != at);
+            if let Some((other, _)) = other.map(|other| &sets[other]) {
+                return Err(Error::Policy(format!(
+                    "examples: {text:?} stands under both `{other}` and `{label}`"
+                )));
+            }
+        }
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use aho_corasick::automaton::{Automaton as _, StateID};
 use aho_corasick::dfa::DFA;
 use regex::{RegexBuilder, RegexSet, RegexSetBuilder};
 
-use self::fold::{Sink, fold};
+use self::fold::{Sink, fold, is_unspaced};
 use crate::error::Error;
 
 /// Most rules of one policy.
@@ -43,6 +43,8 @@ pub struct Rules {
     regexes: RegexSet,
     /// The rule of each expression, rising.
     regex_rules: Vec<usize>,
+    /// Of all rules.
+    count: usize,
 }
 
 impl Rules {
@@ -72,7 +74,22 @@ impl Rules {
                 "rules: the regular expressions together are over {limit} KiB once compiled"
             ))
         })?;
-        Ok(Self { keywords: Keywords::build(rules)?, regexes, regex_rules })
+        Ok(Self { keywords: Keywords::build(rules)?, regexes, regex_rules, count: rules.len() })
+    }
+
+    /// Which rules apply to `text`, each for itself.
+    pub fn find_all(&self, text: &str) -> Vec<bool> {
+        let mut found = vec![false; self.count];
+        if let Some(keywords) = &self.keywords {
+            keywords.each(text, |rule| {
+                found[rule] = true;
+                ControlFlow::Continue(())
+            });
+        }
+        if self.regexes.is_match(text) {
+            self.regexes.matches(text).iter().for_each(|at| found[self.regex_rules[at]] = true);
+        }
+        found
     }
 
     /// Index of the first rule, in the order given, that applies to `text`.
@@ -86,6 +103,16 @@ impl Rules {
         let regex = self.regexes.matches(text).iter().next().map(|at| self.regex_rules[at]);
         keyword.into_iter().chain(regex).min()
     }
+}
+
+/// A regular expression that finds `keyword` as a whole word, whatever the white space in it, but in its own case only.
+pub fn in_this_case(keyword: &str) -> String {
+    let words: Vec<String> = keyword.split_whitespace().map(regex::escape).collect();
+    let bounded = |c: Option<char>| c.is_some_and(|c| (c.is_alphanumeric() || c == '_') && !is_unspaced(c));
+    let text = keyword.trim();
+    let begin = if bounded(text.chars().next()) { r"\b{start-half}" } else { "" };
+    let end = if bounded(text.chars().next_back()) { r"\b{end-half}" } else { "" };
+    format!("{begin}{}{end}", words.join(r"\s+"))
 }
 
 fn fault(rule: usize, reason: &str) -> Error {
@@ -158,31 +185,38 @@ impl Keywords {
 
     /// The first rule with a keyword in `text`.
     fn find(&self, text: &str) -> Option<usize> {
-        let mut search = Search { keywords: self, state: self.start, first: None };
-        fold(text, &mut search);
-        search.first
+        let mut first: Option<usize> = None;
+        self.each(text, |rule| {
+            first = Some(first.map_or(rule, |known| known.min(rule)));
+            // No rule comes before the first.
+            if first == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        first
+    }
+
+    /// Calls `on` with the rule of each keyword in `text`, until it breaks.
+    fn each(&self, text: &str, on: impl FnMut(usize) -> ControlFlow<()>) {
+        fold(text, &mut Search { keywords: self, state: self.start, on });
     }
 }
 
 /// One pass of the automaton.
-struct Search<'k> {
+struct Search<'k, F> {
     keywords: &'k Keywords,
     state: StateID,
-    first: Option<usize>,
+    on: F,
 }
 
-impl Sink for Search<'_> {
+impl<F: FnMut(usize) -> ControlFlow<()>> Sink for Search<'_, F> {
     fn put(&mut self, byte: u8) -> ControlFlow<()> {
         let Keywords { automaton, rules, .. } = self.keywords;
         self.state = automaton.next_state(Anchored::No, self.state, byte);
         if automaton.is_special(self.state) && automaton.is_match(self.state) {
             for at in 0..automaton.match_len(self.state) {
-                let rule = rules[automaton.match_pattern(self.state, at).as_usize()];
-                self.first = Some(self.first.map_or(rule, |known| known.min(rule)));
+                (self.on)(rules[automaton.match_pattern(self.state, at).as_usize()])?;
             }
         }
-        // No rule comes before the first.
-        if self.first == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        ControlFlow::Continue(())
     }
 
     /// Nothing is under way, and no keyword begins in the middle of a word.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_saphyr::Location;
 
 use crate::auto;
+use crate::decisions::decisions;
 use crate::error::Fault;
 use crate::file::{ClassifierSpec, Examples, KserveSpec, PolicySpec, Routes, RuleSpec, SafetySpec};
 use crate::intent;
@@ -24,11 +25,11 @@ use crate::snapshot::{Classifier, Embedding, Labelled, Route, Rule};
 const MIN_FALSE_ALARMS: f32 = 0.0005;
 const MAX_FALSE_ALARMS: f32 = 0.2;
 /// Most example texts of a policy: each is encoded when the configuration is loaded, a few milliseconds apiece.
-const MAX_EXAMPLES: usize = 500;
+pub(crate) const MAX_EXAMPLES: usize = 500;
 /// Similarity (0 to 1) below which a prompt resembles no example.
-const EXAMPLES_THRESHOLD: f32 = 0.4;
-const ONE_OF: &str = "a classifier is one of `path`, `safety`, `examples`, `kserve`, `intent` and `auto`, or the name of a \
-    built-in one";
+pub(crate) const EXAMPLES_THRESHOLD: f32 = 0.4;
+const ONE_OF: &str = "a classifier is one of `path`, `safety`, `examples`, `decisions`, `kserve`, `intent` and `auto`, or the \
+    name of a built-in one";
 
 /// What a classifier may refer to.
 #[derive(Clone, Copy)]
@@ -37,16 +38,17 @@ pub(crate) struct Within<'a> {
     pub(crate) embeddings: &'a [Embedding],
 }
 
-/// The classifier, with every route found among its labels where they are known, or among those that `rules` give.
+/// The classifier, with every route found among its labels where they are known, or among those that its `rules` give.
 pub(crate) fn bind(
     reader: &mut Reader<'_>,
+    policy: &PolicySpec,
     spec: &ClassifierSpec,
-    rules: &[RuleSpec],
     routes: &Routes,
     bound: &[Route],
     within: Within<'_>,
 ) -> Result<Classifier, Fault> {
-    let ruled: Vec<String> = rules.iter().map(|rule| reader.get(&rule.label)).collect::<Result<_, _>>()?;
+    let ruled: Vec<String> =
+        policy.rules.iter().map(|rule| reader.get(&rule.label)).collect::<Result<_, _>>()?;
     let only_known = |labels: &[&str]| only_known(routes, bound, labels, &ruled);
     let (own, at) = match spec {
         ClassifierSpec::Named(name) => {
@@ -72,6 +74,7 @@ pub(crate) fn bind(
         own.path.is_some(),
         own.safety.is_some(),
         own.examples.is_some(),
+        own.decisions.is_some(),
         own.kserve.is_some(),
         own.intent.is_some(),
         own.auto.is_some(),
@@ -91,6 +94,13 @@ pub(crate) fn bind(
         let labels: Vec<&str> = texts.iter().map(|(label, _)| label.as_str()).collect();
         only_known(&labels)?;
         return Ok(Classifier::Examples { texts: texts.into() });
+    }
+    if let Some(spec) = &own.decisions {
+        let routed = |label: &str| bound.iter().any(|route| *route.label == *label);
+        let decisions = decisions(reader, spec, at, policy.default.is_some(), &routed)?;
+        let classifier = Classifier::Decisions(Arc::new(decisions));
+        only_known(&classifier.labels())?;
+        return Ok(classifier);
     }
     if let Some(kserve) = &own.kserve {
         let FullUrl(url) = reader.get(&kserve.url)?;
@@ -148,6 +158,13 @@ pub(crate) fn floor(reader: &mut Reader<'_>, spec: &PolicySpec) -> Result<f32, F
         return Err(
             raw.fault("`confidence_floor` does not go with `auto`, which has no labels to be sure of")
         );
+    }
+    // Signals have thresholds, and a decision that always applies has a confidence of 0: a floor would undo what the user
+    // has decided.
+    if own.decisions.is_some() && matches!(raw, Raw::Text { .. }) {
+        return Err(raw.fault(
+            "`confidence_floor` does not go with `decisions`, whose signals have a `threshold` each",
+        ));
     }
     if own.examples.is_none() {
         return Ok(floor);

@@ -6,10 +6,12 @@
 mod admin;
 mod auto;
 mod classifier;
+mod decisions;
 mod ext_proc;
 mod intent;
 mod name_or;
 mod picking;
+mod reasoning;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -28,12 +30,14 @@ pub(crate) use auto::{AutoSpec, EmbeddingSpec, LogFileSpec, SplitSpec, StickyOpt
 pub(crate) use classifier::{
     ClassifierSpec, Examples, KserveSpec, Numbers, Pairs, Routes, RuleSpec, SafetySpec,
 };
+pub(crate) use decisions::{DecisionsSpec, OfSpec, SignalSpec, WhenSpec};
 pub(crate) use ext_proc::ExtProcSpec;
 pub(crate) use intent::IntentSpec;
 pub(crate) use picking::{
     AffinitySpec, BusySpec, DisaggregationSpec, EndpointOption, EndpointSpec, HealthSpec, KvSpec,
     MetricsSpec, PickOption, PickSpec, QueueSpec, ReplicasSpec,
 };
+pub(crate) use reasoning::{Efforts, ReasoningSpec};
 
 /// v1's port, on every address.
 const LISTEN: Listen = Listen(Some(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8084)));
@@ -66,6 +70,8 @@ const ENCODER_DEADLINE: Duration = Duration::from_millis(50);
 const SHUTDOWN_DELAY: Duration = Duration::ZERO;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(120);
 const LOG_DECISIONS: bool = true;
+/// Maps and lists within one another; twice as many as the deepest `when` needs, and few enough for any thread's stack.
+const MAX_DEPTH: usize = 32;
 
 /// Waypost's configuration file.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -145,6 +151,8 @@ pub(crate) struct ModelSpec {
     pub(crate) context_length: Option<Raw<u64>>,
     /// What it takes besides text; absent means everything.
     pub(crate) accepts: Option<Vec<Raw<Capability>>>,
+    /// How it is told how much to think, for policies with `reasoning`; absent, it is not told.
+    pub(crate) reasoning: Option<ReasoningSpec>,
     /// How long each phase of a request may take.
     #[serde(default)]
     pub(crate) timeouts: TimeoutsSpec,
@@ -199,6 +207,8 @@ pub(crate) struct PolicySpec {
     pub(crate) routes: Option<Routes>,
     /// Model taken when no label wins: low confidence, classifier late or down, label without a route.
     pub(crate) default: Option<Raw<String>>,
+    /// Label to how much its model is to think: `off`, `on`, `low`, `medium` or `high`. What a client asks for itself counts.
+    pub(crate) reasoning: Option<Efforts>,
     /// Below this confidence (0 to 1) `default` is taken; 0 switches it off.
     #[serde(default = "confidence_floor")]
     pub(crate) confidence_floor: Raw<f64>,
@@ -359,5 +369,6 @@ pub(crate) fn parse(text: &str) -> Result<File, Fault> {
     if text.trim().is_empty() {
         return Ok(File::default());
     }
-    Ok(serde_saphyr::from_str(&mask(text))?)
+    let budget = serde_saphyr::budget! { max_depth: MAX_DEPTH };
+    Ok(serde_saphyr::from_str_with_options(&mask(text), serde_saphyr::options! { budget: budget })?)
 }

@@ -132,6 +132,23 @@ impl Leaf for u64 {
     }
 }
 
+/// May be below zero.
+impl Leaf for i64 {
+    const KIND: &'static str = "whole number";
+    const JSON_TYPES: &'static [&'static str] = &["integer", "string"];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.trim()
+            .replace('_', "")
+            .parse()
+            .map_err(|_| "is not a whole number such as `10` or `-1`".to_owned())
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self)
+    }
+}
+
 impl Leaf for f64 {
     const KIND: &'static str = "number";
     const JSON_TYPES: &'static [&'static str] = &["number", "string"];

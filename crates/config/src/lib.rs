@@ -7,6 +7,7 @@
 mod auto;
 mod classifiers;
 mod conversations;
+mod decisions;
 mod endpoints;
 mod error;
 mod ext_proc;
@@ -20,6 +21,7 @@ mod picking;
 mod policies;
 mod public;
 mod raw;
+mod reasoning;
 mod resolve;
 mod schema;
 mod snapshot;

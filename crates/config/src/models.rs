@@ -12,6 +12,7 @@ use crate::leaf::{BaseUrl, Capability};
 use crate::nearest::hint;
 use crate::picking::picking;
 use crate::raw::{Raw, Reader};
+use crate::reasoning;
 use crate::resolve::{AUTO, at_least_zero, number, positive};
 use crate::snapshot::{Accepts, Endpoint, Model, ModelIndex, Price, Timeouts};
 
@@ -148,6 +149,7 @@ impl<'a> Models<'a> {
             price: None,
             context_length: None,
             accepts: EVERYTHING,
+            reasoning: None,
             timeouts: timeouts(reader, &TimeoutsSpec::default())?,
             listed: true,
         });
@@ -208,6 +210,11 @@ fn declared(
         price: spec.price.as_ref().map(|p| price(reader, p)).transpose()?,
         context_length,
         accepts: accepts(reader, spec.accepts.as_deref())?,
+        reasoning: spec
+            .reasoning
+            .as_ref()
+            .map(|told| reasoning::told(reader, told, &spec.name))
+            .transpose()?,
         timeouts: timeouts(reader, &spec.timeouts)?,
         listed: true,
         name,

@@ -11,6 +11,7 @@ use crate::error::Fault;
 use crate::file::{Pairs, PolicySpec, Routes};
 use crate::models::{Adopted, Models};
 use crate::raw::Reader;
+use crate::reasoning;
 use crate::resolve::{AUTO, positive};
 use crate::snapshot::{AutoSource, Classifier, ModelIndex, Policy, Route};
 use crate::v1;
@@ -99,6 +100,7 @@ fn policy(
         name: name.into(),
         fallbacks: fallbacks(reader, spec, models, &routes, default)?,
         rules: classifiers::rules(reader, &spec.rules, &routes)?,
+        reasoning: reasoning::efforts(reader, spec, &classifier, &routes)?,
         classifier,
         routes,
         default,
@@ -109,6 +111,7 @@ fn policy(
         shadow: Vec::new(),
     };
     warn_dead_ends(reader, spec, &policy);
+    reasoning::warn_untold(reader, spec, &policy, &models.list);
     Ok(policy)
 }
 
@@ -120,7 +123,7 @@ fn split(
 ) -> Result<Classifier, Fault> {
     let own = spec.classifier.is_some() || spec.routes.is_some() || spec.llms.is_some() || spec.url.is_some();
     let more = !spec.rules.is_empty() || !spec.fallbacks.is_empty() || spec.default.is_some();
-    if own || more || spec.sticky.is_some() || !spec.shadow.is_empty() {
+    if own || more || spec.sticky.is_some() || !spec.shadow.is_empty() || spec.reasoning.is_some() {
         return Err(spec.name.fault("a policy with `split` has nothing else: its arms decide"));
     }
     let Some(split) = &spec.split else { return Err(spec.name.fault("this policy has no `split`")) };
@@ -150,7 +153,7 @@ fn own(
         let model = within.models.find(reader, model)?;
         bound.push(Route { label: name, model });
     }
-    let classifier = classifiers::bind(reader, classifier, &spec.rules, routes, &bound, within)?;
+    let classifier = classifiers::bind(reader, spec, classifier, routes, &bound, within)?;
     Ok((classifier, bound))
 }
 
@@ -197,6 +200,9 @@ fn warn_dead_ends(reader: &mut Reader<'_>, spec: &PolicySpec, policy: &Policy) {
         );
     }
     let depends_on = match &policy.classifier {
+        Classifier::Decisions(decisions) => {
+            decisions.may_be_none().then_some("none of its decisions applies")
+        }
         Classifier::Intent(_) => Some("its intent model is late, down or unclear"),
         Classifier::Auto(auto) if matches!(auto.source, AutoSource::Network { .. }) => {
             Some("its embeddings cannot be had")
@@ -237,16 +243,16 @@ impl Policy {
         contestants.iter().map(|contestant| contestant.model)
     }
 
-    /// Holds the routes against labels that became known after the configuration was read.
+    /// Holds routes and reasoning against labels that became known after the configuration was read.
     ///
     /// # Errors
-    /// A sentence about the first route whose label is neither among them nor given by a rule.
+    /// A sentence about the first label that is neither among them nor given by a rule.
     pub fn check_labels(&self, labels: &[&str]) -> Result<(), String> {
         let ruled = |label: &str| self.rules.iter().any(|rule| *rule.label == *label);
-        match self.routes.iter().find(|route| !labels.contains(&&*route.label) && !ruled(&route.label)) {
-            Some(Route { label, .. }) => {
-                Err(classifiers::unknown_label(&format!(" `{label}`"), label, labels))
-            }
+        let routed = self.routes.iter().map(|route| &*route.label);
+        let mut named = routed.chain(self.reasoning.iter().map(|(label, _)| &**label));
+        match named.find(|label| !labels.contains(label) && !ruled(label)) {
+            Some(label) => Err(classifiers::unknown_label(&format!(" `{label}`"), label, labels)),
             None => Ok(()),
         }
     }

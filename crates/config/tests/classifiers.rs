@@ -135,11 +135,11 @@ fn what_is_wrong_is_said_with_its_line() {
         ),
         (
             "    classifier: {path: a, safety: {false_alarms: 0.1}}\n",
-            "4: a classifier is one of `path`, `safety`, `examples`, `kserve`, `intent` and `auto`, or the name of a built-in one",
+            "4: a classifier is one of `path`, `safety`, `examples`, `decisions`, `kserve`, `intent` and `auto`, or the name of a built-in one",
         ),
         (
             "    classifier: {}\n",
-            "4: a classifier is one of `path`, `safety`, `examples`, `kserve`, `intent` and `auto`, or the name of a built-in one",
+            "4: a classifier is one of `path`, `safety`, `examples`, `decisions`, `kserve`, `intent` and `auto`, or the name of a built-in one",
         ),
         ("    classifier: {pth: a}\n", "4: unknown key `pth`; did you mean `path`?"),
         (

@@ -3,6 +3,7 @@
 //! First the healthy endpoints of each model in the plan's order, then those put aside, then the same
 //! ones again. An endpoint that asked to be left alone is never tried, nor one above a threshold. Called by doors.
 
+use crate::outfit;
 use smallvec::SmallVec;
 use waypost_config::ModelIndex;
 use waypost_picker::NoPick;
@@ -74,7 +75,11 @@ impl<'a> Candidates<'a> {
                     continue;
                 }
                 if tried.prompt.is_none() {
-                    tried.prompt = Some(brain.read_prompt(*model, &placing).await);
+                    // What it is told is part of the prompt that its engines keep.
+                    let told =
+                        outfit::told(&brain.snapshot().models[*model], decision.reasoning, placing.body);
+                    let body = told.as_ref().unwrap_or(placing.body);
+                    tried.prompt = Some(brain.read_prompt(*model, &Placing { body, ..placing }).await);
                 }
                 let prompt = tried.prompt.as_ref().and_then(Option::as_ref);
                 match brain.place(*model, &placing, prompt, (&tried.endpoints, desperate)).await {

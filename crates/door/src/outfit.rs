@@ -1,11 +1,11 @@
-//! What an endpoint is told beside the client's own request: its rank, and Dynamo's ids.
+//! What an endpoint is told beside the client's own request: its rank, Dynamo's ids, and how much its model is to think.
 //!
 //! Ids come from the configuration only. The headers by which clients could steer engines themselves are kept back, unless
 //! the model trusts its clients. Used by doors.
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use waypost_config::{Connector, Model, Secret};
+use waypost_config::{Connector, Effort, Model, Reasoning, Secret};
 use waypost_picker::Endpoint;
 use waypost_router::Held;
 use waypost_wire::members::{self, Change};
@@ -46,7 +46,9 @@ pub fn steers(name: &HeaderName) -> bool {
 #[derive(Debug, Default)]
 pub struct Outfit {
     /// In the body.
-    pub changes: Vec<Change>,
+    pub changes: Vec<Change<'static>>,
+    /// How much the model is to think, where a policy says so.
+    pub reasoning: Option<Effort>,
     /// Set over the client's own.
     pub headers: HeaderMap,
     /// Load of a prefill that ends when the answer begins.
@@ -92,7 +94,7 @@ impl Outfit {
         pins.extend(endpoint.spec().rank.map(|rank| ("dp_rank", rank.to_string())));
         pins.extend(prefill.and_then(|(_, rank)| Some(("prefill_dp_rank", rank?.to_string()))));
         let foreign = PINS.iter().filter(|pin| !trust && !pins.iter().any(|(ours, _)| ours == *pin));
-        let mut inner: Vec<Change> = foreign.map(|pin| Change::Remove(pin)).collect();
+        let mut inner: Vec<Change<'static>> = foreign.map(|pin| Change::Remove(pin)).collect();
         inner.extend(pins.into_iter().map(|(key, json)| Change::Set(key, json)));
         self.changes.push(Change::Merge("nvext", inner));
 
@@ -119,11 +121,34 @@ impl Outfit {
     }
 }
 
-/// `model` as the endpoint calls it, and v1's object gone: what [`waypost_wire::RequestView::rewrite`] does, as changes.
+/// `model` as the endpoint calls it and v1's object gone, which is what [`waypost_wire::RequestView::rewrite`] does; and how
+/// much the model is to think.
 #[must_use]
-pub fn rewrite(model: &Model) -> [Change; 2] {
+pub fn rewrite(model: &Model, reasoning: Option<Effort>) -> Vec<Change<'_>> {
     let id = serde_json::Value::from(&*model.upstream_id).to_string();
-    [Change::Set("model", id), Change::Remove("nim-llm-router")]
+    let named = [Change::Set("model", id), Change::Remove("nim-llm-router")];
+    named.into_iter().chain(thinking(model, reasoning)).collect()
+}
+
+/// The body of a model whose choice of an endpoint looks at prompts, with how much it is to think put in; `None` where that
+/// changes nothing.
+#[must_use]
+pub fn told(model: &Model, reasoning: Option<Effort>, body: &Bytes) -> Option<Bytes> {
+    let change = thinking(model, reasoning).filter(|_| model.picking.reads_prompts())?;
+    Some(members::edit(body, &[change]).ok()?.to_vec().into())
+}
+
+/// What the model's way of being told makes of `reasoning`. What the client says itself stays: it knows what its answer is
+/// for, while a policy knows the average prompt of a label.
+fn thinking(model: &Model, reasoning: Option<Effort>) -> Option<Change<'_>> {
+    let (told, effort) = (model.reasoning.as_ref()?, reasoning?);
+    let level = effort.level().map(|level| format!("\"{level}\""));
+    let template = |name, json| Change::Merge("chat_template_kwargs", vec![Change::Default(name, json)]);
+    match told {
+        Reasoning::ChatTemplate(name) => Some(template(name, (effort != Effort::Off).to_string())),
+        Reasoning::ChatTemplateEffort(name) => level.map(|json| template(name, json)),
+        Reasoning::Effort(name) => level.map(|json| Change::Default(name, json)),
+    }
 }
 
 /// The client's body as it goes to `model`: the model's own name, what the endpoint is told, and without what a client must
@@ -138,10 +163,11 @@ pub fn dressed(
     outfit: &Outfit,
 ) -> Result<Segments, ApiError> {
     let reserved = reserved(model);
-    if outfit.changes.is_empty() && reserved.is_empty() {
+    let untold = outfit.reasoning.is_none() || model.reasoning.is_none();
+    if outfit.changes.is_empty() && reserved.is_empty() && untold {
         return Ok(view.rewrite(body, &model.upstream_id));
     }
-    let mut changes = rewrite(model).to_vec();
+    let mut changes = rewrite(model, outfit.reasoning);
     changes.extend(outfit.changes.iter().cloned());
     let theirs = reserved.iter().filter(|key| !outfit.changes.iter().any(|ours| ours.key() == **key));
     changes.extend(theirs.map(|key| Change::Remove(key)));
@@ -199,6 +225,71 @@ mod tests {
         assert_eq!(outfit.headers["x-worker-instance-id"], "18446744073709551614");
         assert_eq!(outfit.headers["x-dynamo-routing-mode"], "aggregated");
         assert!(!outfit.headers.contains_key("x-prefiller-host-port"));
+    }
+
+    /// A body as it goes to a model that is told in this way.
+    fn told(reasoning: &str, effort: Option<Effort>, body: &'static str) -> String {
+        let text = format!("models: [{{name: m, endpoint: http://a, reasoning: {reasoning}}}]");
+        let snapshot = waypost_config::load_str(&text, "test", &|_| None).unwrap();
+        let body = Bytes::from_static(body.as_bytes());
+        let view = RequestView::parse(&body).unwrap();
+        let outfit = Outfit { reasoning: effort, ..Outfit::default() };
+        let out = dressed(&view, &body, &snapshot.models[0], &outfit).unwrap();
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_model_is_told_how_much_to_think_in_its_own_way() {
+        const BODY: &str = r#"{"model":"m", "messages":[]}"#;
+        let (switch, template, member) = (
+            "{chat_template: enable_thinking}",
+            "{chat_template_effort: effort}",
+            "{effort: reasoning_effort}",
+        );
+        let kwargs =
+            |within: &str| format!(r#"{{"chat_template_kwargs":{{{within}}},"model":"m", "messages":[]}}"#);
+        let (on, off) = (kwargs(r#""enable_thinking":true"#), kwargs(r#""enable_thinking":false"#));
+        let level = |level: &str| kwargs(&format!(r#""effort":"{level}""#));
+        let top = |level: &str| format!(r#"{{"reasoning_effort":"{level}","model":"m", "messages":[]}}"#);
+        let cases = [
+            (Effort::Off, off, BODY.to_owned(), BODY.to_owned()),
+            (Effort::On, on.clone(), level("medium"), top("medium")),
+            (Effort::Low, on.clone(), level("low"), top("low")),
+            (Effort::Medium, on.clone(), level("medium"), top("medium")),
+            (Effort::High, on, level("high"), top("high")),
+        ];
+        for (effort, by_switch, by_template, by_member) in cases {
+            assert_eq!(told(switch, Some(effort), BODY), by_switch);
+            assert_eq!(told(template, Some(effort), BODY), by_template);
+            assert_eq!(told(member, Some(effort), BODY), by_member);
+        }
+        for way in [switch, template, member] {
+            assert_eq!(told(way, None, BODY), BODY);
+        }
+    }
+
+    #[test]
+    fn what_a_client_says_of_thinking_stays_byte_for_byte() {
+        let switch = "{chat_template: enable_thinking}";
+        let high = |way, body| told(way, Some(Effort::High), body);
+        for (way, own) in [
+            (switch, r#"{"model":"m","chat_template_kwargs": { "enable_thinking" : false,"x":1e2}}"#),
+            (switch, r#"{"model":"m","chat_template_kwargs":"nonsense"}"#),
+            ("{effort: reasoning_effort}", r#"{"model":"m","reasoning_effort" : "none"}"#),
+        ] {
+            assert_eq!(high(way, own), own);
+        }
+        assert_eq!(
+            high(switch, r#"{"a":1.50, "chat_template_kwargs" : { "x" : 1e2 , "y":"<&>" },"model":"m"}"#),
+            r#"{"a":1.50, "chat_template_kwargs" : {"enable_thinking":true, "x" : 1e2 , "y":"<&>" },"model":"m"}"#
+        );
+        for nothing in ["null", "{}", r#"{"enable_thinking":null}"#] {
+            let body = format!(r#"{{"model":"m","chat_template_kwargs":{nothing}}}"#);
+            let out = high(switch, Box::leak(body.into_boxed_str()));
+            assert_eq!(out, r#"{"model":"m","chat_template_kwargs":{"enable_thinking":true}}"#);
+        }
+        let null = r#"{"model":"m","reasoning_effort":null}"#;
+        assert_eq!(high("{effort: reasoning_effort}", null), r#"{"model":"m","reasoning_effort":"high"}"#);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
-use waypost_config::{ModelIndex, Price};
+use waypost_config::{Effort, ModelIndex, Price};
 use waypost_router::{Attempt, Brain, Decision, Latency, Outcome, Tier, Via, millis, round};
 use waypost_wire::{ApiError, Usage};
 
@@ -384,6 +384,7 @@ fn write_log(d: &Decision) {
         confidence = d.confidence.map(|c| round(f64::from(c))),
         tier = d.tier.map(Tier::as_str),
         rule = d.rule,
+        reasoning = d.reasoning.map(Effort::as_str),
         encoder = d.escalation.map(|e| e.asked.as_str()),
         model = d.model.as_deref(),
         endpoint = d.endpoint.as_deref(),

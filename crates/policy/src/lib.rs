@@ -5,10 +5,12 @@
 
 mod auto;
 mod conversation;
+mod decisions;
 mod split;
 
 pub use auto::{Expected, rank};
 pub use conversation::{Memory, Turn, keep, ladder};
+pub use decisions::{Holds, holds, taken};
 pub use split::arm;
 
 use serde::Serialize;
@@ -57,6 +59,8 @@ pub enum Choice<'a> {
     Label(&'a str, Option<f32>),
     /// An auto policy put its contestants in this order.
     Ranked(&'a [(ModelIndex, Reason)]),
+    /// None of the policy's decisions applies.
+    NoDecision,
     /// The classifier could not answer.
     NoLabel,
 }
@@ -73,6 +77,8 @@ pub enum Reason {
     LowConfidence,
     /// The policy's default: the label has no model.
     UnmappedLabel,
+    /// The policy's default: none of its decisions applies.
+    NoDecision,
     /// The policy's default: the classifier was late or down.
     ClassifierFailed,
     /// The first choice cannot take this request; this model of the policy can.
@@ -110,6 +116,7 @@ impl Reason {
             Self::Label => "label",
             Self::LowConfidence => "low_confidence",
             Self::UnmappedLabel => "unmapped_label",
+            Self::NoDecision => "no_decision",
             Self::ClassifierFailed => "classifier_failed",
             Self::Capable => "capable",
             Self::Fallback => "fallback",
@@ -175,6 +182,9 @@ pub enum Error {
     /// The label has no model and the policy no default.
     #[error("the policy has no model for the label '{0}' and no default")]
     LabelWithoutModel(String),
+    /// None of the policy's decisions applies, and it has no default.
+    #[error("none of the policy's decisions applies and it has no default")]
+    NoDecision,
     /// The classifier failed and the policy has no default.
     #[error("the classifier failed and the policy has no default")]
     NoDefault,
@@ -240,8 +250,11 @@ pub fn plan(
 
 /// The model the policy wants first, and why.
 fn first_model(policy: &Policy, choice: Choice<'_>) -> Result<(ModelIndex, Reason), Error> {
-    let Choice::Label(label, confidence) = choice else {
-        return policy.default.map(|model| (model, Reason::ClassifierFailed)).ok_or(Error::NoDefault);
+    let default = |reason, error| policy.default.map(|model| (model, reason)).ok_or(error);
+    let (label, confidence) = match choice {
+        Choice::Label(label, confidence) => (label, confidence),
+        Choice::NoDecision => return default(Reason::NoDecision, Error::NoDecision),
+        _ => return default(Reason::ClassifierFailed, Error::NoDefault),
     };
     let route = policy.routes.iter().find(|route| *route.label == *label);
     let unsure = confidence.is_some_and(|c| c < policy.confidence_floor);

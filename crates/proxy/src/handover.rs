@@ -110,7 +110,7 @@ async fn nixl(
     }
     let model = &job.brain.snapshot().models[index];
     let one = || "1".to_owned();
-    let mut changes = outfit::rewrite(model).to_vec();
+    let mut changes = outfit::rewrite(model, outfit.reasoning);
     changes.extend([
         Change::Set("stream", "false".to_owned()),
         Change::Remove("stream_options"),
@@ -144,7 +144,7 @@ fn sglang(job: &Job<'_>, index: ModelIndex, reader: Held, outfit: &mut Outfit, l
         Change::Set("bootstrap_port", port.to_string()),
         Change::Set("bootstrap_room", room.to_string()),
     ];
-    let mut changes = outfit::rewrite(model).to_vec();
+    let mut changes = outfit::rewrite(model, outfit.reasoning);
     changes.extend(meeting.clone());
     outfit.changes.extend(meeting);
     match request(job, model, &endpoint, &changes, &outfit.headers) {
@@ -179,7 +179,7 @@ fn request(
     job: &Job<'_>,
     model: &Model,
     endpoint: &Endpoint,
-    changes: &[Change],
+    changes: &[Change<'_>],
     headers: &HeaderMap,
 ) -> Result<Request<Outgoing>, Failed> {
     let body = members::edit(job.body, changes).map_err(|_| "unusable")?;

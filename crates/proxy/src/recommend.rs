@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use waypost_config::{Classifier, PolicyIndex, Snapshot};
+use waypost_door::outfit;
 use waypost_door::{Gateway, Ticket, admit, incoming, need_messages, policy_header};
 use waypost_router::{Ask, Brain, Context, Decision, Outcome, Placing, Via, Wish};
 use waypost_wire::{ApiError, Code, RequestView};
@@ -88,8 +89,10 @@ async fn decide(
     let plan = brain.route(ask, via, &view, &context, &mut ticket.decision).await?;
     let decision = &mut ticket.decision;
     if let (Advice::Decision, Some((model, _))) = (advice, plan.models.first()) {
+        let told = outfit::told(&brain.snapshot().models[*model], decision.reasoning, &body);
+        let body = told.as_ref().unwrap_or(&body);
         let placing =
-            Placing { view: &view, body: &body, headers: &head.headers, only: None, wish: Wish::default() };
+            Placing { view: &view, body, headers: &head.headers, only: None, wish: Wish::default() };
         decision.placements.extend(brain.preview(*model, &placing).await);
     }
     decision.model = decision.plan.first().map(|first| Arc::clone(&first.model));

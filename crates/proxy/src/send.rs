@@ -191,8 +191,10 @@ async fn exchange(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> R
     let endpoint = Arc::clone(held.endpoint());
     let model = &job.brain.snapshot().models[index];
     let timeouts = model.timeouts;
-    let mut outfit = Outfit::new(model, &endpoint, prefill.as_ref().map(|reader| &**reader.endpoint()));
-    let plain = || Outfit::new(model, &endpoint, None);
+    let reasoning = ticket.decision.reasoning;
+    let first = Outfit::new(model, &endpoint, prefill.as_ref().map(|reader| &**reader.endpoint()));
+    let mut outfit = Outfit { reasoning, ..first };
+    let plain = || Outfit { reasoning, ..Outfit::new(model, &endpoint, None) };
     let reader = prefill.as_ref().map(Held::index);
     let watch = match prefill {
         Some(reader) => handover::begin(job, index, reader, &mut outfit, ticket).await,

@@ -15,6 +15,7 @@ use crate::personal::{self, Personal};
 use crate::prompt::PromptText;
 use crate::reach;
 use crate::ready::{Judge, Preparing, Ready};
+use crate::signals::{Inquiry, Signals};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use waypost_classify::encoder::{Branch, Encoding};
@@ -26,8 +27,9 @@ use waypost_wire::{ApiError, Code, RequestView, kserve::Scores};
 /// What was found out about a prompt.
 #[derive(Debug, Clone)]
 pub struct Classified {
-    /// The label with the highest probability; `#12` for an index that has no name.
-    pub label: Arc<str>,
+    /// The label with the highest probability, `#12` for an index that has no name, or the decision that is taken; `None`
+    /// where no decision applies.
+    pub label: Option<Arc<str>>,
     /// Its probability; absent when the answer was one-hot.
     pub confidence: Option<f32>,
     /// All labels; none when a rule applied.
@@ -38,6 +40,8 @@ pub struct Classified {
     pub dimensions: Option<Dimensions>,
     /// What the detector of personal data found.
     pub personal: Option<Personal>,
+    /// Signals that apply, each with its confidence. Decisions only.
+    pub signals: Vec<(Arc<str>, f32)>,
     /// What answered.
     pub tier: Tier,
     /// The rule that applied, counted from 1.
@@ -142,6 +146,16 @@ impl Classifiers {
         &self.policies[policy].name
     }
 
+    /// How long the encoder may take where a policy waits for `timeout`.
+    pub(crate) fn patience(&self, timeout: Duration) -> Duration {
+        timeout.min(self.encoders.settings().deadline)
+    }
+
+    /// The signals of a policy by decisions.
+    pub(crate) fn signals(&self, policy: PolicyIndex) -> Option<&Signals> {
+        self.policies[policy].signals.as_ref()
+    }
+
     /// Base and built-in classifiers.
     #[must_use]
     pub fn engine(&self) -> &Arc<Engine> {
@@ -156,10 +170,7 @@ impl Classifiers {
 
     #[cfg(test)]
     pub(crate) fn shares_encoder_and_examples_with(&self, other: &Self) -> bool {
-        let examples = |ready: &Ready| match &ready.judge {
-            Some(Judge::Examples { model, .. }) => Some(Arc::as_ptr(model)),
-            _ => None,
-        };
+        let examples = |ready: &Ready| ready.examples().map(|(_, model)| Arc::as_ptr(model));
         Arc::ptr_eq(&self.encoders, &other.encoders)
             && self.policies.iter().map(examples).eq(other.policies.iter().map(examples))
     }
@@ -172,7 +183,7 @@ impl Classifiers {
 
     /// Starts the encoder's threads if a policy may want them, so that the first prompt need not wait for it.
     pub(crate) fn warm_up(&self) {
-        if self.policies.iter().any(|ready| ready.branch().is_some()) {
+        if self.policies.iter().any(|ready| ready.branch(&self.engine).is_some()) {
             self.encoders.start();
         }
     }
@@ -193,6 +204,9 @@ impl Classifiers {
             return label(personal::classified(detector, &text, &ready.labels));
         }
         let given = question.context.given;
+        if let Some(signals) = &ready.signals {
+            return label(Inquiry::new(self, signals, &text, policy.classify_timeout, given).decide().await);
+        }
         match (given.and_then(|given| given.said_for(&policy.name)), &policy.classifier) {
             (Some(Remote::Qualities(known)), Classifier::Auto(auto)) => {
                 return Ok(Answer::Outlook(outlook::repeat(question.brain.snapshot(), auto, known)));
@@ -291,7 +305,7 @@ impl Classifiers {
 
     /// The encoder's output, where it can be had, and what came of asking. Where it was not had the first time, a
     /// request that is decided again does without it too.
-    async fn encode(
+    pub(crate) async fn encode(
         &self,
         because: Doubt,
         focus: &str,
@@ -309,18 +323,31 @@ impl Classifiers {
     }
 }
 
+impl Classified {
+    /// A label, and nothing known beside it.
+    pub(crate) fn of(label: Option<Arc<str>>) -> Self {
+        Self {
+            label,
+            confidence: None,
+            probabilities: Probabilities::default(),
+            difficulty: None,
+            dimensions: None,
+            personal: None,
+            signals: Vec::new(),
+            tier: Tier::None,
+            rule: None,
+            escalation: None,
+            intent: None,
+        }
+    }
+}
+
 fn by_rule(label: Arc<str>, rule: usize) -> Classified {
     Classified {
-        label,
         confidence: Some(1.0),
-        probabilities: Probabilities::default(),
-        difficulty: None,
-        dimensions: None,
-        personal: None,
         tier: Tier::Rule,
         rule: Some(rule + 1),
-        escalation: None,
-        intent: None,
+        ..Classified::of(Some(label))
     }
 }
 
@@ -330,43 +357,34 @@ impl Remote {
         let Self::Label(label, confidence, tier) = self else {
             return Err(ApiError::new(Code::ClassifierUnavailable, "The classifier failed the first time."));
         };
-        Ok(Classified { confidence: *confidence, tier: *tier, rule: None, ..by_rule(Arc::clone(label), 0) })
+        Ok(Classified { confidence: *confidence, tier: *tier, ..Classified::of(Some(Arc::clone(label))) })
     }
 }
 
 fn by_cascade(verdict: Verdict, escalation: Option<Escalation>, labels: &Arc<[Arc<str>]>) -> Classified {
     Classified {
-        label: name(labels, verdict.label),
         confidence: Some(verdict.confidence),
         dimensions: Dimensions::of(&verdict),
-        personal: None,
         probabilities: Probabilities { labels: Arc::clone(labels), values: verdict.probabilities },
         difficulty: verdict.difficulty,
         tier: match verdict.tier {
             Answered::Ngram => Tier::Ngram,
             Answered::Encoder => Tier::Encoder,
         },
-        rule: None,
         escalation,
-        intent: None,
+        ..Classified::of(Some(name(labels, verdict.label)))
     }
 }
 
 fn by_server(scores: Scores, labels: &[Arc<str>]) -> Classified {
     Classified {
-        label: name(labels, scores.best),
         confidence: (!scores.one_hot).then(|| scores.probabilities[scores.best]),
         probabilities: Probabilities {
             labels: (0..scores.probabilities.len()).map(|i| name(labels, i)).collect(),
             values: scores.probabilities,
         },
-        difficulty: None,
-        dimensions: None,
-        personal: None,
         tier: Tier::Kserve,
-        rule: None,
-        escalation: None,
-        intent: None,
+        ..Classified::of(Some(name(labels, scores.best)))
     }
 }
 
@@ -379,9 +397,8 @@ fn by_model(
         Ok(found) => Ok(Classified {
             confidence: found.confidence,
             tier: Tier::Intent,
-            rule: None,
             intent: Some(record),
-            ..by_rule(name(labels, found.label), 0)
+            ..Classified::of(Some(name(labels, found.label)))
         }),
         Err(failure) => {
             Err(Unanswered { error: failure.error(), why: failure.as_str(), intent: Some(record) })

@@ -3,12 +3,12 @@
 //! It holds names, numbers and reasons, never prompt or completion text and never a key. Filled in
 //! along the way of a request; written to the decision log when it settles.
 
-use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 use waypost_classify::Verdict;
+use waypost_config::Effort;
 use waypost_policy::{Reason, Unfit};
 
 use crate::ask::Via;
@@ -152,12 +152,19 @@ pub struct Probabilities {
 
 impl Serialize for Probabilities {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.labels.len()))?;
-        for (label, value) in self.labels.iter().zip(&self.values) {
-            map.serialize_entry(label, &round(f64::from(*value)))?;
-        }
-        map.end()
+        shares(self.labels.iter().zip(self.values.iter().copied()), serializer)
     }
+}
+
+fn shares<'a, S: Serializer>(
+    shares: impl Iterator<Item = (&'a Arc<str>, f32)>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(shares.map(|(name, share)| (name, round(f64::from(share)))))
+}
+
+fn by_name<S: Serializer>(signals: &[(Arc<str>, f32)], serializer: S) -> Result<S::Ok, S::Error> {
+    shares(signals.iter().map(|(name, confidence)| (name, *confidence)), serializer)
 }
 
 /// See the module. Durations are milliseconds.
@@ -193,6 +200,13 @@ pub struct Decision {
     /// Spans of personal data by kind, where the classifier looks for them; never a value.
     #[serde(rename = "pii", skip_serializing_if = "Option::is_none")]
     pub personal: Option<Personal>,
+    /// Signals that apply, each with its confidence, where a decision is taken by them. Which apply was found out as far as
+    /// the decision depends on it.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "by_name")]
+    pub signals: Vec<(Arc<str>, f32)>,
+    /// How much the label's model is to think, where the policy says so. Models without `reasoning` are not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<Effort>,
     /// What classified.
     pub tier: Option<Tier>,
     /// The classifier asked: a built-in one's name, a trained folder's, `examples` or `kserve`.

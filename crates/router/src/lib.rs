@@ -31,6 +31,7 @@ mod reach;
 mod reading;
 mod ready;
 mod route;
+mod signals;
 mod waiting;
 
 pub use ask::{Ask, Via};
@@ -56,6 +57,7 @@ pub use placing::{Held, NoPlace, Place, Placing, RETRY_AFTER_BUSY_S};
 pub use prompt::PromptText;
 pub use reading::{Prompt, Reading, Tokenizers};
 pub use ready::read_model;
+pub use signals::{DecisionSeen, SignalSeen, Survey};
 
 #[cfg(test)]
 mod tests;

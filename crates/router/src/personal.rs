@@ -41,16 +41,11 @@ pub(crate) fn classified(
 ) -> crate::classifying::Classified {
     let (label, values, found) = look(detector, text);
     crate::classifying::Classified {
-        label: Arc::clone(&labels[label]),
         confidence: Some(values[label]),
         probabilities: Probabilities { labels: Arc::clone(labels), values },
-        difficulty: None,
-        dimensions: None,
         personal: Some(found),
         tier: Tier::Detector,
-        rule: None,
-        escalation: None,
-        intent: None,
+        ..crate::classifying::Classified::of(Some(Arc::clone(&labels[label])))
     }
 }
 

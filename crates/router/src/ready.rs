@@ -7,6 +7,7 @@ use crate::embedding::Embedder;
 use crate::error::Error;
 use crate::intent::Asker;
 use crate::outlook::{Oracle, read_outcomes};
+use crate::signals::Signals;
 
 use bytes::Bytes;
 use std::io::Read;
@@ -39,14 +40,25 @@ pub(crate) struct Ready {
     pub(crate) oracle: Option<Oracle>,
     /// For a policy by intent.
     pub(crate) asker: Option<Asker>,
+    /// For a policy by decisions.
+    pub(crate) signals: Option<Signals>,
 }
 
 impl Ready {
     /// The layers of the encoder that it may want.
-    pub(crate) fn branch(&self) -> Option<Branch> {
-        match &self.oracle {
-            Some(Oracle::Outcomes { model, .. }) => model.branch(),
+    pub(crate) fn branch(&self, engine: &Engine) -> Option<Branch> {
+        match (&self.oracle, &self.signals) {
+            (Some(Oracle::Outcomes { model, .. }), _) => model.branch(),
+            (_, Some(signals)) => signals.branch(engine),
             _ => self.judge.as_ref().and_then(Judge::branch),
+        }
+    }
+
+    /// The texts that it compares prompts with, and what was made of them.
+    pub(crate) fn examples(&self) -> Option<(&Arc<[Labelled]>, &Arc<ExampleModel>)> {
+        match &self.judge {
+            Some(Judge::Examples { texts, model }) => Some((texts, model)),
+            _ => self.signals.as_ref()?.examples(),
         }
     }
 }
@@ -145,7 +157,20 @@ impl<'a> Preparing<'a> {
             Classifier::Intent(intent) => Some(Asker::new(intent)),
             _ => None,
         };
-        Ok(Ready { name: policy.classifier.name().into(), labels, rules, judge, detector, oracle, asker })
+        let signals = match &policy.classifier {
+            Classifier::Decisions(decisions) => Some(Signals::load(self, decisions).map_err(fail)?),
+            _ => None,
+        };
+        Ok(Ready {
+            name: policy.classifier.name().into(),
+            labels,
+            rules,
+            judge,
+            detector,
+            oracle,
+            asker,
+            signals,
+        })
     }
 
     fn oracle(&mut self, snapshot: &Snapshot, policy: &Policy, auto: &Auto) -> Result<Oracle, Error> {
@@ -212,8 +237,12 @@ impl<'a> Preparing<'a> {
                 let model = self.trained(folder)?;
                 Ok(Some(Judge::Model { model, false_alarms: None }))
             }
-            Classifier::Examples { texts } => self.examples(texts).map(Some),
+            Classifier::Examples { texts } => {
+                let model = self.examples(texts, false)?;
+                Ok(Some(Judge::Examples { texts: Arc::clone(texts), model }))
+            }
             Classifier::Kserve { .. }
+            | Classifier::Decisions(_)
             | Classifier::Pii
             | Classifier::Intent(_)
             | Classifier::Auto(_)
@@ -230,25 +259,28 @@ impl<'a> Preparing<'a> {
         Ok(model)
     }
 
-    fn examples(&self, texts: &Arc<[Labelled]>) -> Result<Judge, waypost_classify::Error> {
-        let kept = self.previous.iter().find_map(|ready| match &ready.judge {
-            Some(Judge::Examples { texts: known, model }) if known == texts => Some(model),
-            _ => None,
-        });
-        if let Some(model) = kept {
-            return Ok(Judge::Examples { texts: Arc::clone(texts), model: Arc::clone(model) });
+    /// What texts are compared by, unless it was made before; for `signals`, a text may stand under many labels.
+    pub(crate) fn examples(
+        &self,
+        texts: &Arc<[Labelled]>,
+        signals: bool,
+    ) -> Result<Arc<ExampleModel>, waypost_classify::Error> {
+        let alike = |ready: &&Ready| ready.signals.is_some() == signals;
+        let mut before = self.previous.iter().filter(alike).filter_map(Ready::examples);
+        if let Some((_, kept)) = before.find(|(known, _)| *known == texts) {
+            return Ok(Arc::clone(kept));
         }
         // A session takes its thread over for the kernels, and this one is the caller's.
         let built = std::thread::scope(|scope| {
             let build = || {
                 let mut session = Session::new(Arc::clone(self.engine.encoder()))?;
-                ExampleModel::build(self.engine, &mut session, texts)
+                let make = if signals { ExampleModel::independent } else { ExampleModel::build };
+                make(self.engine, &mut session, texts)
             };
             scope.spawn(build).join()
         });
         let broke = |_| Err(waypost_classify::Error::Kernel("broke on the examples".to_owned()));
-        let model = Arc::new(built.unwrap_or_else(broke)?);
-        Ok(Judge::Examples { texts: Arc::clone(texts), model })
+        built.unwrap_or_else(broke).map(Arc::new)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::decision::{Considered, Decision, Shadowed, Tier, millis};
 use crate::outlook::{self, Candidate, Outlook};
 use std::sync::Arc;
 use std::time::Instant;
-use waypost_config::{Auto, Classifier, ModelIndex, Policy, PolicyIndex, SplitBy};
+use waypost_config::{Auto, Classifier, Effort, ModelIndex, Policy, PolicyIndex, SplitBy};
 use waypost_policy::{Choice, Demand, Error as PlanError, Ordered, Plan, Reason, Unfit, fit};
 use waypost_wire::{ApiError, Code, RequestView};
 
@@ -100,8 +100,10 @@ impl Brain {
                 self.note(policy, *classified, decision);
                 let label = decision.label.clone();
                 let choice =
-                    label.as_deref().map_or(Choice::NoLabel, |l| Choice::Label(l, decision.confidence));
-                self.plan(Some(policy), choice, None, view, decision)
+                    label.as_deref().map_or(Choice::NoDecision, |l| Choice::Label(l, decision.confidence));
+                let plan = self.plan(Some(policy), choice, None, view, decision);
+                decision.reasoning = self.effort(policy, view, decision);
+                plan
             }
             Ok(Answer::Outlook(outlook)) => {
                 let order = self.rank(policy, &outlook, view, context, decision);
@@ -152,13 +154,21 @@ impl Brain {
         waypost_policy::arm(split, &policy.name, &key)
     }
 
+    /// How much the label's model is to think. A label that was not trusted has no say, and only chats have a template.
+    fn effort(&self, policy: PolicyIndex, view: &RequestView<'_>, decision: &Decision) -> Option<Effort> {
+        let trusted = decision.plan.first().is_none_or(|first| first.reason != Reason::LowConfidence);
+        let label = decision.label.as_deref().filter(|_| trusted && view.is_chat())?;
+        self.snapshot().policies[policy].effort(label)
+    }
+
     /// What the classifier said.
     fn note(&self, policy: PolicyIndex, classified: Classified, decision: &mut Decision) {
         decision.tier = Some(classified.tier);
         decision.classifier = classified.rule.is_none().then(|| Arc::clone(self.classifiers().name(policy)));
         decision.rule = classified.rule;
         decision.escalation = classified.escalation;
-        decision.label = Some(classified.label);
+        decision.label = classified.label;
+        decision.signals = classified.signals;
         decision.confidence = classified.confidence;
         decision.difficulty = classified.difficulty;
         decision.dimensions = classified.dimensions;
@@ -281,6 +291,10 @@ impl Brain {
                     "The classifier chose '{label}', for which the policy '{policy}' has no model and no default."
                 ),
             ),
+            PlanError::NoDecision => ApiError::new(
+                Code::LabelWithoutModel,
+                format!("No decision of the policy '{policy}' applies, and it has no default."),
+            ),
             PlanError::NoDefault => failure.unwrap_or_else(|| {
                 ApiError::new(
                     Code::ClassifierUnavailable,
@@ -311,6 +325,7 @@ impl Brain {
             Reason::Fallback => Some("upstream_failed"),
             Reason::LowConfidence
             | Reason::UnmappedLabel
+            | Reason::NoDecision
             | Reason::ClassifierFailed
             | Reason::Capable
             | Reason::OverBudget

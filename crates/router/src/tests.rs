@@ -1,5 +1,7 @@
 //! From a configuration and a request to the Decision, the built-in models included.
 
+mod decisions;
+
 use crate::{Ask, Brain, Context, Decision, Error, Loaded, Via};
 use serde_json::{Value, json};
 use std::path::Path;

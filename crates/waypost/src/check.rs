@@ -72,6 +72,10 @@ fn does(snapshot: &Snapshot, policy: &Policy, labels: usize) -> String {
                 |(policy, weight): &(usize, f64)| format!("{} {weight}", snapshot.policies[*policy].name);
             format!("shares its requests: {}", split.arms.iter().map(arm).collect::<Vec<_>>().join(", "))
         }
+        Classifier::Decisions(decisions) => {
+            let (signals, routed) = (decisions.signals.len(), policy.routes.len());
+            format!("{routed} of {labels} decisions routed, by {rules}{signals} signals")
+        }
         _ => format!("{} of {labels} labels routed, by {rules}{classifier}", policy.routes.len()),
     }
 }

@@ -64,11 +64,15 @@ fn explained(decision: &Value) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(out, "{}  {}  {}", text(&decision["id"]), text(&decision["path"]), outcome(decision));
-    for key in ["policy", "label", "tier", "fallback"] {
+    for key in ["policy", "label", "reasoning", "tier", "fallback"] {
         let value = &decision[key];
         if !value.is_null() {
             let _ = writeln!(out, "{key:<9} {}", text(value));
         }
+    }
+    if let Some(signals) = decision["signals"].as_object() {
+        let signals: Vec<_> = signals.iter().map(|(name, sure)| format!("{name} {}", text(sure))).collect();
+        let _ = writeln!(out, "signals   {}", signals.join(", "));
     }
     let plan = items(&decision["plan"]);
     let plan: Vec<_> =
@@ -213,7 +217,7 @@ mod tests {
     #[test]
     fn a_choice_becomes_a_table() {
         let decision = json!({
-            "id": "7", "path": "/v1/completions", "outcome": "completed", "status": 200, "total_ms": 12.0,
+            "id": "7", "path": "/v1/completions", "signals": {"math": 0.93, "urgent": 1.0}, "reasoning": "high", "outcome": "completed", "status": 200, "total_ms": 12.0,
             "ttft_ms": 3.25, "policy": null, "plan": [{"model": "a", "reason": "named"}], "unfit": [],
             "attempts": [{"model": "a", "endpoint": "http://1", "result": "ok", "ms": 3.0}],
             "placements": [{
@@ -231,6 +235,8 @@ mod tests {
         let shown = explained(&decision);
         for line in [
             "7  /v1/completions  completed, status 200, 12.0 ms in all, first byte after 3.2 ms",
+            "reasoning high",
+            "signals   math 0.93, urgent 1.0",
             "plan      a (named)",
             "sent to   a at http://1: ok after 3.0 ms",
             "  waited 4.0 ms for it in the queue",

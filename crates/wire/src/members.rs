@@ -11,24 +11,30 @@ use std::ops::Range;
 
 /// What becomes of one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum Change<'k> {
     /// It has this JSON value from now on, whether it was there or not.
-    Set(&'static str, String),
+    Set(&'k str, String),
+    /// It has this JSON value if it was not there, or null.
+    Default(&'k str, String),
     /// It has this JSON value if it was there.
-    Replace(&'static str, String),
+    Replace(&'k str, String),
     /// It is gone.
-    Remove(&'static str),
-    /// The object has these changes made within, and its other keys stay; what is no object gives way to one, unless
-    /// nothing is set.
-    Merge(&'static str, Vec<Change>),
+    Remove(&'k str),
+    /// The object has these changes made within, and its other keys stay. What is no object gives way to one if something
+    /// is set; null, also if something is so by default.
+    Merge(&'k str, Vec<Self>),
 }
 
-impl Change {
-    /// The member's name.
+impl<'k> Change<'k> {
+    /// The member's name. It stands in JSON as it is.
     #[must_use]
-    pub fn key(&self) -> &'static str {
+    pub fn key(&self) -> &'k str {
         match self {
-            Self::Set(key, _) | Self::Replace(key, _) | Self::Remove(key) | Self::Merge(key, _) => key,
+            Self::Set(key, _)
+            | Self::Default(key, _)
+            | Self::Replace(key, _)
+            | Self::Remove(key)
+            | Self::Merge(key, _) => key,
         }
     }
 }
@@ -51,7 +57,7 @@ struct Object {
 ///
 /// # Errors
 /// When `body` is no JSON object; a body that a request view was made of is one.
-pub fn edit(body: &Bytes, changes: &[Change]) -> Result<Segments, JsonError> {
+pub fn edit(body: &Bytes, changes: &[Change<'_>]) -> Result<Segments, JsonError> {
     let not_utf8 = |e: std::str::Utf8Error| JsonError { at: e.valid_up_to(), what: "not UTF-8" };
     let text = std::str::from_utf8(body).map_err(not_utf8)?;
     let mut scanner = Scanner::new(text);
@@ -81,7 +87,7 @@ impl Object {
         Ok(object)
     }
 
-    fn changed(&self, text: &str, changes: &[Change]) -> Result<Edits, JsonError> {
+    fn changed(&self, text: &str, changes: &[Change<'_>]) -> Result<Edits, JsonError> {
         let mut edits = Edits::new();
         let mut added = Vec::new();
         let mut removed = vec![false; self.members.len()];
@@ -90,15 +96,20 @@ impl Object {
             let mut all =
                 self.members.iter().enumerate().filter(|(_, m)| m.key == change.key()).map(|(at, _)| at);
             let at = all.next_back();
+            if matches!((change, at), (Change::Default(..), Some(at)) if !self.is_null(text, at)) {
+                continue;
+            }
             all.for_each(|at| removed[at] = true);
             match (change, at) {
                 (Change::Remove(_), Some(at)) => removed[at] = true,
-                (Change::Set(_, json) | Change::Replace(_, json), Some(at)) => {
+                (Change::Set(_, json) | Change::Default(_, json) | Change::Replace(_, json), Some(at)) => {
                     edits.push(self.value(at, json))
                 }
                 (Change::Merge(_, inner), Some(at)) => self.merge(text, at, inner, &mut edits)?,
-                (Change::Set(key, json), None) => added.push(format!("\"{key}\":{json}")),
-                (Change::Merge(key, inner), None) if sets(inner) => {
+                (Change::Set(key, json) | Change::Default(key, json), None) => {
+                    added.push(format!("\"{key}\":{json}"))
+                }
+                (Change::Merge(key, inner), None) if sets(inner, true) => {
                     added.push(format!("\"{key}\":{}", object_of(inner)))
                 }
                 (Change::Replace(..) | Change::Remove(_) | Change::Merge(..), None) => {}
@@ -114,15 +125,25 @@ impl Object {
         Ok(edits)
     }
 
+    fn is_null(&self, text: &str, at: usize) -> bool {
+        &text[self.members[at].value.clone()] == "null"
+    }
+
     fn value(&self, at: usize, json: &str) -> Edit {
         Edit { range: self.members[at].value.clone(), with: Bytes::copy_from_slice(json.as_bytes()) }
     }
 
     /// Changes made within the object that is a member's value.
-    fn merge(&self, text: &str, at: usize, changes: &[Change], edits: &mut Edits) -> Result<(), JsonError> {
+    fn merge(
+        &self,
+        text: &str,
+        at: usize,
+        changes: &[Change<'_>],
+        edits: &mut Edits,
+    ) -> Result<(), JsonError> {
         let range = &self.members[at].value;
         if !text[range.clone()].starts_with('{') {
-            if sets(changes) {
+            if sets(changes, self.is_null(text, at)) {
                 edits.push(self.value(at, &object_of(changes)));
             }
             return Ok(());
@@ -154,15 +175,19 @@ impl Object {
     }
 }
 
-/// Whether an object comes of these changes where there is none.
-fn sets(changes: &[Change]) -> bool {
-    changes.iter().any(|change| matches!(change, Change::Set(..) | Change::Merge(..)))
+/// Whether an object comes of these changes where there is none; defaults count where there is `nothing` else.
+fn sets(changes: &[Change<'_>], nothing: bool) -> bool {
+    changes.iter().any(|change| match change {
+        Change::Set(..) | Change::Merge(..) => true,
+        Change::Default(..) => nothing,
+        Change::Replace(..) | Change::Remove(_) => false,
+    })
 }
 
 /// The object that `changes` make of an empty one.
-fn object_of(changes: &[Change]) -> String {
-    let pair = |change: &Change| match change {
-        Change::Set(key, json) => Some(format!("\"{key}\":{json}")),
+fn object_of(changes: &[Change<'_>]) -> String {
+    let pair = |change: &Change<'_>| match change {
+        Change::Set(key, json) | Change::Default(key, json) => Some(format!("\"{key}\":{json}")),
         Change::Merge(key, inner) => Some(format!("\"{key}\":{}", object_of(inner))),
         Change::Replace(..) | Change::Remove(_) => None,
     };
@@ -196,7 +221,8 @@ mod tests {
     #[test]
     fn members_come_and_go() {
         let merge = |changes| vec![Change::Merge("nvext", changes)];
-        let cases: [(&str, Vec<Change>, &str); 12] = [
+        let merged = || merge(vec![Change::Default("i", "1".into())]);
+        let cases = [
             ("{}", vec![Change::Set("a", "1".into())], r#"{"a":1}"#),
             (r#"{"a":1}"#, vec![Change::Remove("a"), Change::Set("b", "2".into())], r#"{"b":2}"#),
             (r#"{"a":1, "b":2 ,"c":3}"#, vec![Change::Remove("a"), Change::Remove("b")], r#"{"c":3}"#),
@@ -204,6 +230,13 @@ mod tests {
             (r#"{"a":1,"b":2}"#, vec![Change::Remove("b"), Change::Remove("a")], "{}"),
             (r#"{"a":1}"#, vec![Change::Replace("b", "2".into())], r#"{"a":1}"#),
             (r#"{"nvext":null}"#, merge(vec![Change::Set("i", "1".into())]), r#"{"nvext":{"i":1}}"#),
+            (r#"{"a":1}"#, vec![Change::Default("b", "2".into())], r#"{"b":2,"a":1}"#),
+            (r#"{"a": null}"#, vec![Change::Default("a", "2".into())], r#"{"a": 2}"#),
+            (r#"{"a":1,"a":3}"#, vec![Change::Default("a", "2".into())], r#"{"a":1,"a":3}"#),
+            (r#"{"nvext":5}"#, merged(), r#"{"nvext":5}"#),
+            (r#"{"nvext":null}"#, merged(), r#"{"nvext":{"i":1}}"#),
+            (r#"{"nvext":{"i": 0 }}"#, merged(), r#"{"nvext":{"i": 0 }}"#),
+            ("{}", merged(), r#"{"nvext":{"i":1}}"#),
             (r#"{"a":1}"#, merge(vec![Change::Remove("i")]), r#"{"a":1}"#),
             (r#"{"nvext":null}"#, merge(vec![Change::Remove("i")]), r#"{"nvext":null}"#),
             (r#"{"a":1,"b":2,"a":3}"#, vec![Change::Remove("a")], r#"{"b":2}"#),
@@ -224,7 +257,7 @@ mod tests {
         #[test]
         fn the_result_is_what_a_tree_would_give(
             members in proptest::collection::btree_map("[a-e]", 0_i64..9, 0..5),
-            changes in proptest::collection::btree_map(0_usize..5, 0_usize..3, 0..5),
+            changes in proptest::collection::btree_map(0_usize..5, 0_usize..4, 0..5),
             spaces in "[ \n]{0,2}",
         ) {
             const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -234,11 +267,13 @@ mod tests {
             let changes: Vec<_> = changes.into_iter().map(|(key, how)| match how {
                 0 => Change::Set(KEYS[key], "77".to_owned()),
                 1 => Change::Remove(KEYS[key]),
+                2 => Change::Default(KEYS[key], "99".to_owned()),
                 _ => Change::Replace(KEYS[key], "88".to_owned()),
             }).collect();
             for change in &changes {
                 match change {
                     Change::Set(key, _) => drop(tree.insert((*key).to_owned(), json!(77))),
+                    Change::Default(key, _) => drop(tree.entry(*key).or_insert(json!(99))),
                     Change::Remove(key) => drop(tree.remove(*key)),
                     Change::Replace(key, _) => drop(tree.get_mut(*key).map(|value| *value = json!(88))),
                     Change::Merge(..) => {}

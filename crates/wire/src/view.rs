@@ -65,6 +65,7 @@ pub struct RequestView<'a> {
     pub text_bytes: usize,
     model_value: Option<Range<usize>>,
     nim_member: Option<Range<usize>>,
+    chat: bool,
     members: usize,
     after_brace: usize,
 }
@@ -138,7 +139,10 @@ impl<'a> RequestView<'a> {
                 Kind::Null => s.skip()?,
                 _ => return Err(wrong_type("stream", "true or false")),
             },
-            "messages" => self.messages = Some(self.scan_messages(s)?),
+            "messages" => {
+                self.messages = Some(self.scan_messages(s)?);
+                self.chat = true;
+            }
             "prompt" | "input" | "query" => content::scan_input(s, self)?,
             "instructions" => self.scan_instructions(s)?,
             "nim-llm-router" => self.nim = Some(nim::scan(s)?),
@@ -232,6 +236,12 @@ impl<'a> RequestView<'a> {
         let left = self.members - usize::from(self.nim_member.is_some());
         let comma = if left > 0 { "," } else { "" };
         Edit { range: self.after_brace..self.after_brace, with: format!("\"model\":{id}{comma}").into() }
+    }
+
+    /// Whether it has `messages`, as chat completions have, and not another API's form of a conversation.
+    #[must_use]
+    pub fn is_chat(&self) -> bool {
+        self.chat
     }
 
     /// The text of the request that is not a conversation, or of its last message: what v1 classified.

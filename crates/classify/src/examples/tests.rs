@@ -95,7 +95,7 @@ fn errors_name_the_label_and_the_example() {
         (sets(&[("a", &["My money"]), ("b", &["my  MONEY"])]), "\"my  MONEY\" stands under both `a` and `b`"),
         (vec![("a".to_owned(), many)], "501 texts, at most 500"),
     ] {
-        let error = check(&sets).unwrap_err().to_string();
+        let error = check(&sets).and_then(|()| one_owner(&sets)).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }

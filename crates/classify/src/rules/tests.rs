@@ -173,3 +173,46 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn all_rules_that_apply_are_told() {
+    let rules = [rule(&["alpha", "beta gamma"], None), rule(&["delta"], Some("^x")), rule(&["gamma"], None)];
+    let rules = Rules::build(&rules).unwrap();
+    for (text, expected) in [
+        ("", [false; 3]),
+        ("Beta  gamma", [true, false, true]),
+        ("x beta", [false, true, false]),
+        ("delta, alpha, gamma", [true; 3]),
+    ] {
+        assert_eq!(rules.find_all(text), expected, "{text}");
+        assert_eq!(rules.find(text), expected.iter().position(|found| *found), "{text}");
+    }
+    assert_eq!(Rules::build(&[]).unwrap().find_all("x"), Vec::<bool>::new());
+}
+
+#[test]
+fn case_may_count() {
+    let found = |keyword: &str, text: &str| {
+        Rules::build(&[rule(&[], Some(&in_this_case(keyword)))]).unwrap().find(text).is_some()
+    };
+    for (keyword, text) in
+        [("US", "in the US."), ("New York", "New\n York"), ("C++", "C++?"), ("退款", "我要退款。")]
+    {
+        assert!(found(keyword, text), "{keyword:?} in {text:?}");
+    }
+    for (keyword, text) in [("US", "tell us"), ("US", "USA"), ("US", "BUS"), ("C++", "c++"), ("a.c", "abc")] {
+        assert!(!found(keyword, text), "{keyword:?} not in {text:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn where_case_does_not_count_both_ways_find_the_same(
+        keyword in "[abAB+._]{1,3}( [abAB+]{1,3})?",
+        text in "[abAB+._ \n]{0,24}",
+    ) {
+        let regex = format!("(?i){}", in_this_case(&keyword));
+        let by_regex = Rules::build(&[rule(&[], Some(&regex))]).unwrap().find_all(&text)[0];
+        prop_assert_eq!(by_regex, keyword_is_in(&keyword, &text));
+    }
+}

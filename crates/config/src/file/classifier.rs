@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
 use super::auto::AutoSpec;
+use super::decisions::DecisionsSpec;
 use super::intent::IntentSpec;
 use super::name_or::{Details, NameOr};
 use crate::leaf::{Builtin, FullUrl, Leaf, Text};
@@ -39,6 +40,8 @@ pub(crate) struct OwnSpec {
     pub(crate) threshold: Option<Raw<f64>>,
     /// A KServe v2 server, such as Triton, over HTTP.
     pub(crate) kserve: Option<KserveSpec>,
+    /// Signals seen in the prompt, and decisions that follow from them by rules of your own.
+    pub(crate) decisions: Option<DecisionsSpec>,
     /// A small model, asked which of the described routes the conversation wants.
     pub(crate) intent: Option<IntentSpec>,
     /// No labels: the model is chosen by learned quality, by price and by latency.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Leaf;
 use crate::nearest::hint;
+use crate::snapshot::{Effort, Matching, Order};
 
 /// A classifier that came with the binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +100,47 @@ impl Leaf for Capability {
     fn to_json(&self) -> Value {
         let name = CAPABILITIES.iter().find(|(_, c)| c == self);
         json!(name.map(|(name, _)| name))
+    }
+}
+
+const MATCHINGS: [(&str, Matching); 3] =
+    [("any", Matching::Any), ("all", Matching::All), ("none", Matching::None)];
+
+impl Leaf for Matching {
+    const KIND: &'static str = "`any`, `all` or `none`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        named(&MATCHINGS, text, Self::KIND)
+    }
+
+    fn to_json(&self) -> Value {
+        json!(MATCHINGS.iter().find(|(_, m)| m == self).map(|(name, _)| name))
+    }
+}
+
+const ORDERS: [(&str, Order); 2] = [("priority", Order::Priority), ("confidence", Order::Confidence)];
+
+impl Leaf for Order {
+    const KIND: &'static str = "`priority` or `confidence`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        named(&ORDERS, text, Self::KIND)
+    }
+
+    fn to_json(&self) -> Value {
+        json!(ORDERS.iter().find(|(_, o)| o == self).map(|(name, _)| name))
+    }
+}
+
+impl Leaf for Effort {
+    const KIND: &'static str = "`off`, `on`, `low`, `medium` or `high`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        named(&Self::ALL.map(|effort| (effort.as_str(), effort)), text, Self::KIND)
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self.as_str())
     }
 }
 

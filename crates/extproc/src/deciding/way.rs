@@ -64,7 +64,9 @@ pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> R
     let candidate = pick(request, &plan, &view, &body).await?;
     let model = &brain.snapshot().models[candidate.model];
     let Place { held, prefill, .. } = &candidate.place;
-    let outfit = Outfit::new(model, held.endpoint(), prefill.as_ref().map(|prefill| &**prefill.endpoint()));
+    let reasoning = request.ticket.as_ref().and_then(|ticket| ticket.decision.reasoning);
+    let reader = prefill.as_ref().map(|prefill| &**prefill.endpoint());
+    let outfit = Outfit { reasoning, ..Outfit::new(model, held.endpoint(), reader) };
     let edited = edited(&view, &body, model, &outfit)?;
     let go = Go {
         // Whatever its encoding was, it is sent on as it was read.
