@@ -1,14 +1,42 @@
 //! Which path leads where. Called by the server for every request.
 
+use crate::desk::{Desk, Task};
+use crate::refusal::Refusal;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use std::sync::Arc;
-use waypost_door::{Gateway, pages};
+use waypost_door::pages;
 
 /// Answers a request.
-pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Bytes> {
+pub(crate) async fn handle(desk: &Arc<Desk>, request: Request<Incoming>) -> Response<Bytes> {
     let path = request.uri().path();
-    pages::page(&gateway, path)
-        .unwrap_or_else(|| pages::json(StatusCode::NOT_FOUND, r#"{"path":"Unavailable"}"#))
+    if let Some(page) = pages::page(&desk.gateway, path) {
+        return page;
+    }
+    let Some(task) = task(path, request.uri().query()) else {
+        return pages::json(StatusCode::NOT_FOUND, r#"{"path":"Unavailable"}"#);
+    };
+    if request.method() != Method::POST {
+        let mut response = Refusal::method().response();
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
+    match desk.answer(task, request).await {
+        Ok(answer) => pages::json(StatusCode::OK, answer.to_string()),
+        Err(refusal) => refusal.response(),
+    }
+}
+
+fn task(path: &str, query: Option<&str>) -> Option<Task> {
+    let traced = || query.is_some_and(|query| query.split('&').any(|pair| pair == "trace=true"));
+    Some(match path {
+        "/api/v1/classify/intent" => Task::Intent,
+        "/api/v1/classify/pii" => Task::Pii,
+        "/api/v1/classify/security" => Task::Security,
+        "/api/v1/classify/batch" => Task::Batch,
+        "/api/v1/classify/combined" => Task::Combined,
+        "/api/v1/eval" => Task::Eval { trace: traced() },
+        _ => return None,
+    })
 }

@@ -3,6 +3,7 @@
 //! Nobody is kept alive for long: probes and scrapes reconnect cheaply. Called by the binary once; it is the last door to
 //! close, so that the end of the others can be watched.
 
+use crate::desk::Desk;
 use crate::paths;
 use bytes::Bytes;
 use http::Request;
@@ -12,6 +13,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -39,28 +42,38 @@ const GOODBYE_TIME: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Console {
     listener: TcpListener,
-    gateway: Arc<Gateway>,
+    desk: Arc<Desk>,
 }
 
 impl Console {
     /// The admin door of `gateway`, on `listener`.
-    #[must_use]
-    pub fn new(listener: TcpListener, gateway: Arc<Gateway>) -> Self {
-        Self { listener, gateway }
+    ///
+    /// # Errors
+    /// When the detector of personal data in the binary is damaged.
+    pub fn new(listener: TcpListener, gateway: Arc<Gateway>) -> Result<Self, waypost_classify::Error> {
+        Ok(Self { listener, desk: Arc::new(Desk::new(gateway)?) })
+    }
+
+    /// Its address.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 
     /// Serves until `stop` resolves.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { listener, gateway } = self;
+        let Self { listener, desk } = self;
         let (end, ended) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
-        let refused = |reason| gateway.metrics().refused.with_label_values(&[reason]).inc();
+        let refused = |reason| desk.gateway.metrics().refused.with_label_values(&[reason]).inc();
         loop {
             tokio::select! {
                 stream = accepted(&listener, || refused("admin_accept_error")) => {
                     if connections.len() < MAX_CONNECTIONS {
-                        connections.spawn(serve(stream, Arc::clone(&gateway), ended.clone()));
+                        connections.spawn(serve(stream, Arc::clone(&desk), ended.clone()));
                     } else {
                         refused("admin_connections");
                     }
@@ -76,10 +89,10 @@ impl Console {
     }
 }
 
-async fn serve(stream: TcpStream, gateway: Arc<Gateway>, mut ended: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, desk: Arc<Desk>, mut ended: watch::Receiver<bool>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let gateway = Arc::clone(&gateway);
-        async move { Ok::<_, Infallible>(paths::handle(gateway, request).await.map(Full::<Bytes>::new)) }
+        let desk = Arc::clone(&desk);
+        async move { Ok::<_, Infallible>(paths::handle(&desk, request).await.map(Full::<Bytes>::new)) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -82,6 +82,22 @@ impl Brain {
         self.plan(Some(policy), Choice::NoLabel, Some(error), view, decision)
     }
 
+    /// [`Self::route`] for whoever only asks what would be done: no conversation takes note of it.
+    ///
+    /// # Errors
+    /// The error that a client would be sent.
+    pub async fn consider(
+        &self,
+        policy: PolicyIndex,
+        view: &RequestView<'_>,
+        context: &Context<'_>,
+        decision: &mut Decision,
+    ) -> Result<Plan, ApiError> {
+        decision.via = Via::VirtualModel;
+        decision.tier = Some(Tier::None);
+        self.decide(policy, Asking { view, context, in_shadow: true }, decision).await
+    }
+
     /// A policy's way to a plan.
     async fn decide(
         &self,
@@ -224,8 +240,7 @@ impl Brain {
     ) -> Shadowed {
         let mut decision = Decision { id: id.to_owned(), at_unix_ms: context.at_ms, ..Decision::default() };
         let start = Instant::now();
-        decision.tier = Some(Tier::None);
-        let routed = self.decide(policy, Asking { view, context, in_shadow: true }, &mut decision).await;
+        let routed = self.consider(policy, view, context, &mut decision).await;
         let first = decision.plan.first();
         let model = first.map(|first| Arc::clone(&first.model));
         let candidate = decision.candidates.iter().find(|candidate| Some(&candidate.model) == model.as_ref());

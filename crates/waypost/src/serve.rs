@@ -83,9 +83,12 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
     if let Some(door) = &envoy {
         print(&door.greeting())?;
     }
-    let admin = brain.snapshot().admin.as_ref().map(|admin| listen::listen(admin.listen)).transpose()?;
-    if let Some(listener) = &admin {
-        print(&format!("metrics on http://{}/metrics\n", listener.local_addr()?))?;
+    let admin = brain.snapshot().admin.as_ref();
+    let admin =
+        admin.map(|admin| Ok::<_, Error>(Console::new(listen::listen(admin.listen)?, Arc::clone(&gateway))?));
+    let admin = admin.transpose()?;
+    if let Some(console) = &admin {
+        print(&format!("metrics on http://{}/metrics\n", console.address()?))?;
     }
     gateway.also_tell({
         let (feeding, counts) = (Arc::clone(&feeding), envoy.as_ref().map(EnvoyDoor::counts));
@@ -105,7 +108,7 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
 struct Doors {
     http: Option<TcpListener>,
     envoy: Option<EnvoyDoor>,
-    admin: Option<TcpListener>,
+    admin: Option<Console>,
 }
 
 impl Doors {
@@ -135,12 +138,12 @@ impl Doors {
             ends
         };
         let admin = async {
-            if let Some(listener) = admin {
+            if let Some(console) = admin {
                 let over = async {
                     // Dropped or sent: the others are shut.
                     let _ = ended.await;
                 };
-                Console::new(listener, Arc::clone(gateway)).run(over).await;
+                console.run(over).await;
             }
         };
         let ((http, envoy), ()) = tokio::join!(requests, admin);

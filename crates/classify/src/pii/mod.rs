@@ -46,6 +46,10 @@ pub const FILE_NAME: &str = "pii.safetensors";
 pub const MAX_SPANS: usize = 256;
 /// Bytes looked at from the start of a text, and as many from its end. What lies between is skipped.
 pub const WINDOW_BYTES: usize = 12 * 1024;
+/// Bytes that [`Detector::find_throughout`] looks at together: in so few there are hardly [`MAX_SPANS`] spans.
+const PIECE_BYTES: usize = 4 * 1024;
+/// Bytes that two pieces have in common: more than any span has.
+const OVERLAP_BYTES: usize = 512;
 /// [`Detector::find`] returns spans of at least this confidence.
 pub const MIN_CONFIDENCE: f32 = 0.5;
 /// Fainter signs than this are not looked at, even to say how sure one is that there is nothing.
@@ -109,6 +113,24 @@ impl Detector {
         spans
     }
 
+    /// The spans of all of a text, however long, in order and without overlaps: at most about `most`, for whoever has the
+    /// time. A telephone book has many.
+    pub fn find_throughout(&self, text: &str, min_confidence: f32, most: usize) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        let mut start = 0;
+        while start < text.len() && spans.len() < most {
+            let end = text.floor_char_boundary(start + PIECE_BYTES);
+            // What begins in the overlap is left to the next piece, which sees all of it.
+            let next = if end == text.len() { end } else { cut(text, end) };
+            let from = spans.last().map_or(0, |last| last.end);
+            let found = self.window(&text[start..end], min_confidence).into_iter();
+            let placed = found.map(|span| Span { start: span.start + start, end: span.end + start, ..span });
+            spans.extend(placed.filter(|span| span.start >= from && span.start < next));
+            start = next;
+        }
+        spans
+    }
+
     fn window(&self, text: &str, min_confidence: f32) -> Vec<Span> {
         let Prepared { tokens, taken, spans } = prepare(text, &self.lexicon, min_confidence);
         let mut tagged = Vec::new();
@@ -154,6 +176,12 @@ fn windows(text: &str) -> impl Iterator<Item = (usize, &str)> {
     };
     let second = (tail < text.len()).then(|| (tail, &text[tail..]));
     [(0, &text[..head])].into_iter().chain(second)
+}
+
+/// Where the piece after the one that ends at `end` begins: at a blank, where the overlap has one.
+fn cut(text: &str, end: usize) -> usize {
+    let begin = text.ceil_char_boundary(end - OVERLAP_BYTES);
+    text[begin..end].find(char::is_whitespace).map_or(begin, |blank| begin + blank)
 }
 
 /// Which tokens the scanners have explained for good. A postal code or a house number they read as something vague stays

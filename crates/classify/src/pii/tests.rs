@@ -229,6 +229,33 @@ fn only_both_ends_of_a_long_text_are_looked_at() {
 }
 
 #[test]
+fn all_of_a_long_text_is_looked_at_when_there_is_time() {
+    // Every offset of the cut, with blanks to cut at and without.
+    for (filler, count) in [("lorem ipsum ", 400), ("é", 2_500)] {
+        for shift in 0..40 {
+            let text = format!(
+                "{}{} a.b@example.org, {} end",
+                "x".repeat(shift * 17),
+                filler.repeat(count),
+                filler.repeat(900)
+            );
+            let spans = DETECTOR.find_throughout(&text, super::MIN_CONFIDENCE, 100);
+            let mails: Vec<&str> = spans
+                .iter()
+                .filter(|s| s.kind == Kind::EmailAddress)
+                .map(|s| &text[s.start..s.end])
+                .collect();
+            assert_eq!(mails, ["a.b@example.org"], "{shift}");
+        }
+    }
+    let many = "u@example.org ".repeat(3_000);
+    let all = DETECTOR.find_throughout(&many, super::MIN_CONFIDENCE, usize::MAX);
+    assert_eq!(all.len(), 3_000);
+    assert!(all.windows(2).all(|pair| pair[0].end <= pair[1].start));
+    assert!((100..500).contains(&DETECTOR.find_throughout(&many, super::MIN_CONFIDENCE, 100).len()));
+}
+
+#[test]
 fn spans_are_capped() {
     let text = "a@first.org ".repeat(1000);
     assert_eq!(DETECTOR.find(&text).len(), MAX_SPANS);
