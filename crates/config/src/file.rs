@@ -83,8 +83,10 @@ pub(crate) struct File {
     pub(crate) models: Vec<ModelSpec>,
     /// How prompts are sent to models. Each policy is also a virtual model under its own name.
     pub(crate) policies: Vec<PolicySpec>,
-    /// The policy behind `model: "auto"`; without it, the first policy of the file.
+    /// The policy behind `model: "auto"` and the like; without it, the first policy of the file.
     pub(crate) default_policy: Option<Raw<String>>,
+    /// Names that stand for it, the first of them listed; absent: `auto`, `MoM` and `vllm-sr/auto`. A model or policy of such a name goes first.
+    pub(crate) auto_names: Option<Vec<Raw<String>>>,
     /// Where texts and images become vectors, for policies that need them.
     pub(crate) embeddings: Vec<EmbeddingSpec>,
     /// Other Waypost processes in front of the same endpoints.
@@ -112,6 +114,7 @@ impl Default for File {
             models: Vec::new(),
             policies: Vec::new(),
             default_policy: None,
+            auto_names: None,
             embeddings: Vec::new(),
             replicas: None,
             admin: None,

@@ -13,7 +13,7 @@ use crate::nearest::hint;
 use crate::picking::picking;
 use crate::raw::{Raw, Reader};
 use crate::reasoning;
-use crate::resolve::{AUTO, at_least_zero, number, positive};
+use crate::resolve::{at_least_zero, number, positive};
 use crate::snapshot::{Accepts, Endpoint, Model, ModelIndex, Price, Timeouts};
 
 /// What a cached prompt token costs, as a share of an uncached one, where nothing is said. Providers ask 0.1 to 0.5.
@@ -104,9 +104,6 @@ impl<'a> Models<'a> {
     }
 
     fn name_taken(&self, name: &str) -> Option<String> {
-        if name == AUTO {
-            return Some(format!("`{AUTO}` is reserved: it stands for the default policy"));
-        }
         if self.policies.iter().any(|policy| policy == name) {
             return Some("a policy has this name too; clients could not tell them apart".to_owned());
         }

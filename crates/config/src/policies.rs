@@ -12,7 +12,7 @@ use crate::file::{Pairs, PolicySpec, Routes};
 use crate::models::{Adopted, Models};
 use crate::raw::Reader;
 use crate::reasoning;
-use crate::resolve::{AUTO, positive};
+use crate::resolve::positive;
 use crate::snapshot::{AutoSource, Classifier, ModelIndex, Policy, Route};
 use crate::v1;
 
@@ -21,10 +21,6 @@ pub(crate) fn names(reader: &mut Reader<'_>, specs: &[PolicySpec]) -> Result<Vec
     let mut names: Vec<String> = Vec::with_capacity(specs.len());
     for spec in specs {
         let name = reader.get(&spec.name)?;
-        if name == AUTO {
-            let message = format!("`{AUTO}` is reserved: it stands for the default policy");
-            return Err(spec.name.fault(message));
-        }
         if names.contains(&name) {
             return Err(spec.name.fault("another policy has this name"));
         }

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_saphyr::Location;
@@ -21,10 +22,10 @@ use crate::nearest::hint;
 use crate::picking;
 use crate::policies;
 use crate::raw::{Raw, Reader};
-use crate::snapshot::{Admin, Encoder, Limits, Log, LogFile, PolicyIndex, Retry, Shutdown, Snapshot};
+use crate::snapshot::{Admin, Encoder, Limits, Log, LogFile, Model, PolicyIndex, Retry, Shutdown, Snapshot};
 
-/// The virtual model behind which the default policy stands.
-pub(crate) const AUTO: &str = "auto";
+/// What clients of ours and of vLLM Semantic Router call the default policy.
+const AUTO_NAMES: [&str; 3] = ["auto", "MoM", "vllm-sr/auto"];
 
 /// Below this the HTTP server has no room to parse a request head.
 const MIN_HEADER_BYTES: usize = 8 * KIB;
@@ -59,7 +60,14 @@ pub(crate) fn resolve(
     let within = Within { models: &models, embeddings: &embeddings };
     let policies = policies::resolve(&mut reader, &file.policies, &names, within, &adopted)?;
 
+    let taken = |name: &str| {
+        let listed = |model: &Model| model.listed && *model.name == *name;
+        names.iter().any(|policy| policy == name) || models.list.iter().any(listed)
+    };
+    let auto_names = auto_names(&mut reader, file.auto_names.as_deref(), taken)?;
+
     Ok(Snapshot {
+        auto_names,
         listen: listen(&mut reader, file)?,
         admin: file.admin.as_ref().map(|spec| admin(&mut reader, spec)).transpose()?,
         default_policy: default_policy(&mut reader, file.default_policy.as_ref(), &names)?,
@@ -78,6 +86,19 @@ pub(crate) fn resolve(
         policies,
         warnings: reader.warnings,
     })
+}
+
+/// Those that are free; `taken` tells whether a policy or a model has a name.
+fn auto_names(
+    reader: &mut Reader<'_>,
+    written: Option<&[Raw<String>]>,
+    taken: impl Fn(&str) -> bool,
+) -> Result<Vec<Arc<str>>, Fault> {
+    let names = match written {
+        None => AUTO_NAMES.map(str::to_owned).to_vec(),
+        Some(written) => written.iter().map(|raw| reader.get(raw)).collect::<Result<_, _>>()?,
+    };
+    Ok(names.into_iter().filter(|name| !taken(name)).map(Arc::from).collect())
 }
 
 fn listen(reader: &mut Reader<'_>, file: &File) -> Result<Option<SocketAddr>, Fault> {

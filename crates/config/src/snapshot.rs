@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
     /// The policy behind `model: "auto"`. The only policy, when there is just one.
     pub default_policy: Option<PolicyIndex>,
+    /// Virtual models that stand for it; none of them is the name of a policy or a listed model.
+    pub auto_names: Vec<Arc<str>>,
     /// Bounds on what a client may send.
     pub limits: Limits,
     /// When a failed attempt may be repeated elsewhere.

@@ -196,15 +196,31 @@ models:
 }
 
 #[test]
-fn reserved_name() {
+fn no_door_for_requests() {
     assert_snapshot!(error(r#"
+listen: off
+admin: {listen: "0.0.0.0:9090"}
 models:
-  - {name: auto, endpoint: http://a:1}
+  - {name: small, endpoint: http://a:1}
 "#), @r#"
-    waypost.yaml:2:12: `auto` is reserved: it stands for the default policy
+    waypost.yaml:1:9: no door is left open for requests: with `listen: off`, `ext_proc` is needed
       |
-    2 |   - {name: auto, endpoint: http://a:1}
-      |            ^
+    1 | listen: off
+      |         ^
+    "#);
+}
+
+#[test]
+fn an_empty_auto_name() {
+    assert_snapshot!(error(r#"
+auto_names: [auto, " "]
+models:
+  - {name: small, endpoint: http://a:1}
+"#), @r#"
+    waypost.yaml:1:20: `` is empty
+      |
+    1 | auto_names: [auto, " "]
+      |                    ^
     "#);
 }
 

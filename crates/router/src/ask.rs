@@ -9,9 +9,6 @@ use std::sync::Arc;
 use waypost_config::{ModelIndex, PolicyIndex};
 use waypost_wire::{ApiError, Code, NimRouter, RequestView, Strategy};
 
-/// The virtual model that stands for the default policy.
-pub(crate) const AUTO: &str = "auto";
-
 /// v1's sentence for every misuse of its body object, word for word: clients match on it.
 const V1_MISSING: &str = "Missing required 'nim-llm-router' parameters in request body. Expected format: \
     { 'nim-llm-router': { 'policy': 'string', 'routing_strategy': 'manual|triton', 'model': 'string' (for manual strategy) } }";
@@ -27,7 +24,7 @@ pub enum Via {
     BodyObject,
     /// The header `x-waypost-policy`.
     Header,
-    /// A policy's name, or `auto`, as the model.
+    /// A policy's name, or one such as `auto`, as the model.
     VirtualModel,
     /// A real model's name.
     #[default]

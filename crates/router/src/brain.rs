@@ -3,7 +3,6 @@
 //! A brain never changes; a reload builds a new one that takes over the endpoints' state and the
 //! budget of the old. Called by both doors for every request.
 
-use crate::ask::AUTO;
 use crate::classifying::Classifiers;
 use crate::client::{self, Client};
 use crate::conversations::Conversations;
@@ -183,7 +182,9 @@ fn names(snapshot: &Snapshot) -> HashMap<Arc<str>, Name> {
         names.entry(Arc::clone(&model.upstream_id)).or_insert(Name::Model(i));
     }
     if let Some(default) = snapshot.default_policy {
-        names.entry(AUTO.into()).or_insert(Name::Policy(default));
+        for name in &snapshot.auto_names {
+            names.entry(Arc::clone(name)).or_insert(Name::Policy(default));
+        }
     }
     names
 }

@@ -44,7 +44,8 @@ pub(crate) fn summary(snapshot: &Snapshot, classifiers: &Classifiers) -> String 
         let _ = writeln!(out, "  model   {}  at {}", model.name, endpoints.join(", "));
     }
     for (i, policy) in snapshot.policies.iter().enumerate() {
-        let auto = if snapshot.default_policy == Some(i) { "  (also as \"auto\")" } else { "" };
+        let name = snapshot.auto_names.first().filter(|_| snapshot.default_policy == Some(i));
+        let auto = name.map(|name| format!("  (also as \"{name}\")")).unwrap_or_default();
         let does = does(snapshot, policy, classifiers.labels(i).len());
         let _ = writeln!(out, "  policy  {}  {does}{auto}", policy.name);
         if let Some(advice) = classifiers.advice(i) {

@@ -174,8 +174,9 @@ fn greet(
     }
     text.push_str(&summary(snapshot, classifiers));
     let Some(address) = address else { return print(&text) };
-    let name = if snapshot.default_policy.is_some() { "auto" } else { &*snapshot.models[0].name };
-    let name = serde_json::Value::from(name);
+    let policy = snapshot.default_policy.map(|index| &snapshot.policies[index].name);
+    let name = policy.map(|policy| snapshot.auto_names.first().unwrap_or(policy));
+    let name = serde_json::Value::from(&**name.unwrap_or(&snapshot.models[0].name));
     let port = address.port();
     text.push_str(&format!(
         "\nTry it:\n  curl -i http://127.0.0.1:{port}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{{\"model\": {name}, \"messages\": [{{\"role\": \"user\", \"content\": \"Write a python function that reverses a list\"}}]}}'\n"
