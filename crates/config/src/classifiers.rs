@@ -121,12 +121,17 @@ pub(crate) fn bind(
 }
 
 fn read_safety(reader: &mut Reader<'_>, safety: &SafetySpec) -> Result<Classifier, Fault> {
-    let rate = fraction(reader, &safety.false_alarms)?;
+    Ok(Classifier::Safety { false_alarms: Some(false_alarms(reader, &safety.false_alarms)?) })
+}
+
+/// A rate of false alarms that `safety` can be held to.
+pub(crate) fn false_alarms(reader: &mut Reader<'_>, raw: &Raw<f64>) -> Result<f32, Fault> {
+    let rate = fraction(reader, raw)?;
     if !(MIN_FALSE_ALARMS..=MAX_FALSE_ALARMS).contains(&rate) {
         let problem = format!("must be between {MIN_FALSE_ALARMS} and {MAX_FALSE_ALARMS}");
-        return Err(safety.false_alarms.wrong(&problem));
+        return Err(raw.wrong(&problem));
     }
-    Ok(Classifier::Safety { false_alarms: Some(rate) })
+    Ok(rate)
 }
 
 /// Whether a policy by this classifier chooses its model without labels.

@@ -8,6 +8,7 @@ mod auto;
 mod classifier;
 mod decisions;
 mod ext_proc;
+mod guard;
 mod intent;
 mod name_or;
 mod picking;
@@ -32,6 +33,7 @@ pub(crate) use classifier::{
 };
 pub(crate) use decisions::{DecisionsSpec, OfSpec, SignalSpec, WhenSpec};
 pub(crate) use ext_proc::ExtProcSpec;
+pub(crate) use guard::GuardSpec;
 pub(crate) use intent::IntentSpec;
 pub(crate) use picking::{
     AffinitySpec, BusySpec, DisaggregationSpec, EndpointOption, EndpointSpec, HealthSpec, KvSpec,
@@ -95,6 +97,8 @@ pub(crate) struct File {
     pub(crate) admin: Option<AdminSpec>,
     /// The Envoy door: answers Envoy's external processing filter; absent, it is shut.
     pub(crate) ext_proc: Option<ExtProcSpec>,
+    /// Prompts that attack the model are refused before anything is decided; absent, none is.
+    pub(crate) guard: Option<GuardSpec>,
     /// Bounds on what clients may send.
     pub(crate) limits: LimitsSpec,
     /// When a failed attempt may be repeated elsewhere.
@@ -119,6 +123,7 @@ impl Default for File {
             replicas: None,
             admin: None,
             ext_proc: None,
+            guard: None,
             limits: LimitsSpec::default(),
             retry: RetrySpec::default(),
             encoder: EncoderSpec::default(),

@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 
 use crate::snapshot::Secret;
 
+mod guard;
 mod objective;
 mod picking;
 mod words;
 
+pub(crate) use guard::{Attack, OnFailure};
 pub(crate) use objective::Objective;
 pub(crate) use picking::{Form, PrefixSource};
 pub(crate) use words::{Builtin, Capability, CompatV1, DoorTls, Sticky};

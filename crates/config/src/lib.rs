@@ -12,6 +12,7 @@ mod endpoints;
 mod error;
 mod ext_proc;
 mod file;
+mod guard;
 mod intent;
 mod labels;
 mod leaf;

@@ -16,6 +16,7 @@ use crate::classifiers::Within;
 use crate::error::Fault;
 use crate::ext_proc::ext_proc;
 use crate::file::{AdminSpec, EncoderSpec, File, LimitsSpec, LogSpec, RetrySpec};
+use crate::guard::guard;
 use crate::leaf::{KIB, Leaf, Listen, MIB, Size};
 use crate::models::Models;
 use crate::nearest::hint;
@@ -71,6 +72,7 @@ pub(crate) fn resolve(
         listen: listen(&mut reader, file)?,
         admin: file.admin.as_ref().map(|spec| admin(&mut reader, spec)).transpose()?,
         default_policy: default_policy(&mut reader, file.default_policy.as_ref(), &names)?,
+        guard: file.guard.as_ref().map(|spec| guard(&mut reader, spec)).transpose()?,
         limits: limits(&mut reader, &file.limits)?,
         retry: retry(&mut reader, &file.retry)?,
         encoder: encoder(&mut reader, &file.encoder)?,

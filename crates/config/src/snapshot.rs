@@ -13,6 +13,7 @@ mod auto;
 mod classifier;
 mod decisions;
 mod ext_proc;
+mod guard;
 mod picking;
 mod reasoning;
 
@@ -21,6 +22,7 @@ pub use auto::*;
 pub use classifier::*;
 pub use decisions::*;
 pub use ext_proc::*;
+pub use guard::*;
 pub use picking::*;
 pub use reasoning::*;
 
@@ -44,6 +46,8 @@ pub struct Snapshot {
     pub default_policy: Option<PolicyIndex>,
     /// Virtual models that stand for it; none of them is the name of a policy or a listed model.
     pub auto_names: Vec<Arc<str>>,
+    /// Prompts that are refused, if any are.
+    pub guard: Option<Guard>,
     /// Bounds on what a client may send.
     pub limits: Limits,
     /// When a failed attempt may be repeated elsewhere.

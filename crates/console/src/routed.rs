@@ -67,18 +67,9 @@ impl Routed {
         self.plan.as_ref().err().map(|error| error.message.as_str())
     }
 
-    /// The family of signals under which its label stands, and the signal's name there.
-    pub(crate) fn signal(&self) -> Option<(&'static str, String)> {
-        let label = self.decision.label.as_deref()?;
-        let family = match (self.decision.rule, self.decision.classifier.as_deref()) {
-            (Some(_), _) => "keywords",
-            (None, Some("domain")) => "domains",
-            (None, Some("complexity")) => "complexity",
-            (None, Some("safety")) => "jailbreak",
-            (None, Some("pii")) => "pii",
-            (None, _) => "classifier",
-        };
-        Some((family, label.to_owned()))
+    /// What the policy went by: the family of signals, and the name in it.
+    pub(crate) fn signal(&self) -> Option<(&'static str, &str)> {
+        waypost_door::signal(&self.decision)
     }
 
     /// `{"decision_name", "confidence", "matched_rules"}`, where a decision was made.

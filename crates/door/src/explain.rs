@@ -1,17 +1,44 @@
-//! The Decision in short, as headers of the answer; v1's header among them.
+//! The Decision in short, as headers of the answer: ours, v1's, and vLLM Semantic Router's.
 //!
 //! It sets nothing itself: doors have different headers. Called when the head of an answer is ready.
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use waypost_router::{Decision, Tier};
+use waypost_wire::Code;
+
+/// Version of vLLM Semantic Router's header contract that the `x-vsr-` headers follow.
+const VSR_SCHEMA: &str = "2";
+/// With `true` in it, a request's answer tells more.
+const VSR_DEBUG: &str = "x-vsr-debug";
+
+/// Whether a client asks for more.
+pub(crate) fn wants_debug(headers: &HeaderMap) -> bool {
+    headers.get(VSR_DEBUG).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+}
 
 /// What the client is told of `decision`: each name at most once, to replace one that is there.
-pub fn explain(decision: &Decision) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+pub(crate) fn explain(decision: &Decision, debug: bool) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let matched = signal(decision).filter(|_| debug).and_then(|(family, name)| {
+        let header = HeaderName::from_bytes(format!("x-vsr-matched-{family}").as_bytes()).ok()?;
+        Some((header, HeaderValue::from_bytes(name.as_bytes()).ok()?))
+    });
+    let told = ours(decision).into_iter().chain(vsr(decision));
+    let told = told.filter_map(|(name, value)| {
+        // A label may hold any UTF-8; only control characters cannot stand in a header.
+        let value = HeaderValue::from_bytes(value?.as_bytes()).ok()?;
+        Some((HeaderName::from_static(name), value))
+    });
+    told.chain(matched)
+}
+
+type Told<'a> = (&'static str, Option<Cow<'a, str>>);
+
+fn ours(decision: &Decision) -> [Told<'_>; 10] {
     let (model, label) = (decision.model.as_deref(), decision.label.as_deref());
     let (attempts, confidence) = (decision.attempts.len(), decision.confidence);
     let refused = decision.no_place.filter(|_| attempts == 0);
-    let told = [
+    [
         ("x-waypost-decision-id", Some(Cow::from(&decision.id))),
         ("x-waypost-model", model.map(Cow::from)),
         ("x-chosen-classifier", model.map(|model| Cow::from(label.unwrap_or(model)))),
@@ -22,25 +49,71 @@ pub fn explain(decision: &Decision) -> impl Iterator<Item = (HeaderName, HeaderV
         ("x-waypost-fallback", decision.fallback.map(Cow::from)),
         ("x-waypost-refused", refused.map(|reason| Cow::from(reason.as_str()))),
         ("x-waypost-attempts", (attempts > 1).then(|| Cow::from(attempts.to_string()))),
-    ];
-    told.into_iter().filter_map(|(name, value)| {
-        // A label may hold any UTF-8; only control characters cannot stand in a header.
-        let value = HeaderValue::from_bytes(value?.as_bytes()).ok()?;
-        Some((HeaderName::from_static(name), value))
-    })
+    ]
+}
+
+/// Version 2 has the first two always and what was selected on success; `selected-category` and `injected-system-prompt`
+/// are what clients of the versions before expect there, too.
+fn vsr(decision: &Decision) -> [Told<'_>; 8] {
+    let ok = (200..300).contains(&decision.status);
+    let decided = ok && decision.policy.is_some();
+    let label = decision.label.as_deref().filter(|_| ok);
+    let confidence = decision.confidence.filter(|_| ok);
+    [
+        ("x-vsr-schema-version", Some(VSR_SCHEMA.into())),
+        ("x-vsr-response-path", Some(path(decision).into())),
+        ("x-vsr-selected-recipe", decision.policy.as_deref().filter(|_| ok).map(Cow::from)),
+        ("x-vsr-selected-decision", label.map(Cow::from)),
+        ("x-vsr-selected-category", label.map(Cow::from)),
+        ("x-vsr-selected-confidence", confidence.map(|confidence| format!("{confidence:.4}").into())),
+        ("x-vsr-selected-model", decision.model.as_deref().filter(|_| ok).map(Cow::from)),
+        // Nothing is put into anybody's prompt here.
+        ("x-vsr-injected-system-prompt", decided.then_some("false".into())),
+    ]
+}
+
+/// Who gave the answer, in vLLM Semantic Router's words.
+fn path(decision: &Decision) -> &'static str {
+    let is = |code: Code| decision.error == Some(code.as_str());
+    match decision.error {
+        None => "upstream",
+        Some(_) if is(Code::ContentPolicy) => "blocked",
+        Some(_) if is(Code::Saturated) || is(Code::UpstreamRateLimited) => "rate_limited",
+        Some(_) => "error",
+    }
+}
+
+/// What the policy went by, as vLLM Semantic Router sorts signals: the family, and the signal's name in it.
+#[must_use]
+pub fn signal(decision: &Decision) -> Option<(&'static str, &str)> {
+    let label = decision.label.as_deref()?;
+    let family = match (decision.rule, decision.classifier.as_deref()) {
+        (Some(_), _) => "keywords",
+        (None, Some("domain")) => "domains",
+        (None, Some("complexity")) => "complexity",
+        (None, Some("safety")) => "jailbreak",
+        (None, Some("pii")) => "pii",
+        (None, _) => "classifier",
+    };
+    Some((family, label))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(decision: &Decision) -> Vec<(String, Vec<u8>)> {
-        explain(decision).map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect()
+    fn told(decision: &Decision, debug: bool) -> Vec<(String, Vec<u8>)> {
+        explain(decision, debug).map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect()
+    }
+
+    fn value(decision: &Decision, name: &str) -> Option<String> {
+        let found = explain(decision, true).find(|(known, _)| known == name);
+        found.map(|(_, value)| String::from_utf8_lossy(value.as_bytes()).into_owned())
     }
 
     #[test]
     fn only_what_is_known_is_told_and_what_no_header_can_hold_is_left_out() {
-        let mut decision = Decision { id: "7".to_owned(), ..Decision::default() };
+        let mut decision = Decision { id: "7".to_owned(), status: 502, ..Decision::default() };
         decision.label = Some("M\u{e4}rchen".into());
         decision.confidence = Some(0.98765);
         let told_of = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
@@ -48,12 +121,43 @@ mod tests {
             told_of("x-waypost-decision-id", "7"),
             told_of("x-waypost-label", "M\u{e4}rchen"),
             told_of("x-waypost-confidence", "0.988"),
+            told_of("x-vsr-schema-version", "2"),
+            told_of("x-vsr-response-path", "upstream"),
         ];
-        assert_eq!(told(&decision), expected);
+        assert_eq!(told(&decision, false), expected);
 
         decision.label = Some("two\nlines".into());
         decision.model = Some("m".into());
-        let names: Vec<_> = told(&decision).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["x-waypost-decision-id", "x-waypost-model", "x-waypost-confidence"]);
+        let names: Vec<_> = told(&decision, true).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names[..3], ["x-waypost-decision-id", "x-waypost-model", "x-waypost-confidence"]);
+        assert!(!names.iter().any(|name| name.contains("label") || name.contains("matched")));
+    }
+
+    #[test]
+    fn what_was_selected_is_told_on_success_only() {
+        let mut decision = Decision { status: 200, ..Decision::default() };
+        decision.policy = Some("by-domain".into());
+        decision.label = Some("math".into());
+        decision.classifier = Some("domain".into());
+        decision.model = Some("large".into());
+        decision.confidence = Some(0.5);
+        let selected = ["recipe", "decision", "category", "confidence", "model"]
+            .map(|what| format!("x-vsr-selected-{what}"));
+        let values: Vec<_> = selected.iter().filter_map(|name| value(&decision, name)).collect();
+        assert_eq!(values, ["by-domain", "math", "math", "0.5000", "large"]);
+        assert_eq!(value(&decision, "x-vsr-injected-system-prompt").as_deref(), Some("false"));
+        assert_eq!(value(&decision, "x-vsr-matched-domains").as_deref(), Some("math"));
+        assert!(!told(&decision, false).iter().any(|(name, _)| name.contains("matched")));
+        decision.status = 503;
+        assert!(selected.iter().all(|name| value(&decision, name).is_none()));
+        assert_eq!(value(&decision, "x-vsr-injected-system-prompt"), None);
+    }
+
+    #[test]
+    fn whoever_answered_is_named() {
+        let path =
+            |code: Option<Code>| path(&Decision { error: code.map(Code::as_str), ..Decision::default() });
+        let codes = [None, Some(Code::ContentPolicy), Some(Code::Saturated), Some(Code::Internal)];
+        assert_eq!(codes.map(path), ["upstream", "blocked", "rate_limited", "error"]);
     }
 }

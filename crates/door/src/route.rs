@@ -49,6 +49,12 @@ impl Route {
         self.path
     }
 
+    /// Whether a model answers a prompt here, which a guard may refuse. Vectors and scores answer nobody.
+    #[must_use]
+    pub fn answers(self) -> bool {
+        self.api != Api::Fixed
+    }
+
     /// Whether a request has what the endpoint itself requires.
     ///
     /// # Errors

@@ -4,11 +4,12 @@
 //! because the client left. Then the decision is logged and counted, and the request's place is free.
 
 use crate::admit::Place;
+use crate::explain;
 use crate::gateway::Gateway;
 use crate::kept::{self, Kept};
 use crate::shadow::{self, Shadows};
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -39,6 +40,8 @@ pub struct Ticket {
     /// When the upstream's last byte was here, and the events it had come in, where it streamed.
     streamed: Option<(f64, u64)>,
     settled: bool,
+    /// The client wants to be told more.
+    debug: bool,
     // Held for its drop.
     place: Option<Place>,
 }
@@ -46,7 +49,7 @@ pub struct Ticket {
 impl Ticket {
     /// For a request at `path` that has just arrived; counted.
     #[must_use]
-    pub fn new(gateway: &Arc<Gateway>, path: &'static str) -> Self {
+    pub fn new(gateway: &Arc<Gateway>, path: &'static str, headers: &HeaderMap) -> Self {
         gateway.metrics.num_requests.inc();
         let sequence = gateway.log.next_sequence();
         let decision = Decision {
@@ -69,7 +72,13 @@ impl Ticket {
             streamed: None,
             settled: false,
             place: None,
+            debug: explain::wants_debug(headers),
         }
+    }
+
+    /// What the client is told of the decision so far; its status has to be known.
+    pub fn told(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        explain::explain(&self.decision, self.debug)
     }
 
     /// Keeps the request's place until it settles.
@@ -198,11 +207,13 @@ impl Ticket {
         self.decision.ttft_ms = Some(self.elapsed_ms());
     }
 
-    /// The answer is Waypost's own "no": counts its head and settles.
-    pub fn refused(&mut self, error: &ApiError) {
+    /// The answer is Waypost's own "no": counts its head, settles, and says what the client is told.
+    pub fn refused(&mut self, error: &ApiError) -> Vec<(HeaderName, HeaderValue)> {
         self.decision.error = Some(error.code.as_str());
         self.head(error.status());
+        let told = self.told().collect();
         self.settle(Outcome::Refused);
+        told
     }
 
     /// Ends the request. Only the first call counts.
@@ -265,6 +276,7 @@ impl Ticket {
             _ => metrics.request_failure_total.with_label_values(&["other"]).inc(),
         }
         self.count_readings();
+        self.count_guard();
         let policy = decision.policy.as_deref().unwrap_or(NONE);
         let model = decision.model.as_deref().unwrap_or(NONE);
         metrics.requests.with_label_values(&[model, policy, outcome.as_str()]).inc();
@@ -278,6 +290,15 @@ impl Ticket {
             metrics.requests_per_policy.with_label_values(&[policy]).inc();
             metrics.requests_per_model.with_label_values(&[self.v1_label()]).inc();
             self.count_classification(policy);
+        }
+    }
+
+    fn count_guard(&self) {
+        let Some(guarded) = &self.decision.guard else { return };
+        let label = guarded.read.as_ref().map_or(NONE, |read| read.label);
+        self.gateway.metrics.guard.with_label_values(&[guarded.outcome.as_str(), label]).inc();
+        if let Some(escalation) = guarded.read.as_ref().and_then(|read| read.escalation.as_ref()) {
+            self.gateway.note_escalation("safety", escalation);
         }
     }
 
@@ -385,6 +406,7 @@ fn write_log(d: &Decision) {
         tier = d.tier.map(Tier::as_str),
         rule = d.rule,
         reasoning = d.reasoning.map(Effort::as_str),
+        guard = d.guard.as_ref().map(|guarded| guarded.outcome.as_str()),
         encoder = d.escalation.map(|e| e.asked.as_str()),
         model = d.model.as_deref(),
         endpoint = d.endpoint.as_deref(),

@@ -5,7 +5,6 @@
 
 mod case;
 mod refusing;
-mod told;
 mod way;
 
 use crate::judge::{Head, Judge};

@@ -66,6 +66,8 @@ pub struct Metrics {
     pub encoder_queue_depth: IntGauge,
     /// By `policy`, `label`, `tier`.
     pub classifications: IntCounterVec,
+    /// By `outcome`, `label`: prompts that the guard was to check.
+    pub guard: IntCounterVec,
     /// By `policy`, `outcome`: what came of wanting a model's word on the intent.
     pub intent: IntCounterVec,
     /// By `policy`, `extra`: what a server refused, after which it is not asked for it again.
@@ -231,6 +233,11 @@ impl Metrics {
                 "waypost_classifications_total",
                 "Prompts by label and the tier that answered",
                 &["policy", "label", "tier"],
+            )?,
+            guard: b.counters(
+                "waypost_guard_total",
+                "Prompts that the guard was to check, by outcome and what they were read as",
+                &["outcome", "label"],
             )?,
             intent: b.counters(
                 "waypost_intent_total",

@@ -5,12 +5,12 @@
 use crate::conn::Busy;
 use crate::relay::Relay;
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use waypost_door::{Ticket, explain, pages};
+use waypost_door::{Ticket, pages};
 use waypost_wire::ApiError;
 
 /// A response body.
@@ -81,20 +81,19 @@ pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Answe
 
 /// The head of a request's answer is ready: it explains itself, and is counted.
 pub(crate) fn head(ticket: &mut Ticket, response: &mut Response<Answer>) {
-    tell(response, ticket);
     ticket.head(response.status().as_u16());
+    tell(response, ticket.told());
 }
 
 /// Waypost's own "no": settles and answers.
 pub(crate) fn refuse(mut ticket: Ticket, refusal: &ApiError) -> Response<Answer> {
     let mut response = pages::error(refusal).map(Answer::whole);
-    tell(&mut response, &ticket);
-    ticket.refused(refusal);
+    tell(&mut response, ticket.refused(refusal));
     response
 }
 
-fn tell(response: &mut Response<Answer>, ticket: &Ticket) {
-    for (name, value) in explain(&ticket.decision) {
+fn tell(response: &mut Response<Answer>, told: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
+    for (name, value) in told {
         response.headers_mut().insert(name, value);
     }
 }

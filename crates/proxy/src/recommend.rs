@@ -54,7 +54,7 @@ pub(crate) async fn advise(
     (advice, path): (Advice, &'static str),
     request: Request<Incoming>,
 ) -> Response<Answer> {
-    let mut ticket = Ticket::new(&gateway, path);
+    let mut ticket = Ticket::new(&gateway, path, request.headers());
     match decide(&gateway, advice, request, &mut ticket).await {
         Ok(body) => {
             let mut response = answer::json(StatusCode::OK, body.to_string());
@@ -86,6 +86,7 @@ async fn decide(
     let (ask, via) = asked(&brain, advice, &view, header)?;
     let context = Context { headers: &head.headers, at_ms: ticket.decision.at_unix_ms, given: None };
     ticket.keep(&head.headers, &body);
+    brain.guard(&ask, &view, &context, &mut ticket.decision).await?;
     let plan = brain.route(ask, via, &view, &context, &mut ticket.decision).await?;
     let decision = &mut ticket.decision;
     if let (Advice::Decision, Some((model, _))) = (advice, plan.models.first()) {

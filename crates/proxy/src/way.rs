@@ -20,7 +20,7 @@ pub(crate) async fn forward(
     route: Route,
     request: Request<Incoming>,
 ) -> Response<Answer> {
-    let mut ticket = Ticket::new(&gateway, route.path());
+    let mut ticket = Ticket::new(&gateway, route.path(), request.headers());
     match decide_and_send(&gateway, route, request, &mut ticket).await {
         // 8 relay: bytes go on as they come, so the client waits for nobody but the model.
         // 10 settle: the ticket goes along, and ends with the answer or with the client's patience.
@@ -51,9 +51,14 @@ async fn decide_and_send(
     let (ask, via) = brain.ask(&view, policy)?;
     route.check(&view, &ask)?;
 
-    // 4 classify and 5 plan: which models, in which order, and why.
     let context = Context { headers: &head.headers, at_ms: ticket.decision.at_unix_ms, given: None };
     ticket.keep(&head.headers, &body);
+    // 3 guard: what attacks a model reaches none, whoever chose the model.
+    if route.answers() {
+        brain.guard(&ask, &view, &context, &mut ticket.decision).await?;
+    }
+
+    // 4 classify and 5 plan: which models, in which order, and why.
     let classified = matches!(ask, Ask::Classify(_));
     let plan = brain.route(ask, via, &view, &context, &mut ticket.decision).await?;
     if classified {

@@ -48,7 +48,7 @@ impl Brain {
         let Loaded { classifiers, tokenizers } = loaded;
         // So that the first request does not wait for either.
         drop(client::tls_config());
-        classifiers.warm_up();
+        classifiers.warm_up(snapshot.guard.is_some());
         let started = previous.map_or_else(Instant::now, |p| p.started);
         let same_budget = |p: &&Self| {
             let (a, b) = (&p.snapshot.retry, &snapshot.retry);

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use waypost_classify::encoder::{Branch, Encoding};
 use waypost_classify::outcomes::stem;
-use waypost_classify::{Builtin, Doubt, Engine, Tier as Answered, Verdict};
+use waypost_classify::{Builtin, Doubt, Engine, Verdict};
 use waypost_config::{Classifier, PolicyIndex, Snapshot};
 use waypost_wire::{ApiError, Code, RequestView, kserve::Scores};
 
@@ -181,9 +181,9 @@ impl Classifiers {
         self.policies[policy].oracle.as_ref()?.advice()
     }
 
-    /// Starts the encoder's threads if a policy may want them, so that the first prompt need not wait for it.
-    pub(crate) fn warm_up(&self) {
-        if self.policies.iter().any(|ready| ready.branch(&self.engine).is_some()) {
+    /// Starts the encoder's threads if a policy or a guard may want them, so that the first prompt need not wait for it.
+    pub(crate) fn warm_up(&self, guarded: bool) {
+        if guarded || self.policies.iter().any(|ready| ready.branch(&self.engine).is_some()) {
             self.encoders.start();
         }
     }
@@ -280,8 +280,19 @@ impl Classifiers {
         text: &PromptText,
         timeout: Duration,
     ) -> (Verdict, Option<Escalation>) {
+        self.ask_as_then(builtin, text, timeout, None).await
+    }
+
+    /// [`Self::ask`] for a request that may be decided again.
+    pub(crate) async fn ask_as_then(
+        &self,
+        builtin: Builtin,
+        text: &PromptText,
+        timeout: Duration,
+        given: Option<&Given>,
+    ) -> (Verdict, Option<Escalation>) {
         let judge = Judge::Model { model: Arc::clone(self.engine.builtin(builtin)), false_alarms: None };
-        self.cascade(&judge, text, timeout, None).await
+        self.cascade(&judge, text, timeout, given).await
     }
 
     /// Tier 0, and tier 1 where it is wanted and can be had.
@@ -367,10 +378,7 @@ fn by_cascade(verdict: Verdict, escalation: Option<Escalation>, labels: &Arc<[Ar
         dimensions: Dimensions::of(&verdict),
         probabilities: Probabilities { labels: Arc::clone(labels), values: verdict.probabilities },
         difficulty: verdict.difficulty,
-        tier: match verdict.tier {
-            Answered::Ngram => Tier::Ngram,
-            Answered::Encoder => Tier::Encoder,
-        },
+        tier: verdict.tier.into(),
         escalation,
         ..Classified::of(Some(name(labels, verdict.label)))
     }

@@ -13,6 +13,7 @@ use waypost_policy::{Reason, Unfit};
 
 use crate::ask::Via;
 use crate::conversations::Conversation;
+use crate::guard::Guarded;
 use crate::intent::IntentRecord;
 use crate::outlook::Candidate;
 use crate::personal::Personal;
@@ -178,6 +179,9 @@ pub struct Decision {
     pub path: &'static str,
     /// How the model was asked for.
     pub via: Via,
+    /// What the guard found, where there is one for the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guarded>,
     /// Policy that decided.
     pub policy: Option<Arc<str>>,
     /// The split that chose the policy.

@@ -15,6 +15,7 @@ mod decision;
 mod embedding;
 mod encoding;
 mod error;
+mod guard;
 mod hold;
 mod intent;
 mod keeping;
@@ -45,6 +46,7 @@ pub use decision::{
     Probabilities, Shadowed, Tier, millis, round,
 };
 pub use error::Error;
+pub use guard::{Checked, Guarded, ReadAs};
 pub use hold::{pause, retry_after, trouble};
 pub use intent::IntentRecord;
 pub use kserve::ask as ask_kserve;

@@ -187,6 +187,7 @@ async fn decide(
     let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
     let mut decision = Decision { id: id.to_owned(), at_unix_ms: at_ms, ..Decision::default() };
     let context = Context { headers: &request.headers, at_ms, given: None };
+    brain.guard(&ask, &view, &context, &mut decision).await?;
     let plan = brain.route(ask, via, &view, &context, &mut decision).await?;
     decision.model = decision.plan.first().map(|first| Arc::clone(&first.model));
     decision.fallback = Brain::fallback_at(&decision, 0);

@@ -74,6 +74,10 @@ fn explained(decision: &Value) -> String {
         let signals: Vec<_> = signals.iter().map(|(name, sure)| format!("{name} {}", text(sure))).collect();
         let _ = writeln!(out, "signals   {}", signals.join(", "));
     }
+    if let Value::Object(guard) = &decision["guard"] {
+        let read = guard.get("label").map(|label| format!(", read as {}", text(label))).unwrap_or_default();
+        let _ = writeln!(out, "guard     {}{read}", text(guard.get("outcome").unwrap_or(&Value::Null)));
+    }
     let plan = items(&decision["plan"]);
     let plan: Vec<_> =
         plan.iter().map(|m| format!("{} ({})", text(&m["model"]), text(&m["reason"]))).collect();

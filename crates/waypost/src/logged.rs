@@ -86,6 +86,7 @@ pub(crate) struct Recorded {
     pub(crate) total_ms: f64,
     pub(crate) status: u16,
     pub(crate) outcome: Option<String>,
+    pub(crate) error: Option<String>,
     pub(crate) prompt_tokens: Option<u64>,
     pub(crate) completion_tokens: Option<u64>,
     pub(crate) cost_usd: Option<f64>,

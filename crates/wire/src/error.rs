@@ -36,6 +36,8 @@ pub enum Code {
     PolicyNotFound,
     /// No such decision, or no longer kept.
     DecisionNotFound,
+    /// The prompt attacks the model.
+    ContentPolicy,
     /// No model of the policy can take this request.
     NoCapableModel,
     /// An image that a policy has to look at cannot be read.
@@ -82,6 +84,7 @@ impl Code {
             | C::IncompleteBody
             | C::InvalidImage
             | C::NoCapableModel => 400,
+            C::ContentPolicy => 403,
             C::ModelNotFound | C::PolicyNotFound | C::DecisionNotFound => 404,
             C::RequestTimeout => 408,
             C::RequestTooLarge => 413,
@@ -130,6 +133,7 @@ impl Code {
             C::ModelNotFound => "model_not_found",
             C::PolicyNotFound => "policy_not_found",
             C::DecisionNotFound => "decision_not_found",
+            C::ContentPolicy => "content_policy_violation",
             C::NoCapableModel => "no_capable_model",
             C::InvalidImage => "invalid_image",
             C::ClassifierUnavailable => "classifier_unavailable",

@@ -4,7 +4,6 @@
 //! off. The way to the verdict is in `way.rs`. Driven by a stream.
 
 use super::refusing::{refusal, whole};
-use super::told::told;
 use super::way;
 use crate::judge::{Blind, Case, End, Fault, Go, Head, Refusal, Verdict};
 use bytes::Bytes;
@@ -66,7 +65,7 @@ pub(super) struct Booked {
 impl Request {
     pub(super) fn new(gateway: &Arc<Gateway>, settings: Arc<ExtProc>, kind: Kind, head: Head) -> Self {
         let ticket = match kind {
-            Kind::Model(route) => Some(Ticket::new(gateway, route.path())),
+            Kind::Model(route) => Some(Ticket::new(gateway, route.path(), &head.headers)),
             Kind::Models | Kind::Other => None,
         };
         let (gateway, brain) = (Arc::clone(gateway), gateway.brain());
@@ -75,13 +74,7 @@ impl Request {
 
     /// Waypost's own no: recorded, and in the form that was asked for.
     fn refuse(&mut self, error: &ApiError) -> Refusal {
-        let mut headers = Vec::new();
-        if let Some(mut ticket) = self.ticket.take() {
-            ticket.decision.error = Some(error.code.as_str());
-            // Before it is settled: then the record is taken away.
-            headers = told(&ticket.decision).collect();
-            ticket.refused(error);
-        }
+        let headers = self.ticket.take().map(|mut ticket| ticket.refused(error)).unwrap_or_default();
         self.booked = None;
         refusal(error, headers, self.settings.gaie_errors)
     }
@@ -170,7 +163,7 @@ impl Case for Request {
     async fn decide_blind(&mut self, why: Blind) -> Verdict {
         let result = match (self.kind, why) {
             (Kind::Models, _) => return Verdict::No(self.models()),
-            (Kind::Model(_), Blind::Mode | Blind::Partial) => way::decide_blind(self).await,
+            (Kind::Model(route), Blind::Mode | Blind::Partial) => way::decide_blind(self, route).await,
             _ => way::any_endpoint(self).await,
         };
         self.verdict(result)
@@ -217,7 +210,7 @@ impl Case for Request {
             200..300 if is(b"application/json") => Some(Watch::of_json()),
             _ => None,
         };
-        told(&ticket.decision).collect()
+        ticket.told().collect()
     }
 
     fn response_data(&mut self, data: &[u8]) {

@@ -37,7 +37,7 @@ pub(super) fn refusal(error: &ApiError, told: Vec<(HeaderName, HeaderValue)>, ga
 
 fn gaie_code(error: &ApiError) -> &'static str {
     match error.status() {
-        400 | 404 | 413 | 415 => "BadRequest",
+        400 | 403 | 404 | 413 | 415 => "BadRequest",
         429 => "ResourceExhausted",
         503 => "ServiceUnavailable",
         504 => "Timeout",

@@ -46,15 +46,24 @@ pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> R
     let (ask, via) = brain.ask(&view, policy_header(headers)?)?;
     route.check(&view, &ask)?;
 
-    // 4 classify and 5 plan, within the deadline; past it, the policy's default.
+    // 3 guard, 4 classify and 5 plan, within the deadline; past it, the policy's default.
     let context = Context { headers, at_ms: ticket.decision.at_unix_ms, given: None };
     ticket.keep(headers, &body);
     let classified = matches!(ask, Ask::Classify(_));
-    let routed =
-        timeout_at(deadline, brain.route(ask.clone(), via, &view, &context, &mut ticket.decision)).await;
-    let plan = match routed {
+    let routed = timeout_at(deadline, async {
+        if route.answers() {
+            brain.guard(&ask, &view, &context, &mut ticket.decision).await?;
+        }
+        brain.route(ask.clone(), via, &view, &context, &mut ticket.decision).await
+    });
+    let plan = match routed.await {
         Ok(plan) => plan?,
-        Err(_) => brain.route_late(ask, via, &view, &context, &mut ticket.decision)?,
+        Err(_) => {
+            if route.answers() {
+                brain.guard_late(&ask, &mut ticket.decision)?;
+            }
+            brain.route_late(ask, via, &view, &context, &mut ticket.decision)?
+        }
     };
     if classified {
         ticket.follow(&brain, &body, headers);
@@ -107,7 +116,7 @@ fn count_refused(gateway: &Gateway, why: Option<NoPlace>) {
 }
 
 /// Without a body: the policy that a header names, or the default one, and its default model.
-pub(super) async fn decide_blind(request: &mut Request) -> Result<Go, ApiError> {
+pub(super) async fn decide_blind(request: &mut Request, route: Route) -> Result<Go, ApiError> {
     let brain = Arc::clone(&request.brain);
     let headers = &request.head.headers;
     let Some(ticket) = &mut request.ticket else { return Err(lost()) };
@@ -129,6 +138,9 @@ pub(super) async fn decide_blind(request: &mut Request) -> Result<Go, ApiError> 
         (named, ..) => brain.ask(&view, named)?,
     };
     let context = Context { headers, at_ms: ticket.decision.at_unix_ms, given: None };
+    if route.answers() {
+        brain.guard_late(&ask, &mut ticket.decision)?;
+    }
     let plan = brain.route_late(ask, via, &view, &context, &mut ticket.decision)?;
     let candidate = pick(request, &plan, &view, &body).await?;
     let go = Go {

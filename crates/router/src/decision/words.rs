@@ -3,7 +3,7 @@
 //! Part of `decision`.
 
 use serde::{Deserialize, Serialize, Serializer};
-use waypost_classify::Doubt;
+use waypost_classify::{Doubt, Tier as Answered};
 
 /// What answered when a label was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,15 @@ pub enum Tier {
     Intent,
     /// LLM Router v2's network over embeddings.
     Network,
+}
+
+impl From<Answered> for Tier {
+    fn from(answered: Answered) -> Self {
+        match answered {
+            Answered::Ngram => Self::Ngram,
+            Answered::Encoder => Self::Encoder,
+        }
+    }
 }
 
 impl Tier {

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use waypost_config::PolicyIndex;
 use waypost_router::{Ask, Brain, Context, Decision, Given, Remote, Tier, Via};
-use waypost_wire::{ApiError, RequestView};
+use waypost_wire::{ApiError, Code, RequestView};
 
 /// Gateways whose conversations are kept apart at once; the one that was silent longest is forgotten.
 const MAX_GATEWAYS: usize = 16;
@@ -54,6 +54,9 @@ impl<'a> Again<'a> {
         let Some(body) = line.request else { return Ok(New::Left("no request")) };
         if recorded.plan.is_empty() && recorded.outcome.as_deref() == Some("client_gone") {
             return Ok(New::Left("the client left before it was decided"));
+        }
+        if recorded.error.as_deref() == Some(Code::ContentPolicy.as_str()) {
+            return Ok(New::Left("the guard refused it before it was decided"));
         }
         let Ok(view) = RequestView::parse(body.get().as_bytes()) else {
             return Ok(New::Left("its request cannot be read"));
