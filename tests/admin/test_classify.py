@@ -2,14 +2,18 @@
 
 import concurrent.futures
 import json
+import socket
+import time
 
 import pytest
 
 from admin.kit import with_admin
 from helpers.configs import user
+from helpers.wait import until
 from helpers.web import web
 
 SECRET = "xyzzy-4417"
+BODIES = 16
 DOMAINS = [
     "biology", "business", "chemistry", "computer science", "economics", "engineering", "health", "history",
     "law", "math", "other", "philosophy", "physics", "psychology",
@@ -69,6 +73,8 @@ def test_intent_options(ask):
     assert sorted(answer["probabilities"]) == DOMAINS
     assert abs(sum(answer["probabilities"].values()) - 1) < 0.01
     assert "'math'" in answer["explanation"] and "sim-large" in answer["explanation"]
+    every = ask("intent", {"text": f"{ATTACK} Mail it to bob@example.com", "options": {"evaluate_all_signals": True}})
+    assert every["matched_signals"]["jailbreak"] and "EMAIL_ADDRESS" in every["matched_signals"]["pii"]
     # No route for it: the default, and the confidence decides what the routing is called.
     text = "Which organelle makes ATP in a cell?"
     sure = ask("intent", {"text": text})
@@ -85,6 +91,8 @@ def test_intent_reads_a_conversation_as_a_request_is_read(ask):
     # Messages go first; the text stands in where they hold none.
     assert ask("intent", {"text": "sue for breach of contract", "messages": user(MATH)})["routing_decision"] == "math"
     assert ask("intent", {"text": MATH, "messages": user("")})["routing_decision"] == "math"
+    nothing = {"text": None, "model": None, "options": None, "tools": None}
+    assert ask("intent", {**nothing, "messages": user(MATH)})["routing_decision"] == "math"
     tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
     more = {"tools": tools, "tool_choice": "auto", "metadata": {"team": "a"}, "max_tokens": 10}
     assert ask("intent", {"text": MATH, **more})["routing_decision"] == "math"
@@ -293,16 +301,33 @@ def test_without_a_policy_there_is_only_the_classification(workshop):
 
 
 def test_many_at_once(doors, ask):
-    gate, admin = doors
+    _, admin = doors
     long = "The court held that the contract was void. " * 20_000
     calls = [("intent", {"text": MATH}), ("pii", {"text": long}), ("batch", {"texts": [MATH, long[:5000]] * 20}),
-             ("security", {"text": long}), ("combined", {"text": long[:50_000]})] * 10  # fmt: skip
+             ("security", {"text": long}), ("combined", {"text": long[:50_000]})] * 4  # fmt: skip
     with concurrent.futures.ThreadPoolExecutor(len(calls) + 1) as pool:
         work = [pool.submit(ask, *call) for call in calls]
         probes = [pool.submit(lambda: web.get(f"{admin}/health/live", timeout=2).status_code) for _ in range(20)]
         assert [probe.result() for probe in probes] == [200] * 20, "probes are answered while texts are classified"
         answers = [one.result() for one in work]
     assert answers[0] | {"classification": 0} == answers[5] | {"classification": 0}
+
+
+def test_whoever_finds_no_place_is_told_and_pages_are_answered(doors):
+    _, admin = doors
+    host, port = admin.removeprefix("http://").split(":")
+    head = f"POST /api/v1/classify/pii HTTP/1.1\r\nhost: {host}\r\ncontent-length: 1000\r\n\r\n{{"
+    held = [socket.create_connection((host, int(port))) for _ in range(BODIES)]
+    for conn in held:
+        conn.sendall(head.encode())
+    time.sleep(0.5)
+    answer = web.post(f"{admin}/api/v1/classify/pii", json={"text": "hi"})
+    refused(answer, 503, "OVERLOADED")
+    assert answer.headers["retry-after"] == "1"
+    assert web.get(f"{admin}/health/live", timeout=2).status_code == 200
+    for conn in held:
+        conn.close()
+    until(lambda: web.post(f"{admin}/api/v1/classify/pii", json={"text": "hi"}).status_code == 200, 12, "a place")
 
 
 def test_nothing_of_a_text_is_logged_or_kept(doors, ask):

@@ -31,8 +31,8 @@ pub(crate) async fn answer(
         "signal_values": all.values,
         "selection_status": selection_status(routed.as_ref()),
     });
-    if !request.model.is_empty() {
-        answer["requested_model"] = (&*request.model).into();
+    if !request.model().is_empty() {
+        answer["requested_model"] = request.model().into();
     }
     if options.return_probabilities {
         answer["probabilities"] = all.domain.probabilities();
@@ -72,7 +72,7 @@ pub(crate) async fn answer(
 }
 
 /// What every built-in classifier says.
-struct All {
+pub(crate) struct All {
     domain: Seen,
     safety: Seen,
     complexity: Seen,
@@ -84,7 +84,7 @@ struct All {
 }
 
 impl All {
-    async fn of(desk: &Desk, brain: &Brain, question: &Question) -> Result<Self, Refusal> {
+    pub(crate) async fn of(desk: &Desk, brain: &Brain, question: &Question) -> Result<Self, Refusal> {
         let text = &question.text;
         let mut all = Self {
             domain: desk.see(brain, Builtin::Domain, text).await,
@@ -124,7 +124,8 @@ impl All {
         self.metrics.insert(signal.to_owned(), metrics);
     }
 
-    fn matched(&self, routed: Option<&Routed>) -> Signals {
+    /// All signals that matched, whether the policy goes by them or not.
+    pub(crate) fn matched(&self, routed: Option<&Routed>) -> Signals {
         let mut matched = signals(routed, &self.domain);
         if self.safety.label() != BENIGN {
             matched.add("jailbreak", self.safety.label());

@@ -61,8 +61,7 @@ fn empty() -> Refusal {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct IntentRequest {
-    #[serde(default)]
-    pub(crate) text: String,
+    text: Option<String>,
     messages: Option<Box<RawValue>>,
     tools: Option<Box<RawValue>>,
     functions: Option<Box<RawValue>>,
@@ -73,8 +72,7 @@ pub(crate) struct IntentRequest {
     response_format: Option<Box<RawValue>>,
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
-    #[serde(default)]
-    pub(crate) model: String,
+    model: Option<String>,
     /// No signal reads it.
     #[serde(rename = "metadata")]
     _metadata: Option<HashMap<String, String>>,
@@ -84,7 +82,16 @@ pub(crate) struct IntentRequest {
 impl IntentRequest {
     /// A text that stands alone.
     pub(crate) fn of(text: String, options: Option<IntentOptions>) -> Self {
-        Self { text, options, ..Self::default() }
+        Self { text: Some(text), options, ..Self::default() }
+    }
+
+    fn text(&self) -> &str {
+        self.text.as_deref().unwrap_or_default()
+    }
+
+    /// The name of a policy, or nothing.
+    pub(crate) fn model(&self) -> &str {
+        self.model.as_deref().unwrap_or_default()
     }
 }
 
@@ -94,9 +101,8 @@ pub(crate) struct IntentOptions {
     pub(crate) return_probabilities: bool,
     confidence_threshold: Option<f64>,
     pub(crate) include_explanation: bool,
-    /// They always are where they are asked for.
-    #[serde(rename = "evaluate_all_signals")]
-    _evaluate_all_signals: bool,
+    /// `eval` always does.
+    pub(crate) evaluate_all_signals: bool,
     pub(crate) trace: bool,
 }
 
@@ -168,13 +174,13 @@ impl Question {
             max_tokens: request.max_tokens,
             max_completion_tokens: request.max_completion_tokens,
         };
-        let policy = policy(brain, &request.model)?;
+        let policy = policy(brain, request.model())?;
         let body = chat.to_json()?;
         let text = Text::of_chat(&RequestView::parse(&body)?);
-        if text.is_ok() || request.text.trim().is_empty() {
+        if text.is_ok() || request.text().trim().is_empty() {
             return Ok(Self { text: text?, body, policy });
         }
-        let body = chat.saying(&request.text).to_json()?;
+        let body = chat.saying(request.text()).to_json()?;
         let text = Text::of_chat(&RequestView::parse(&body)?)?;
         Ok(Self { body, text, policy })
     }

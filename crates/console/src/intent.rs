@@ -1,6 +1,7 @@
 //! `POST /api/v1/classify/intent`: the domain of a text, and where it would be sent.
 
 use crate::desk::{Desk, Seen, share, whole_ms};
+use crate::eval::All;
 use crate::input::{IntentRequest, Question};
 use crate::refusal::Refusal;
 use crate::routed::{Routed, Signals};
@@ -21,6 +22,10 @@ pub(crate) async fn answer(desk: &Desk, brain: &Brain, request: &IntentRequest) 
     let question = Question::new(brain, request)?;
     let seen = desk.see(brain, Builtin::Domain, &question.text).await;
     let routed = Routed::of(brain, &question).await?;
+    let signals = match options.evaluate_all_signals {
+        true => All::of(desk, brain, &question).await?.matched(routed.as_ref()),
+        false => signals(routed.as_ref(), &seen),
+    };
     let mut answer = json!({
         "classification": {
             "category": seen.label(),
@@ -28,7 +33,7 @@ pub(crate) async fn answer(desk: &Desk, brain: &Brain, request: &IntentRequest) 
             "processing_time_ms": whole_ms(begun.elapsed()),
         },
         "routing_decision": routing_decision(routed.as_ref(), &seen, sure_from),
-        "matched_signals": signals(routed.as_ref(), &seen).into_json(),
+        "matched_signals": signals.into_json(),
     });
     if options.return_probabilities {
         answer["probabilities"] = seen.probabilities();
