@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::outcomes::{Price, parse_price};
 pub(crate) use sim::{EventsForm, MetricsForm, Sim, SimRole};
-pub(crate) use tools::{Collect, Decide, Explain, ImportFrom, NvidiaV2, Replay, Report, ReportBy};
+pub(crate) use tools::{Collect, Decide, Explain, ImportFrom, Imported, Replay, Report, ReportBy};
 
 /// Waypost decides which model, and which replica of it, should answer each prompt, and gets the
 /// request there. It speaks OpenAI's API, so a client only changes its base URL.

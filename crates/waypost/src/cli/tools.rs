@@ -137,14 +137,17 @@ fn temperature(text: &str) -> Result<f64, String> {
 pub(crate) enum ImportFrom {
     /// LLM Router v2's config.yml
     NvidiaV2(NvidiaV2),
+    /// vLLM Semantic Router's configuration: v0.1, v0.2 and v0.3
+    #[command(
+        after_help = "The configuration has vSR's models, with their endpoints, prices and reasoning, and a policy for its routing and for each of its recipes. What has no counterpart is told on standard error, one note a reason. Keys in clear are not copied.\n\nExamples:\n  waypost import vsr config.yaml > waypost.yaml\n  waypost import vsr config.yaml --out waypost.yaml"
+    )]
+    Vsr(Imported),
 }
 
+/// What is imported, and where to.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "The configuration has v2's models, its intent policy with its five routes, and its thresholds and costs. What needs a hand stands in its comments; what has no counterpart is told on standard error. The policy over v2's network is written out where the file chose it or --network is given, and commented out otherwise.\n\nExamples:\n  waypost import nvidia-v2 src/nat_sfc_router/configs/config.yml > waypost.yaml\n  waypost import nvidia-v2 config.yml --network nn_router.safetensors --out waypost.yaml"
-)]
-pub(crate) struct NvidiaV2 {
-    /// v2's file
+pub(crate) struct Imported {
+    /// The other router's file
     pub(crate) file: PathBuf,
     /// Write to this file instead of standard output
     #[arg(long, value_name = "FILE")]
@@ -152,6 +155,15 @@ pub(crate) struct NvidiaV2 {
     /// Replace the file if it is there
     #[arg(long, requires = "out")]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The configuration has v2's models, its intent policy with its five routes, and its thresholds and costs. What needs a hand stands in its comments; what has no counterpart is told on standard error. The policy over v2's network is written out where the file chose it or --network is given, and commented out otherwise.\n\nExamples:\n  waypost import nvidia-v2 src/nat_sfc_router/configs/config.yml > waypost.yaml\n  waypost import nvidia-v2 config.yml --network nn_router.safetensors --out waypost.yaml"
+)]
+pub(crate) struct NvidiaV2 {
+    #[command(flatten)]
+    pub(crate) imported: Imported,
     /// v2's network as a safetensors file, relative to the folder of the configuration
     #[arg(long, value_name = "FILE")]
     pub(crate) network: Option<PathBuf>,

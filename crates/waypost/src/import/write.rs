@@ -2,8 +2,8 @@
 //!
 //! Pure. The routes' names and models are v2's; their descriptions are our own words. Called by `import`.
 
+use super::quoted;
 use super::v2::{INTENT, NETWORK, V2};
-use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -174,16 +174,6 @@ fn pairs<'a>(key: &str, pairs: impl Iterator<Item = (&'a str, f64)>, out: &mut S
     let _ = writeln!(out, "        {key}:");
     for (name, number) in pairs {
         let _ = writeln!(out, "          {}: {number}", quoted(name));
-    }
-}
-
-/// A YAML scalar that is text, whatever it holds; `$` is doubled so that nothing is substituted.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-    let word = text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.contains(['-', '/', '.', '_']);
-    match word && text.chars().all(plain) {
-        true => text.to_owned(),
-        false => Value::from(text.replace("${", "$${")).to_string(),
     }
 }
 
