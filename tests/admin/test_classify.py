@@ -339,3 +339,21 @@ def test_nothing_of_a_text_is_logged_or_kept(doors, ask):
     ask("/api/v1/eval", {"text": SECRET})
     assert SECRET not in gate.log()
     assert SECRET not in web.get(f"{admin}/metrics").text
+
+
+def test_a_policy_of_decisions_shows_its_signals(workshop):
+    policy = {
+        "name": "decided",
+        "classifier": {"decisions": {
+            "signals": [{"name": "maths", "domain": ["math"]}, {"name": "urgent", "keywords": ["urgent"]}],
+            "decide": [{"name": "sums", "when": {"all": ["maths", "urgent"]}}],
+        }},
+        "routes": {"sums": "sim-large"},
+        "reasoning": {"sums": "high"},
+        "default": "sim-small",
+    }  # fmt: skip
+    _, admin = with_admin(workshop, "http://127.0.0.1:1", policies=[policy])
+    answer = web.post(f"{admin}/api/v1/classify/intent", json={"text": f"urgent: {MATH}"}).json()
+    assert answer["decision_result"]["decision_name"] == answer["routing_decision"] == "sums"
+    assert answer["recommended_model"] == "sim-large" and "maths" in answer["matched_signals"]["domains"]
+    assert answer["matched_signals"]["keywords"] == ["urgent"]

@@ -37,7 +37,7 @@ pub(crate) async fn answer(
     if options.return_probabilities {
         answer["probabilities"] = all.domain.probabilities();
     }
-    let matched = all.matched(routed.as_ref());
+    let matched = all.matched(brain, routed.as_ref());
     let Some(routed) = routed else {
         answer["decision_result"] = json!({"decision_name": "", "matched_signals": matched.into_json()});
         return Ok(answer);
@@ -125,8 +125,8 @@ impl All {
     }
 
     /// All signals that matched, whether the policy goes by them or not.
-    pub(crate) fn matched(&self, routed: Option<&Routed>) -> Signals {
-        let mut matched = signals(routed, &self.domain);
+    pub(crate) fn matched(&self, brain: &Brain, routed: Option<&Routed>) -> Signals {
+        let mut matched = signals(brain, routed, &self.domain);
         if self.safety.label() != BENIGN {
             matched.add("jailbreak", self.safety.label());
         }

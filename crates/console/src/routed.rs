@@ -9,6 +9,7 @@ use crate::refusal::Refusal;
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
+use waypost_config::{Classifier, Family};
 use waypost_policy::Plan;
 use waypost_router::{Brain, Context, Decision};
 use waypost_wire::{ApiError, RequestView};
@@ -70,6 +71,27 @@ impl Routed {
     /// What the policy went by: the family of signals, and the name in it.
     pub(crate) fn signal(&self) -> Option<(&'static str, &str)> {
         waypost_door::signal(&self.decision)
+    }
+
+    /// The signals that apply under a policy of decisions, each with its family.
+    pub(crate) fn applied<'a>(&'a self, brain: &'a Brain) -> impl Iterator<Item = (&'static str, &'a str)> {
+        let snapshot = brain.snapshot();
+        let policy = self.decision.policy.as_deref().and_then(|name| snapshot.policy(name));
+        let known = match policy.map(|policy| &snapshot.policies[policy].classifier) {
+            Some(Classifier::Decisions(decisions)) => &*decisions.signals,
+            _ => &[],
+        };
+        self.decision.signals.iter().filter_map(|(name, _)| {
+            let signal = known.iter().find(|signal| signal.name == *name)?;
+            let family = match signal.kind.family() {
+                Family::Rules => "keywords",
+                Family::Domain => "domains",
+                Family::Safety => "jailbreak",
+                Family::Pii => "pii",
+                Family::Examples => "embeddings",
+            };
+            Some((family, &**name))
+        })
     }
 
     /// `{"decision_name", "confidence", "matched_rules"}`, where a decision was made.

@@ -4,6 +4,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
+use waypost_config::Effort;
 use waypost_router::{Decision, Tier};
 use waypost_wire::Code;
 
@@ -54,11 +55,13 @@ fn ours(decision: &Decision) -> [Told<'_>; 10] {
 
 /// Version 2 has the first two always and what was selected on success; `selected-category` and `injected-system-prompt`
 /// are what clients of the versions before expect there, too.
-fn vsr(decision: &Decision) -> [Told<'_>; 8] {
+fn vsr(decision: &Decision) -> [Told<'_>; 9] {
     let ok = (200..300).contains(&decision.status);
     let decided = ok && decision.policy.is_some();
     let label = decision.label.as_deref().filter(|_| ok);
     let confidence = decision.confidence.filter(|_| ok);
+    let reasoning = decision.reasoning.filter(|_| ok);
+    let reasoning = reasoning.map(|effort| if effort == Effort::Off { "off" } else { "on" });
     [
         ("x-vsr-schema-version", Some(VSR_SCHEMA.into())),
         ("x-vsr-response-path", Some(path(decision).into())),
@@ -67,6 +70,7 @@ fn vsr(decision: &Decision) -> [Told<'_>; 8] {
         ("x-vsr-selected-category", label.map(Cow::from)),
         ("x-vsr-selected-confidence", confidence.map(|confidence| format!("{confidence:.4}").into())),
         ("x-vsr-selected-model", decision.model.as_deref().filter(|_| ok).map(Cow::from)),
+        ("x-vsr-selected-reasoning", reasoning.map(Cow::from)),
         // Nothing is put into anybody's prompt here.
         ("x-vsr-injected-system-prompt", decided.then_some("false".into())),
     ]
