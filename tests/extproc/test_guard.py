@@ -2,7 +2,7 @@
 
 import pytest
 
-from guard.kit import ATTACK, DOUBTFUL, FINE, refused
+from guard.kit import ATTACK, FINE, LONG_AND_DOUBTFUL, refused
 from helpers.web import web
 
 
@@ -27,7 +27,7 @@ def test_attacks_are_refused_in_openais_shape(front, mode):
 def test_a_check_that_is_late_is_seen_and_a_choice(front, on_failure, status):
     hurried = lambda text: text.replace("  listen: 127.0.0.1:9002", "  deadline: 0.1ms\n  listen: 127.0.0.1:9002")  # noqa: E731
     front = front("full-duplex", extra=f"\nguard: {{on_failure: {on_failure}}}\nencoder: {{deadline: 20s}}\n", edit=hurried)
-    answer = ask(front, DOUBTFUL)
+    answer = ask(front, LONG_AND_DOUBTFUL)
     assert answer.status_code == status, answer.text
     ident = answer.headers["x-waypost-decision-id"]
     assert front.waypost.decision(ident)["guard"] == {"outcome": "late"}
