@@ -25,7 +25,7 @@ def test_attacks_are_refused_in_openais_shape(front, mode):
 
 @pytest.mark.parametrize("on_failure, status", [("pass", 200), ("refuse", 403)])
 def test_a_check_that_is_late_is_seen_and_a_choice(front, on_failure, status):
-    hurried = lambda text: text.replace("  listen: 127.0.0.1:9002", "  deadline: 0.1ms\n  listen: 127.0.0.1:9002")  # noqa: E731
+    hurried = lambda text: text.replace("ext_proc:\n", "ext_proc:\n  deadline: 0.1ms\n")  # noqa: E731
     front = front("full-duplex", extra=f"\nguard: {{on_failure: {on_failure}}}\nencoder: {{deadline: 20s}}\n", edit=hurried)
     answer = ask(front, LONG_AND_DOUBTFUL)
     assert answer.status_code == status, answer.text
