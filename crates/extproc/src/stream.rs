@@ -171,7 +171,8 @@ impl<J: Judge> Exchange<J> {
         let metadata = message.metadata_context.as_ref();
         let (head, tunnel) = attributes::head(headers, metadata, self.modes);
         let judge = &self.shared.judge;
-        let steers = |name: &_| *name == DESTINATION || *name == SERVED || judge.steers(name);
+        let placed = |name: &_| judge.picks() && (*name == DESTINATION || *name == SERVED);
+        let steers = |name: &_| placed(name) || judge.steers(name);
         let strip: Vec<_> = head.headers.keys().filter(|name| steers(name)).cloned().collect();
         let length = length(&head.headers);
         let ends = head.ends;
