@@ -134,14 +134,6 @@ def judged(answer):
     return "error"
 
 
-def left_over(front):
-    """What has not been given back, by name."""
-    metrics = front.waypost.metrics()
-    names = ["waypost_endpoint_requests", "waypost_requests_in_flight"]
-    names += ["waypost_ext_proc_streams_open", "waypost_ext_proc_held_bytes"]
-    return {name: metrics.value(name) for name in names if metrics.value(name) != 0}
-
-
 def chat_through(front):
     with Conn(front.envoy.port) as conn:
         conn.post(chat("local"))
@@ -163,7 +155,7 @@ def test_each_request_is_answered_once_and_nothing_is_left(front, mode):
 
     count = REQUESTS // len(MODES)
     ends = collections.Counter(at_once([lambda n=n: one(n) for n in range(count)], THREADS))
-    until(lambda: not left_over(front), SETTLE_S, lambda: left_over(front))
+    until(lambda: not front.left_over(), SETTLE_S, lambda: front.left_over())
     metrics = front.waypost.metrics()
     assert metrics.value("waypost_ext_proc_panics_total") == 0
     assert metrics.value("waypost_ext_proc_protocol_errors_total") == 0

@@ -25,6 +25,9 @@ fn head(headers: &[(&'static str, &str)]) -> Head {
     }
 }
 
+type Headers<'a> = &'a [(&'static str, &'a str)];
+type Seeing<'a> = Result<&'a [u8], Blind>;
+
 struct Seen {
     verdict: Verdict,
     outcome: &'static str,
@@ -47,7 +50,7 @@ impl Seen {
     }
 }
 
-fn judge(on_error: OnError, headers: &[(&'static str, &str)], body: Result<&[u8], Blind>) -> Seen {
+fn judge(on_error: OnError, headers: Headers<'_>, body: Seeing<'_>) -> Seen {
     let judge = Transforming::new(1 << 20, on_error);
     let mut case = judge.open(head(headers)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -155,7 +158,7 @@ fn what_cannot_be_pinned_is_refused_or_passes_as_it_came() {
     let twice = [("x-worker-instance-id", "7"), ("x-worker-instance-id", "8")];
     let packed = [("x-worker-instance-id", "7"), ("content-encoding", "br")];
     let worker = |text| [("x-worker-instance-id", text)];
-    let cases: [(&[(&str, &str)], Result<&[u8], Blind>, u16, &str); 11] = [
+    let cases: [(Headers<'_>, Seeing<'_>, u16, &str); 11] = [
         (&worker("-7"), Ok(b"{}"), 500, "bad_worker"),
         (&worker("18446744073709551616"), Ok(b"{}"), 500, "bad_worker"),
         (&worker("+7"), Err(Blind::NotNeeded), 500, "bad_worker"),
