@@ -8,6 +8,7 @@ import envoy_data_plane.envoy.service.ext_proc.v3 as v3
 from envoy_data_plane.google.protobuf import ListValue, Struct, Value
 from grpclib.client import Channel
 from grpclib.const import Cardinality
+from grpclib.exceptions import GRPCError
 from grpclib.protocol import EventsProcessor
 from h2.exceptions import StreamClosedError
 
@@ -44,15 +45,23 @@ class Talk:
         heard = await self.hear()
         return heard and heard[0]
 
-    async def rest(self):
-        """The kinds of all that is still said."""
+    async def end(self):
+        """The kinds of all that is still said, and the status that the stream fails with, or `None` for a good end."""
         kinds = []
-        while kind := await self.kind():
-            kinds.append(kind)
-        return kinds
+        try:
+            while kind := await self.kind():
+                kinds.append(kind)
+            # grpclib wants that our side has ended, too.
+            self.stream._end_done = True
+            await self.stream.recv_trailing_metadata()
+        except GRPCError as error:
+            return kinds, error
+        return kinds, None
 
     async def half_close(self):
-        await self.stream.end()
+        # The other side may have ended the stream already.
+        with contextlib.suppress(StreamClosedError):
+            await self.stream.end()
 
     async def reset(self):
         """As Envoy does when it is done, or its client gone."""
@@ -126,13 +135,13 @@ def texts(*values):
 
 def headers_set(said):
     """Headers that a reply to headers or a body sets, by name."""
-    mutation = said.response and said.response.header_mutation
-    return {one.header.key: one.header.raw_value.decode() for one in mutation.set_headers} if mutation else {}
+    mutation = said.response.header_mutation
+    return {one.header.key: one.header.raw_value.decode() for one in mutation.set_headers} if mutation is not None else {}
 
 
 def body_of(said):
     """The bytes of a reply to a body and whether they are the last; `None` where it leaves the body alone."""
-    mutation = said.response and said.response.body_mutation
+    mutation = said.response.body_mutation
     if mutation is None:
         return None
     streamed = mutation.streamed_response
