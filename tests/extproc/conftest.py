@@ -34,11 +34,15 @@ class Door:
 
 
 class Front(Door):
-    """An Envoy in one mode before it."""
+    """An Envoy in one mode before it, and on the way to Waypost what `between(port)` makes."""
 
-    def __init__(self, workshop, folder, mode, change=lambda text: text, **door):
+    def __init__(self, workshop, folder, mode, change=lambda text: text, between=None, **door):
         super().__init__(workshop, **door)
-        self.envoy = workshop.keep(Envoy(mode, folder, self.ports, change))
+        ports = self.ports
+        if between:
+            self.between = workshop.keep(between(ports[9002]))
+            ports = {**ports, 9002: self.between.port}
+        self.envoy = workshop.keep(Envoy(mode, folder, ports, change))
         self.url = self.envoy.url
 
 
