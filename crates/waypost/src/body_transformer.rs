@@ -5,10 +5,17 @@
 use crate::cli::{BodyTransformer, Unpinned};
 use crate::envoy::{self, Address, EnvoyDoor};
 use crate::error::Error;
-use crate::{listen, metrics_page, print, serve};
+use crate::{listen, print, serve};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use waypost_config::{DoorTls, Shutdown};
-use waypost_extproc::{OnError, Outcomes, Transforming};
+use waypost_console::{Console, Incoming, Pages};
+use waypost_door::pages;
+use waypost_extproc::{Counts, OnError, Outcomes, Transforming};
 use waypost_ledger::{Kind, Page};
 
 /// After SIGTERM: health says no, and serving goes on until Envoy has seen it.
@@ -37,24 +44,52 @@ async fn transform(options: BodyTransformer) -> Result<(), Error> {
     let page = listen::listen(options.metrics_listen)?;
     let metrics = page.local_addr()?;
     print(&format!("{}metrics on http://{metrics}/metrics\n", door.greeting()))?;
-    let counts = door.counts();
-    let text = move || Ok(text(&outcomes)? + &envoy::text(&counts)?);
+    let figures = Figures { outcomes, counts: door.counts() };
+    let (over, ended) = tokio::sync::oneshot::channel::<()>();
+    let page = Console::new(page, figures).run(async {
+        // Dropped: the door is shut.
+        let _ = ended.await;
+    });
     let stop = serve::stop_signals(|| SHUTDOWN)?;
-    tokio::select! {
-        done = door.run(stop) => done,
-        () = metrics_page::serve(page, text) => Ok(()),
+    let door = async {
+        let done = door.run(stop).await;
+        drop(over);
+        done
+    };
+    tokio::join!(door, page).0
+}
+
+/// `/metrics`, and nothing else.
+#[derive(Clone)]
+struct Figures {
+    outcomes: Arc<Outcomes>,
+    counts: Arc<Counts>,
+}
+
+impl Figures {
+    fn text(&self) -> Result<String, String> {
+        let mut page = Page::default();
+        let family = (
+            "waypost_body_transformer_requests_total",
+            Kind::Counter,
+            "Requests, by what became of the worker that their headers name",
+        );
+        for (outcome, count) in self.outcomes.each() {
+            page.add(family, &[("outcome", outcome.as_str())], count as f64);
+        }
+        Ok(page.text().map_err(|e| e.to_string())? + &envoy::text(&self.counts)?)
     }
 }
 
-fn text(outcomes: &Outcomes) -> Result<String, String> {
-    let mut page = Page::default();
-    let family = (
-        "waypost_body_transformer_requests_total",
-        Kind::Counter,
-        "Requests, by what became of the worker that their headers name",
-    );
-    for (outcome, count) in outcomes.each() {
-        page.add(family, &[("outcome", outcome.as_str())], count as f64);
+impl Pages for Figures {
+    fn answer(self, request: Request<Incoming>) -> impl Future<Output = Response<Bytes>> + Send {
+        std::future::ready(match request.uri().path() {
+            "/metrics" => pages::figures(self.text()),
+            _ => pages::json(StatusCode::NOT_FOUND, r#"{"path":"Unavailable"}"#),
+        })
     }
-    page.text().map_err(|e| e.to_string())
+
+    fn refused(&self, _: &'static str) {
+        self.counts.connections_refused.fetch_add(1, Relaxed);
+    }
 }

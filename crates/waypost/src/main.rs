@@ -19,7 +19,6 @@ mod import;
 mod lines;
 mod listen;
 mod logged;
-mod metrics_page;
 mod offline;
 mod opened;
 mod outcomes;

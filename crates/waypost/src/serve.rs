@@ -22,6 +22,7 @@ use waypost_classify::Engine;
 use waypost_config::{Shutdown, Snapshot};
 use waypost_console::Console;
 use waypost_door::{Gateway, LogLinesDropped};
+use waypost_extproc::Deciding;
 use waypost_proxy::Server;
 use waypost_router::{Brain, Classifiers, Loaded};
 
