@@ -7,6 +7,8 @@ defects are those of the program that it takes the place of.
 import asyncio
 import json
 import signal
+import socket
+import ssl
 
 import pytest
 
@@ -262,6 +264,11 @@ def test_a_pickers_destination_stays(alone):
 def test_its_health_and_its_end(shared):
     transformer = shared.keep(Transformer("--tls"))
     assert "(TLS)" in transformer.log() and health(transformer.health) == SERVING
+    nobody = ssl.create_default_context()
+    nobody.check_hostname, nobody.verify_mode = False, ssl.CERT_NONE
+    nobody.set_alpn_protocols(["h2"])
+    with socket.create_connection(("127.0.0.1", transformer.door), 5) as sock, nobody.wrap_socket(sock) as tls:
+        assert tls.selected_alpn_protocol() == "h2"
     assert web.get(f"{transformer.url}/other").status_code == 404
     assert transformer.stop() == 0
 
