@@ -113,7 +113,11 @@ impl Outfit {
 /// Dynamo's pins, merged into the body's `nvext`: the `worker`, and who reads the prompt for it, each an id and a rank. A
 /// client's own pins go, unless it is trusted.
 #[must_use]
-pub fn pinned(worker: (u64, Option<u32>), prefill: Option<(u64, Option<u32>)>, trust: bool) -> Change<'static> {
+pub fn pinned(
+    worker: (u64, Option<u32>),
+    prefill: Option<(u64, Option<u32>)>,
+    trust: bool,
+) -> Change<'static> {
     let (id, rank) = (worker.0.to_string(), worker.1);
     let mut pins: Vec<(&'static str, String)> = match prefill {
         Some((reader, _)) => vec![("prefill_worker_id", reader.to_string()), ("decode_worker_id", id)],
