@@ -20,7 +20,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use waypost_classify::Engine;
 use waypost_config::{Shutdown, Snapshot};
-use waypost_console::Console;
+use waypost_console::{Console, GatewayPages};
 use waypost_door::{Gateway, LogLinesDropped};
 use waypost_extproc::Deciding;
 use waypost_proxy::Server;
@@ -85,8 +85,9 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
         print(&door.greeting())?;
     }
     let admin = brain.snapshot().admin.as_ref();
-    let admin =
-        admin.map(|admin| Ok::<_, Error>(Console::new(listen::listen(admin.listen)?, Arc::clone(&gateway))?));
+    let admin = admin.map(|admin| {
+        Ok::<_, Error>(Console::new(listen::listen(admin.listen)?, GatewayPages::new(Arc::clone(&gateway))?))
+    });
     let admin = admin.transpose()?;
     if let Some(console) = &admin {
         print(&format!("metrics on http://{}/metrics\n", console.address()?))?;
@@ -112,7 +113,7 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
 struct Doors {
     http: Option<TcpListener>,
     envoy: Option<EnvoyDoor<Deciding>>,
-    admin: Option<Console<Arc<Gateway>>>,
+    admin: Option<Console<GatewayPages>>,
 }
 
 impl Doors {
