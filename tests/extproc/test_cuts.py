@@ -1,14 +1,17 @@
-"""Many requests at once, cut at random by clients and engines: each is answered once, and nothing is left behind.
+"""Many requests at once, cut at random by clients, by engines, and on the way to Waypost: each is answered once, and nothing is
+left behind.
 
-`WAYPOST_CUT_REQUESTS=10000` makes it long; `WAYPOST_CUT_SEED` repeats a run.
+`WAYPOST_CUT_REQUESTS=1000` makes it short; `WAYPOST_CUT_SEED` repeats a run.
 """
 
 import collections
+import contextlib
 import json
 import os
 import random
 import socket
 import struct
+import threading
 import time
 
 import pytest
@@ -17,14 +20,16 @@ from helpers.wait import until
 from resilience.kit import at_once
 from resilience.strict import Conn, Ended, chat, events, post
 
-REQUESTS = int(os.environ.get("WAYPOST_CUT_REQUESTS", "2000"))
+REQUESTS = int(os.environ.get("WAYPOST_CUT_REQUESTS", "10000"))
 SEED = int(os.environ.get("WAYPOST_CUT_SEED", "6"))
 MODES = ["full-duplex", "buffered"]
+RUNS = 2 * len(MODES)
 THREADS = 16
 TOKENS = 20
 LARGE_BYTES = 150_000
 SETTLE_S = 10
 LEAVE_AFTER_S = [0, 0.002, 0.01, 0.03]
+CUT_EVERY_S = (0.02, 0.2)
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -114,15 +119,72 @@ class Plan:
         conn.send(self.request(f"stall={self.dice.randrange(1, 4)}", stream=True))
         answer = conn.head()
         if answer.status != 200:
-            conn.answer_rest(answer)
-            return judged(answer)
+            return judged(not_lost(conn.answer_rest(answer)))
         next(conn.pieces(answer))
         return self.leave(conn)
 
 
+class Cutter:
+    """Stands between Envoy and Waypost, and breaks all connections again and again: the processor is gone and there again."""
+
+    def __init__(self, port):
+        self.target, self.cuts, self.open = port, 0, []
+        self.dice, self.lock, self.stopped = random.Random(SEED), threading.Lock(), threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        for work in (self._accept, self._cut):
+            threading.Thread(target=work, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            ends = self.listener.accept()[0], socket.create_connection(("127.0.0.1", self.target))
+            for end in ends:
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self.lock:
+                self.open.append(ends)
+            for one, other in (ends, ends[::-1]):
+                threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _pass_on(one, other):
+        with contextlib.suppress(OSError):
+            while data := one.recv(1 << 16):
+                other.sendall(data)
+        Cutter._break(one, other)
+
+    @staticmethod
+    def _break(*ends):
+        # Closed when nobody reads any more: the number of a socket closed before could be another's by then.
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _cut(self):
+        while not self.stopped.wait(self.dice.uniform(*CUT_EVERY_S)):
+            with self.lock:
+                for ends in self.open:
+                    self.cuts += 1
+                    self._break(*ends)
+                self.open.clear()
+
+    def stop(self):
+        """No more cuts; what is connected stays so."""
+        self.stopped.set()
+
+
+class Refused(Exception):
+    """Envoy has lost Waypost, and lets nothing pass."""
+
+
+def not_lost(answer):
+    if answer.status == 500 and (not answer.body or b"ext_proc_error" in answer.body):
+        raise Refused(answer)
+    return answer
+
+
 def once(conn):
     """The one answer; the connection ends after it."""
-    answer = conn.answer()
+    answer = not_lost(conn.answer())
     assert conn.buf == b"" and conn.sock.recv(1) == b"", "more than one answer"
     return answer
 
@@ -134,12 +196,18 @@ def judged(answer):
     return "error"
 
 
-def left_over(front):
-    """What has not been given back, by name."""
+def settled(front, count):
+    """What holds after all requests, whatever became of each."""
+    until(lambda: not front.left_over(), SETTLE_S, "nothing left")
     metrics = front.waypost.metrics()
-    names = ["waypost_endpoint_requests", "waypost_requests_in_flight"]
-    names += ["waypost_ext_proc_streams_open", "waypost_ext_proc_held_bytes"]
-    return {name: metrics.value(name) for name in names if metrics.value(name) != 0}
+    assert metrics.value("waypost_ext_proc_panics_total") == 0
+    assert metrics.value("waypost_ext_proc_protocol_errors_total") == 0
+    # Each is settled, and once. Of a stream that Envoy resets at once not even the headers are read.
+    begun = metrics.value("num_requests")
+    assert metrics.value("waypost_requests_total") == begun <= metrics.value("waypost_ext_proc_streams_total") <= count
+    assert front.envoy.stats().get("spurious_msgs_received", 0) == 0
+    assert chat_through(front) == 200
+    return metrics
 
 
 def chat_through(front):
@@ -148,32 +216,45 @@ def chat_through(front):
         return conn.answer().status
 
 
+def ask(front, mode, number, cut=False):
+    """Kind and end of one request."""
+    plan = Plan(mode, number)
+    with Conn(front.envoy.port, timeout=20) as conn:
+        try:
+            return plan.kind.__name__, plan.kind(conn)
+        except Exception as error:
+            if cut and isinstance(error, Ended | ConnectionResetError | BrokenPipeError | Refused):
+                return plan.kind.__name__, "cut"
+            error.add_note(f"request {number} of seed {SEED}, {plan.kind.__name__}, {len(plan.body)} bytes")
+            raise
+
+
+def ask_all(front, mode, cut=False):
+    """How many requests of each kind ended in which way, and how many there were."""
+    count = REQUESTS // RUNS
+    return collections.Counter(at_once([lambda n=n: ask(front, mode, n, cut) for n in range(count)], THREADS)), count
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_each_request_is_answered_once_and_nothing_is_left(front, mode):
     front = front(mode)
-
-    def one(number):
-        plan = Plan(mode, number)
-        with Conn(front.envoy.port, timeout=20) as conn:
-            try:
-                return plan.kind.__name__, plan.kind(conn)
-            except Exception as error:
-                error.add_note(f"request {number} of seed {SEED}, {plan.kind.__name__}, {len(plan.body)} bytes")
-                raise
-
-    count = REQUESTS // len(MODES)
-    ends = collections.Counter(at_once([lambda n=n: one(n) for n in range(count)], THREADS))
-    until(lambda: not left_over(front), SETTLE_S, lambda: left_over(front))
-    metrics = front.waypost.metrics()
-    assert metrics.value("waypost_ext_proc_panics_total") == 0
-    assert metrics.value("waypost_ext_proc_protocol_errors_total") == 0
-    # Each is settled, and once. Of a stream that Envoy resets at once not even the headers are read.
-    begun = metrics.value("num_requests")
-    assert metrics.value("waypost_requests_total") == begun <= metrics.value("waypost_ext_proc_streams_total") <= count
-    assert begun > count / 2
+    ends, count = ask_all(front, mode)
+    metrics = settled(front, count)
+    assert metrics.value("num_requests") > count / 2
     assert metrics.value("waypost_requests_total", outcome="completed") >= sum(n for (_, end), n in ends.items() if end == "whole")
-    assert front.envoy.stats().get("spurious_msgs_received", 0) == 0
     for kind in ("plain", "streamed", "slow"):
         assert ends[kind, "whole"] > 0.9 * sum(n for (k, _), n in ends.items() if k == kind), ends
     assert ends["upstream_cut", "broken"] > 0, ends
-    assert chat_through(front) == 200
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_way_to_waypost_is_cut_again_and_again(front, mode):
+    front = front(mode, between=Cutter)
+    ends, count = ask_all(front, mode, cut=True)
+    front.between.stop()
+    settled(front, count)
+    assert front.between.cuts > count / 500
+    assert sum(n for (_, end), n in ends.items() if end == "whole") > count / 5, ends
+    # Who asks for nothing that fails gets an answer that is whole, or is refused by Envoy: in full duplex with a 500, and else,
+    # passed on without an endpoint, with a 503.
+    assert sum(n for (kind, end), n in ends.items() if kind in ("plain", "slow") and end in ("cut", "error")) > 0, ends

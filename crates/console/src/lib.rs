@@ -2,7 +2,8 @@
 //! classification; never a request to a model of the client's.
 //!
 //! Plain HTTP/1.1 behind caps of its own, so that a flood of requests at another door does not hide the metrics. Of a text
-//! that is sent here nothing is kept or logged. Called by the binary.
+//! that is sent here nothing is kept or logged. Called by the binary; a command without a gateway
+//! brings pages of its own.
 
 mod batch;
 mod desk;
@@ -16,4 +17,6 @@ mod routed;
 mod security;
 mod server;
 
-pub use server::Console;
+pub use hyper::body::Incoming;
+pub use paths::GatewayPages;
+pub use server::{Console, Pages};

@@ -1,15 +1,40 @@
-//! Which path leads where. Called by the server for every request.
+//! A gateway's own pages: which path leads where. Called by the server for every request.
 
 use crate::desk::{Desk, Task};
 use crate::refusal::Refusal;
+use crate::server::Pages;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use std::sync::Arc;
-use waypost_door::pages;
+use waypost_door::{Gateway, pages};
+
+/// The pages of a gateway.
+#[derive(Debug, Clone)]
+pub struct GatewayPages(Arc<Desk>);
+
+impl GatewayPages {
+    /// Those of `gateway`.
+    ///
+    /// # Errors
+    /// When the detector of personal data in the binary is damaged.
+    pub fn new(gateway: Arc<Gateway>) -> Result<Self, waypost_classify::Error> {
+        Ok(Self(Arc::new(Desk::new(gateway)?)))
+    }
+}
+
+impl Pages for GatewayPages {
+    async fn answer(self, request: Request<Incoming>) -> Response<Bytes> {
+        handle(&self.0, request).await
+    }
+
+    fn refused(&self, reason: &'static str) {
+        self.0.gateway.metrics().refused.with_label_values(&[reason]).inc();
+    }
+}
 
 /// Answers a request.
-pub(crate) async fn handle(desk: &Arc<Desk>, request: Request<Incoming>) -> Response<Bytes> {
+async fn handle(desk: &Arc<Desk>, request: Request<Incoming>) -> Response<Bytes> {
     let path = request.uri().path();
     if let Some(page) = pages::page(&desk.gateway, path) {
         return page;

@@ -3,10 +3,8 @@
 //! Nobody is kept alive for long: probes and scrapes reconnect cheaply. Called by the binary once; it is the last door to
 //! close, so that the end of the others can be watched.
 
-use crate::desk::Desk;
-use crate::paths;
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -15,13 +13,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use waypost_door::{Gateway, accepted};
+use waypost_door::accepted;
 
 /// Connections at once; more are closed and counted.
 const MAX_CONNECTIONS: usize = 256;
@@ -40,18 +37,25 @@ const GOODBYE_TIME: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Debug)]
-pub struct Console {
+pub struct Console<P> {
     listener: TcpListener,
-    desk: Arc<Desk>,
+    pages: P,
 }
 
-impl Console {
-    /// The admin door of `gateway`, on `listener`.
-    ///
-    /// # Errors
-    /// When the detector of personal data in the binary is damaged.
-    pub fn new(listener: TcpListener, gateway: Arc<Gateway>) -> Result<Self, waypost_classify::Error> {
-        Ok(Self { listener, desk: Arc::new(Desk::new(gateway)?) })
+/// What is asked for; a clone for each request.
+pub trait Pages: Clone + Send + Sync + 'static {
+    /// The answer.
+    fn answer(self, request: Request<Incoming>) -> impl Future<Output = Response<Bytes>> + Send;
+
+    /// A connection was turned away, for this reason: to be counted.
+    fn refused(&self, reason: &'static str);
+}
+
+impl<P: Pages> Console<P> {
+    /// The admin door with these pages, on `listener`.
+    #[must_use]
+    pub fn new(listener: TcpListener, pages: P) -> Self {
+        Self { listener, pages }
     }
 
     /// Its address.
@@ -64,18 +68,17 @@ impl Console {
 
     /// Serves until `stop` resolves.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { listener, desk } = self;
+        let Self { listener, pages } = self;
         let (end, ended) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
-        let refused = |reason| desk.gateway.metrics().refused.with_label_values(&[reason]).inc();
         loop {
             tokio::select! {
-                stream = accepted(&listener, || refused("admin_accept_error")) => {
+                stream = accepted(&listener, || pages.refused("admin_accept_error")) => {
                     if connections.len() < MAX_CONNECTIONS {
-                        connections.spawn(serve(stream, Arc::clone(&desk), ended.clone()));
+                        connections.spawn(serve(stream, pages.clone(), ended.clone()));
                     } else {
-                        refused("admin_connections");
+                        pages.refused("admin_connections");
                     }
                 }
                 Some(_) = connections.join_next() => {}
@@ -89,10 +92,10 @@ impl Console {
     }
 }
 
-async fn serve(stream: TcpStream, desk: Arc<Desk>, mut ended: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, pages: impl Pages, mut ended: watch::Receiver<bool>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let desk = Arc::clone(&desk);
-        async move { Ok::<_, Infallible>(paths::handle(&desk, request).await.map(Full::<Bytes>::new)) }
+        let pages = pages.clone();
+        async move { Ok::<_, Infallible>(pages.answer(request).await.map(Full::new)) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

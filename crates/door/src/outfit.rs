@@ -85,18 +85,7 @@ impl Outfit {
             return;
         };
         let prefill = prefill.and_then(|prefill| Some((prefill.spec().instance?, prefill.spec().rank)));
-        let mut pins: Vec<(&'static str, String)> = match prefill {
-            Some((id, _)) => {
-                vec![("prefill_worker_id", id.to_string()), ("decode_worker_id", worker.to_string())]
-            }
-            None => vec![("backend_instance_id", worker.to_string())],
-        };
-        pins.extend(endpoint.spec().rank.map(|rank| ("dp_rank", rank.to_string())));
-        pins.extend(prefill.and_then(|(_, rank)| Some(("prefill_dp_rank", rank?.to_string()))));
-        let foreign = PINS.iter().filter(|pin| !trust && !pins.iter().any(|(ours, _)| ours == *pin));
-        let mut inner: Vec<Change<'static>> = foreign.map(|pin| Change::Remove(pin)).collect();
-        inner.extend(pins.into_iter().map(|(key, json)| Change::Set(key, json)));
-        self.changes.push(Change::Merge("nvext", inner));
+        self.changes.push(pinned((worker, endpoint.spec().rank), prefill, trust));
 
         let mut set = |name: &'static str, value: HeaderValue| {
             self.headers.insert(HeaderName::from_static(name), value);
@@ -119,6 +108,27 @@ impl Outfit {
             }
         }
     }
+}
+
+/// Dynamo's pins, merged into the body's `nvext`: the `worker`, and who reads the prompt for it, each an id and a rank. A
+/// client's own pins go, unless it is trusted.
+#[must_use]
+pub fn pinned(
+    worker: (u64, Option<u32>),
+    prefill: Option<(u64, Option<u32>)>,
+    trust: bool,
+) -> Change<'static> {
+    let (id, rank) = (worker.0.to_string(), worker.1);
+    let mut pins: Vec<(&'static str, String)> = match prefill {
+        Some((reader, _)) => vec![("prefill_worker_id", reader.to_string()), ("decode_worker_id", id)],
+        None => vec![("backend_instance_id", id)],
+    };
+    pins.extend(rank.map(|rank| ("dp_rank", rank.to_string())));
+    pins.extend(prefill.and_then(|(_, rank)| Some(("prefill_dp_rank", rank?.to_string()))));
+    let foreign = PINS.iter().filter(|pin| !trust && !pins.iter().any(|(ours, _)| ours == *pin));
+    let mut inner: Vec<Change<'static>> = foreign.map(|pin| Change::Remove(pin)).collect();
+    inner.extend(pins.into_iter().map(|(key, json)| Change::Set(key, json)));
+    Change::Merge("nvext", inner)
 }
 
 /// `model` as the endpoint calls it and v1's object gone, which is what [`waypost_wire::RequestView::rewrite`] does; and how

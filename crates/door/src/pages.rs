@@ -16,7 +16,7 @@ pub fn page(gateway: &Gateway, path: &str) -> Option<Response<Bytes>> {
         "/health" | "/health/ready" | "/readyz" => ready(gateway),
         "/health/live" | "/livez" => live(),
         "/config" => config(gateway),
-        "/metrics" => metrics(gateway),
+        "/metrics" => figures(gateway.metrics_text()),
         "/v1/models" => list(gateway),
         _ => match path.strip_prefix("/v1/")?.split_once('/')? {
             ("decisions", id) if !id.contains('/') => decision(gateway, id),
@@ -68,9 +68,10 @@ fn config(gateway: &Gateway) -> Response<Bytes> {
     json(StatusCode::OK, gateway.brain().snapshot().public_json().to_string())
 }
 
-/// Prometheus text.
-fn metrics(gateway: &Gateway) -> Response<Bytes> {
-    match gateway.metrics_text() {
+/// Prometheus text, or why there is none.
+#[must_use]
+pub fn figures(text: Result<impl Into<Bytes>, String>) -> Response<Bytes> {
+    match text {
         Ok(text) => typed(StatusCode::OK, HeaderValue::from_static("text/plain; version=0.0.4"), text),
         Err(e) => error(&ApiError::new(Code::Internal, format!("The metrics cannot be written: {e}."))),
     }

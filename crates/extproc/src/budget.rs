@@ -27,6 +27,10 @@ pub struct Counts {
     pub overtaken: AtomicU64,
     /// Streams ended by a panic of the judge.
     pub panics: AtomicU64,
+    /// Times that another certificate was taken over; counted by whoever has it read.
+    pub certificates: AtomicU64,
+    /// Times that another one could not be used.
+    pub certificates_refused: AtomicU64,
 }
 
 /// A stream's part of the memory for held bodies; given back when dropped.

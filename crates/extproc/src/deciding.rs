@@ -4,7 +4,6 @@
 //! no body to look at. It never waits. Called by the streams.
 
 mod case;
-mod refusing;
 mod way;
 
 use crate::judge::{Head, Judge};

@@ -17,8 +17,14 @@ pub trait Judge: Send + Sync + 'static {
     fn open(&self, head: Head) -> Option<Self::Case>;
 
     /// Whether a client's header of this name steers what comes after the door, so that it is removed from
-    /// every request. The destination headers always are.
+    /// every request. The destination headers are where it [`picks`](Self::picks).
     fn steers(&self, name: &HeaderName) -> bool;
+
+    /// Whether endpoints are this judge's to name. Then the destination headers that a request comes with are removed;
+    /// else they are those of a picker before it, and stay.
+    fn picks(&self) -> bool {
+        true
+    }
 }
 
 /// One request on its way. Dropping it before [`Case::response_end`] means that the exchange broke off (or was

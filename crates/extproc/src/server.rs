@@ -62,7 +62,8 @@ impl<J: Judge> Door<J> {
     /// A door that is not open yet.
     #[must_use]
     pub fn new(judge: J, options: Options, health: Health) -> Self {
-        let shared = Arc::new(Shared { judge, options, counts: Arc::default() });
+        let shared =
+            Arc::new(Shared { judge, options, counts: Arc::default(), told_of_mode: AtomicBool::default() });
         Self { shared, health, closing: Arc::default() }
     }
 

@@ -11,7 +11,9 @@ use crate::judge::{Case, Fault, Judge, Verdict};
 use crate::modes::{self, Body, Modes};
 use crate::options::Options;
 use crate::pb::envoy::service::ext_proc::v3::processing_request::Request as Kind;
-use crate::pb::envoy::service::ext_proc::v3::{HttpHeaders, ProcessingRequest, ProcessingResponse};
+use crate::pb::envoy::service::ext_proc::v3::{
+    HttpHeaders, ProcessingRequest, ProcessingResponse, ProtocolConfiguration,
+};
 use crate::replies;
 use crate::request::{Ask, RequestHalf, Start, Step};
 use crate::response::{ResponseHalf, Said};
@@ -19,7 +21,7 @@ use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::time::timeout;
@@ -32,12 +34,17 @@ const LATER_MESSAGES: usize = 32;
 /// Bytes of bodies in them.
 const LATER_BYTES: usize = 1 << 20;
 
+const SERVED_MODES: &str =
+    "use NONE (0), STREAMED (1), BUFFERED (2), BUFFERED_PARTIAL (3) or FULL_DUPLEX_STREAMED (4)";
+
 /// What all streams share.
 #[derive(Debug)]
 pub(crate) struct Shared<J> {
     pub(crate) judge: J,
     pub(crate) options: Options,
     pub(crate) counts: Arc<Counts>,
+    /// The log has the word on a mode that is not served.
+    pub(crate) told_of_mode: AtomicBool,
 }
 
 /// Why a stream ends before its two directions do.
@@ -96,8 +103,7 @@ impl<J: Judge> Exchange<J> {
         let late = |_| Stop::Failed(Status::deadline_exceeded("no message on the stream"));
         let mut message = heard(first.map_err(late)?)?;
         if let Some(config) = message.protocol_config.take() {
-            let unknown = || Stop::Failed(Status::unimplemented("this body mode is not served"));
-            self.modes = Modes::from_wire(&config).ok_or_else(unknown)?;
+            self.modes = Modes::from_wire(&config).ok_or_else(|| self.not_served(&config))?;
             self.response = ResponseHalf::new(self.modes.response);
         }
         loop {
@@ -171,7 +177,8 @@ impl<J: Judge> Exchange<J> {
         let metadata = message.metadata_context.as_ref();
         let (head, tunnel) = attributes::head(headers, metadata, self.modes);
         let judge = &self.shared.judge;
-        let steers = |name: &_| *name == DESTINATION || *name == SERVED || judge.steers(name);
+        let placed = |name: &_| judge.picks() && (*name == DESTINATION || *name == SERVED);
+        let steers = |name: &_| placed(name) || judge.steers(name);
         let strip: Vec<_> = head.headers.keys().filter(|name| steers(name)).cloned().collect();
         let length = length(&head.headers);
         let ends = head.ends;
@@ -277,6 +284,22 @@ impl<J: Judge> Exchange<J> {
             self.output.send(reply).await.map_err(|_| Stop::Gone)?;
         }
         Ok(())
+    }
+
+    /// Envoy is configured for a mode that is not served: every stream of it ends here, so it is said once.
+    fn not_served(&self, config: &ProtocolConfiguration) -> Stop {
+        self.shared.counts.protocol_errors.fetch_add(1, Relaxed);
+        let (request, response) = (config.request_body_mode, config.response_body_mode);
+        if !self.shared.told_of_mode.swap(true, Relaxed) {
+            tracing::error!(
+                request,
+                response,
+                "a body mode of Envoy's processing_mode is not served: {SERVED_MODES}"
+            );
+        }
+        Stop::Failed(Status::unimplemented(format!(
+            "body mode {request} of requests or {response} of responses is not served: {SERVED_MODES}"
+        )))
     }
 
     fn invalid(&self, why: &'static str) -> Stop {

@@ -49,3 +49,48 @@ impl Brain {
         Others { fallbacks: pool.next_best(&ask, wish.fallbacks, now), scores }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Loaded;
+    use std::sync::Arc;
+    use waypost_classify::Engine;
+
+    fn brain() -> Brain {
+        let text = "
+models:
+  - name: m
+    pick: {strategy: round-robin, dynamo: true}
+    endpoints:
+      - {url: http://10.0.0.1, instance: 1}
+      - {url: http://10.0.0.2, instance: 2}
+      - {url: http://engine, instance: 1}
+      - {url: http://10.0.0.4, instance: 1}
+      - {url: http://10.0.0.5, instance: 1}
+";
+        let snapshot = waypost_config::load_str(text, "waypost.yaml", &|_| None).unwrap();
+        let loaded = Loaded::load(Arc::new(Engine::embedded().unwrap()), &snapshot, None).unwrap();
+        Brain::new(snapshot, loaded, None)
+    }
+
+    #[test]
+    fn fallbacks_are_those_that_a_dressed_request_can_go_to() {
+        let place = |wish| brain().place_any(0, None, wish).unwrap();
+        let told = place(Wish { fallbacks: 9, scores: true });
+        assert_eq!((told.held.index(), told.others.fallbacks), (0, vec![3, 4]));
+        assert_eq!(told.others.scores.len(), 5, "of all that could be taken");
+        assert_eq!(place(Wish { fallbacks: 1, scores: false }).others.fallbacks, [3]);
+        let nothing = place(Wish::default()).others;
+        assert!(nothing.fallbacks.is_empty() && nothing.scores.is_empty());
+    }
+
+    #[test]
+    fn a_subset_binds_fallbacks_too() {
+        let only = ["10.0.0.1".to_owned(), "10.0.0.5".to_owned()];
+        let place = brain().place_any(0, Some(&only), Wish { fallbacks: 9, scores: true }).unwrap();
+        assert_eq!(place.others.fallbacks, [4]);
+        let told: Vec<_> = place.others.scores.iter().map(|(index, _)| *index).collect();
+        assert_eq!(told, [0, 4]);
+    }
+}

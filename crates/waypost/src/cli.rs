@@ -1,5 +1,6 @@
 //! The command line: what the user can type, and the help that teaches it.
 
+mod body_transformer;
 mod sim;
 mod tools;
 
@@ -8,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::outcomes::{Price, parse_price};
+pub(crate) use body_transformer::{BodyTransformer, Unpinned};
 pub(crate) use sim::{EventsForm, MetricsForm, Sim, SimRole};
 pub(crate) use tools::{Collect, Decide, Explain, ImportFrom, Imported, Replay, Report, ReportBy};
 
@@ -29,6 +31,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the gateway
     Serve(Serve),
+    /// Put the workers that another picker named in headers into Dynamo's request bodies, behind Envoy
+    BodyTransformer(BodyTransformer),
     /// Check a configuration file and say what it does
     Check {
         /// The YAML file; both Waypost's own form and NVIDIA LLM Router v1's
@@ -92,7 +96,7 @@ pub(crate) struct Serve {
 }
 
 /// `127.0.0.1:8084`, `[::1]:8084` or `8084`.
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
     }

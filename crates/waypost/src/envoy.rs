@@ -1,16 +1,18 @@
-//! The Envoy door beside the HTTP door: the same brain, opened and closed with it.
+//! The Envoy door: its addresses and certificate, its end, its figures.
 //!
-//! Called by `serve` where the configuration has an `ext_proc` section. A change of that section takes a restart.
+//! Opened by `serve` beside the HTTP door, with the same brain, where the configuration has an `ext_proc` section, and by
+//! `body-transformer` on its own. A change of the section takes a restart; certificate files are read again when they change.
 
 use crate::error::Error;
-use crate::listen;
+use crate::{certificate, listen};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::net::TcpListener;
 use waypost_config::{DoorTls, ExtProc, Shutdown};
 use waypost_door::Gateway;
-use waypost_extproc::{Certificate, Closing, Counts, Deciding, Door, Health, Options, serve_health};
+use waypost_extproc::{Certificate, Closing, Counts, Deciding, Door, Health, Judge, Options, serve_health};
 use waypost_ledger::{Kind, Page};
 
 /// Request bodies that are held at once, as a multiple of the largest one allowed; at least [`MIN_HELD_BYTES`].
@@ -19,39 +21,54 @@ const HELD_BODIES: usize = 100;
 const MIN_HELD_BYTES: usize = 256 << 20;
 
 /// See the module.
-pub(crate) struct EnvoyDoor {
-    door: Door<Deciding>,
+pub(crate) struct EnvoyDoor<J> {
+    door: Door<J>,
     listener: TcpListener,
     certificate: Option<Certificate>,
     health: Health,
     health_listener: TcpListener,
 }
 
-impl EnvoyDoor {
-    /// Takes its addresses.
-    pub(crate) fn open(gateway: &Arc<Gateway>, settings: &ExtProc) -> Result<Self, Error> {
-        let certificate = match &settings.tls {
-            DoorTls::Off => None,
-            DoorTls::SelfSigned => Some(Certificate::self_signed()),
-            DoorTls::Files { certificate, key } => Some(Certificate::read(certificate, key)),
-        };
-        let certificate = certificate.transpose().map_err(|e| Error::Internal(format!("ext_proc: {e}")))?;
+/// Where a door is, and how Envoy reaches it.
+pub(crate) struct Address<'a> {
+    pub(crate) listen: SocketAddr,
+    pub(crate) health_listen: SocketAddr,
+    pub(crate) tls: &'a DoorTls,
+}
+
+/// What a door may hold and do.
+pub(crate) fn options(body_limit: usize, streams: usize, mode_override: bool) -> Options {
+    Options {
+        body_limit,
+        held_bytes: body_limit.saturating_mul(HELD_BODIES).max(MIN_HELD_BYTES),
+        streams,
+        mode_override,
+        ..Options::default()
+    }
+}
+
+impl EnvoyDoor<Deciding> {
+    /// The door of a gateway.
+    pub(crate) fn of_gateway(gateway: &Arc<Gateway>, settings: &ExtProc) -> Result<Self, Error> {
+        let ExtProc { listen, health_listen, streams, mode_override, .. } = *settings;
         let body_limit = gateway.brain().snapshot().limits.body_bytes;
-        let options = Options {
-            body_limit,
-            held_bytes: body_limit.saturating_mul(HELD_BODIES).max(MIN_HELD_BYTES),
-            streams: settings.streams,
-            mode_override: settings.mode_override,
-            ..Options::default()
-        };
-        let health = Health::default();
         let judge = Deciding::new(Arc::clone(gateway), settings.clone());
+        let address = Address { listen, health_listen, tls: &settings.tls };
+        Self::open(judge, options(body_limit, streams, mode_override), &address)
+    }
+}
+
+impl<J: Judge> EnvoyDoor<J> {
+    /// Takes its addresses.
+    pub(crate) fn open(judge: J, options: Options, address: &Address<'_>) -> Result<Self, Error> {
+        let health = Health::default();
+        let door = Door::new(judge, options, health.clone());
         Ok(Self {
-            door: Door::new(judge, options, health.clone()),
-            listener: listen::listen(settings.listen)?,
-            certificate,
+            certificate: certificate::open(address.tls, &door.counts())?,
+            door,
+            listener: listen::listen(address.listen)?,
             health,
-            health_listener: listen::listen(settings.health_listen)?,
+            health_listener: listen::listen(address.health_listen)?,
         })
     }
 
@@ -132,6 +149,16 @@ pub(crate) fn text(counts: &Counts) -> Result<String, String> {
             &counts.overtaken,
         ),
         ("waypost_ext_proc_panics_total", "Streams ended by a defect", &counts.panics),
+        (
+            "waypost_ext_proc_certificates_total",
+            "Times that changed certificate files were taken over",
+            &counts.certificates,
+        ),
+        (
+            "waypost_ext_proc_certificates_refused_total",
+            "Times that changed certificate files could not be used, so that the old certificate stayed",
+            &counts.certificates_refused,
+        ),
     ];
     for (name, help, value) in counters {
         page.add((name, Kind::Counter, help), &[], value.load(Relaxed) as f64);

@@ -1,5 +1,7 @@
 //! The `waypost` binary: the command line and the wiring, nothing else.
 
+mod body_transformer;
+mod certificate;
 mod check;
 mod classify;
 mod cli;
@@ -28,6 +30,7 @@ mod serve;
 mod sim;
 mod table;
 mod train;
+mod watched;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Serve(options) => serve::run(options),
+        Command::BodyTransformer(options) => body_transformer::run(options),
         Command::Check { file } => check::run(&file),
         Command::Classify(options) => classify::run(&options),
         Command::Train(options) => train::run(&options),

@@ -3,25 +3,19 @@
 //! A configuration that does not load, or names a folder that does not, is refused with its error; the old one stays.
 //! Called by serve.
 
-mod watched;
-
 use crate::check::warnings;
 use crate::error::Error;
 use crate::feeding::{self, Feeding};
+use crate::watched::{SETTLE, Watched};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use watched::Watched;
 use waypost_config::Snapshot;
 use waypost_door::Gateway;
 use waypost_router::Loaded;
-
-/// Editors and kubelets change a file in several steps; the steps are over after this.
-const SETTLE: Duration = Duration::from_millis(100);
 
 /// A configuration file that is watched from before it is in force, so that no change is missed.
 pub(crate) struct Reload {

@@ -20,8 +20,9 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use waypost_classify::Engine;
 use waypost_config::{Shutdown, Snapshot};
-use waypost_console::Console;
+use waypost_console::{Console, GatewayPages};
 use waypost_door::{Gateway, LogLinesDropped};
+use waypost_extproc::Deciding;
 use waypost_proxy::Server;
 use waypost_router::{Brain, Classifiers, Loaded};
 
@@ -79,13 +80,14 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
     greet(brain.snapshot(), brain.classifiers(), found.as_ref(), address)?;
     let feeding = Arc::new(Mutex::new(Feeding::start(&gateway)?));
     let ext_proc = brain.snapshot().ext_proc.as_ref();
-    let envoy = ext_proc.map(|settings| EnvoyDoor::open(&gateway, settings)).transpose()?;
+    let envoy = ext_proc.map(|settings| EnvoyDoor::of_gateway(&gateway, settings)).transpose()?;
     if let Some(door) = &envoy {
         print(&door.greeting())?;
     }
     let admin = brain.snapshot().admin.as_ref();
-    let admin =
-        admin.map(|admin| Ok::<_, Error>(Console::new(listen::listen(admin.listen)?, Arc::clone(&gateway))?));
+    let admin = admin.map(|admin| {
+        Ok::<_, Error>(Console::new(listen::listen(admin.listen)?, GatewayPages::new(Arc::clone(&gateway))?))
+    });
     let admin = admin.transpose()?;
     if let Some(console) = &admin {
         print(&format!("metrics on http://{}/metrics\n", console.address()?))?;
@@ -100,15 +102,18 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
     if let Some(reload) = reload {
         reload.start(address, options.listen.is_some(), Arc::clone(&gateway), feeding)?;
     }
-    let stop = stop_signals(Arc::clone(&gateway))?;
+    let stop = stop_signals({
+        let gateway = Arc::clone(&gateway);
+        move || gateway.brain().snapshot().shutdown
+    })?;
     Doors { http, envoy, admin }.serve(&gateway, stop).await
 }
 
 /// The doors that are open.
 struct Doors {
     http: Option<TcpListener>,
-    envoy: Option<EnvoyDoor>,
-    admin: Option<Console>,
+    envoy: Option<EnvoyDoor<Deciding>>,
+    admin: Option<Console<GatewayPages>>,
 }
 
 impl Doors {
@@ -185,14 +190,14 @@ fn greet(
 }
 
 /// Resolves when the process is to stop; a second signal does not wait for open requests.
-fn stop_signals(gateway: Arc<Gateway>) -> Result<impl Future<Output = Shutdown>, Error> {
+pub(crate) fn stop_signals(shutdown: impl Fn() -> Shutdown) -> Result<impl Future<Output = Shutdown>, Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         let shutdown = tokio::select! {
-            _ = terminate.recv() => gateway.brain().snapshot().shutdown,
+            _ = terminate.recv() => shutdown(),
             // At a terminal nobody watches readiness: no delay.
-            _ = interrupt.recv() => Shutdown { delay: Duration::ZERO, ..gateway.brain().snapshot().shutdown },
+            _ = interrupt.recv() => Shutdown { delay: Duration::ZERO, ..shutdown() },
         };
         tokio::spawn(async move {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
@@ -216,7 +221,7 @@ pub(crate) async fn stop_signal() -> Result<(), Error> {
 const LOG_QUEUE_LINES: usize = 16 * 1024;
 
 /// Log lines are written by a thread of their own, until the guard is dropped.
-fn start_log(format: LogFormat) -> (WorkerGuard, LogLinesDropped) {
+pub(crate) fn start_log(format: LogFormat) -> (WorkerGuard, LogLinesDropped) {
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LOG_QUEUE_LINES)
         .thread_name("waypost-log")

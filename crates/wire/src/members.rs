@@ -62,6 +62,9 @@ pub fn edit(body: &Bytes, changes: &[Change<'_>]) -> Result<Segments, JsonError>
     let text = std::str::from_utf8(body).map_err(not_utf8)?;
     let mut scanner = Scanner::new(text);
     let object = Object::scan(&mut scanner)?;
+    if !scanner.at_end() {
+        return Err(scanner.error("unexpected text after the JSON object"));
+    }
     Ok(Segments::new(body, object.changed(text, changes)?))
 }
 
@@ -250,7 +253,9 @@ mod tests {
         for (body, changes, expected) in cases {
             assert_eq!(edited(body, &changes), expected, "{body} {changes:?}");
         }
-        assert!(edit(&Bytes::from_static(b"[1]"), &[]).is_err());
+        for bad in ["[1]", "{} {}", "{\"a\":1}x", ""] {
+            assert!(edit(&Bytes::from_static(bad.as_bytes()), &[]).is_err(), "{bad}");
+        }
     }
 
     proptest! {

@@ -25,9 +25,9 @@ pub(crate) struct ExtProcSpec {
     pub(crate) health_listen: Raw<SocketAddr>,
     /// How Envoy reaches `listen`: `off` (plaintext), `self_signed`, or `files` with `certificate` and `key`.
     pub(crate) tls: Raw<DoorTls>,
-    /// PEM file with the certificate and those that vouch for it, relative to the folder of this file.
+    /// PEM file with the certificate and those that vouch for it, relative to the folder of this file. Read again when it changes.
     pub(crate) certificate: Option<Raw<String>>,
-    /// PEM file with its private key.
+    /// PEM file with its private key. Read again when it changes.
     pub(crate) key: Option<Raw<String>>,
     /// How long classifying may take before the policy's default model is taken.
     pub(crate) deadline: Raw<Duration>,

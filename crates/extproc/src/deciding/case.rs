@@ -3,21 +3,19 @@
 //! The record and the booked load go along: both end with the response, or when this is dropped because the exchange broke
 //! off. The way to the verdict is in `way.rs`. Driven by a stream.
 
-use super::refusing::{refusal, whole};
 use super::way;
 use crate::judge::{Blind, Case, End, Fault, Go, Head, Refusal, Verdict};
+use crate::refusing::{self, refusal, whole};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::json;
 use std::sync::Arc;
 use waypost_config::{ExtProc, ModelIndex};
-use waypost_door::{Candidate, Gateway, Route, Ticket, Watch, body};
+use waypost_door::{Candidate, Gateway, Route, Ticket, Watch};
 use waypost_picker::Failure;
 use waypost_router::{Attempt, Brain, Held, Others, Outcome, Place, millis, retry_after, trouble};
-use waypost_wire::{ApiError, Code};
+use waypost_wire::ApiError;
 
-/// After this many seconds a client whose body found no room may try again.
-const RETRY_AFTER_FULL_S: u64 = 1;
 /// What became of an endpoint that Envoy gave up on for the next one; it does not say why, nor how long it took.
 const PASSED_OVER: &str = "passed_over";
 
@@ -170,17 +168,7 @@ impl Case for Request {
     }
 
     fn fault(&mut self, fault: Fault) -> Refusal {
-        let error = match fault {
-            Fault::TooLarge(limit) => body::too_large(limit),
-            Fault::NoBody => {
-                ApiError::new(Code::IncompleteBody, "The request ended without the body it announced.")
-            }
-            Fault::Full => {
-                let message = "The request bodies held at the moment fill the memory set aside for them.";
-                ApiError::new(Code::Overloaded, message).retry_after(RETRY_AFTER_FULL_S)
-            }
-        };
-        self.refuse(&error)
+        self.refuse(&refusing::fault(fault))
     }
 
     fn response_head(

@@ -1,16 +1,20 @@
-//! What may change under a running gateway: the configuration file and the trained folders it names.
+//! What may change under a running gateway: the configuration file and the trained folders it names, or the door's certificate.
 //!
 //! Each is watched through the directory that holds it, too, because files and folders are replaced by renaming, and a
 //! ConfigMap by swapping a symbolic link beside the file. Whether something did change is told by the file's text and the
-//! models' stamps. Called by `reload`.
+//! files' stamps. Called by `reload` and `certificate`.
 
 use crate::error::Error;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use waypost_classify::FILE_NAME;
 use waypost_classify::outcomes::OUTCOMES_FILE;
+
+/// Editors and kubelets change a file in several steps; the steps are over after this.
+pub(crate) const SETTLE: Duration = Duration::from_millis(100);
 
 /// The file by which a tokenizer is told from its next version.
 const TOKENIZER_FILE: &str = "tokenizer.json";

@@ -2,23 +2,27 @@
 //!
 //! Called where a request is not sent on.
 
-use crate::judge::Refusal;
+use crate::judge::{Fault, Refusal};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue};
+use waypost_door::body;
 use waypost_wire::{ApiError, Code};
+
+/// After this many seconds a client whose body found no room may try again.
+const RETRY_AFTER_FULL_S: u64 = 1;
 
 /// Why a request was dropped, in the words of llm-d's endpoint picker.
 const DROPPED_REASON: HeaderName = HeaderName::from_static("x-llm-d-request-dropped-reason");
 
 /// A whole answer; `details` stands in Envoy's access log.
-pub(super) fn whole(status: u16, kind: &'static str, body: impl Into<Bytes>, details: &str) -> Refusal {
+pub(crate) fn whole(status: u16, kind: &'static str, body: impl Into<Bytes>, details: &str) -> Refusal {
     let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(kind))];
     Refusal { status, headers, body: body.into(), details: details.to_owned() }
 }
 
 /// An error, with what else its answer tells.
-pub(super) fn refusal(error: &ApiError, told: Vec<(HeaderName, HeaderValue)>, gaie: bool) -> Refusal {
+pub(crate) fn refusal(error: &ApiError, told: Vec<(HeaderName, HeaderValue)>, gaie: bool) -> Refusal {
     let details = format!("waypost_{}", error.code.as_str());
     let mut refusal = if gaie {
         // The Go endpoint picker's errors are plain text with a code in front.
@@ -33,6 +37,20 @@ pub(super) fn refusal(error: &ApiError, told: Vec<(HeaderName, HeaderValue)>, ga
         refusal.headers.push((DROPPED_REASON, HeaderValue::from_static(reason)));
     }
     refusal
+}
+
+/// What a client is told of what the door itself cannot let pass.
+pub(crate) fn fault(fault: Fault) -> ApiError {
+    match fault {
+        Fault::TooLarge(limit) => body::too_large(limit),
+        Fault::NoBody => {
+            ApiError::new(Code::IncompleteBody, "The request ended without the body it announced.")
+        }
+        Fault::Full => {
+            let message = "The request bodies held at the moment fill the memory set aside for them.";
+            ApiError::new(Code::Overloaded, message).retry_after(RETRY_AFTER_FULL_S)
+        }
+    }
 }
 
 fn gaie_code(error: &ApiError) -> &'static str {
