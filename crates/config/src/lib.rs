@@ -35,6 +35,7 @@ use std::path::Path;
 pub use endpoints::MAX_ENDPOINTS;
 pub use error::Error;
 pub use intent::{Guided, Intent, IntentRoute, OTHER, fold};
+pub use nearest::hint;
 pub use schema::{docs_table, json_schema};
 pub use snapshot::*;
 

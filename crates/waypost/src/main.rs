@@ -9,6 +9,7 @@ mod data;
 mod decide;
 mod discover;
 mod envoy;
+mod epp;
 mod error;
 mod eval;
 mod explain;
@@ -26,6 +27,7 @@ mod report;
 mod roles;
 mod serve;
 mod sim;
+mod source;
 mod table;
 mod train;
 
@@ -65,6 +67,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Explain(options) => explain::run(&options),
         Command::Collect(options) => collect::run(&options),
         Command::Import { from } => import::run(&from),
+        Command::Epp { flags } => epp::run(&flags),
         Command::Sim(options) => sim::run(options),
         Command::Schema => print(&format!("{:#}\n", waypost_config::json_schema())),
         Command::Version => print(&format!("waypost {}\n", env!("CARGO_PKG_VERSION"))),
