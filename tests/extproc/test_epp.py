@@ -9,6 +9,7 @@ import pytest
 from helpers.envoy import FOLDER
 from helpers.epp import Epp, Front, place
 from helpers.health import NOT_SERVING, SERVING, health
+from helpers.ports import free_ports
 from helpers.process import ROOT, run
 from helpers.wait import until
 from helpers.web import web
@@ -45,9 +46,8 @@ def test_the_conformance_manifests_flags_start_it(workshop):
     config += "- type: header-based-testing-filter\n- type: destination-endpoint-served-verifier\nschedulingProfiles:\n"
     config += "- name: conformance-profile\n  plugins:\n  - pluginRef: header-based-testing-filter\n"
     epp = workshop.keep(Epp(*flags, config=config))
-    for port in (epp.health,):
-        for name in ("inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor", "", "liveness"):
-            until(lambda port=port, name=name: health(port, name) == SERVING)
+    for name in ("inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor", "", "liveness"):
+        until(lambda name=name: health(epp.health, name) == SERVING)
     epp.wait_log(r'"message":"--pool-namespace has no meaning here: ')
     epp.wait_log(r'"message":"--v has no meaning here: ')
     assert epp.metrics().value("waypost_endpoint_requests") == 0
@@ -345,3 +345,90 @@ def test_the_translation_is_an_ordinary_configuration(tmp_path):
     checked = run("check", str(file))
     assert checked.returncode == 0, checked.stderr
     assert "waypost epp" in run("epp", "--help").stdout and (ROOT / FOLDER / "epp.yaml").exists()
+
+
+def test_prompts_are_split_as_the_decider_says(workshop, tmp_path):
+    reader = workshop.sim(any_model=True)
+    config = """
+plugins:
+- {type: prefix-cache-scorer}
+- {type: prefill-filter}
+- {type: decode-filter}
+- {type: prefix-based-pd-decider, parameters: {nonCachedTokens: 100}}
+- {type: disagg-profile-handler, parameters: {deciders: {prefill: prefix-based-pd-decider}}}
+schedulingProfiles:
+- {name: prefill, plugins: [{pluginRef: prefill-filter}, {pluginRef: prefix-cache-scorer}]}
+- {name: decode, plugins: [{pluginRef: decode-filter}, {pluginRef: prefix-cache-scorer}]}
+"""
+    front = Front(workshop, tmp_path, "--prefill-endpoints", place(reader), engines=1, config=config)
+    short, _ = front.sent(front.ask("hi"))
+    long, _ = front.sent(front.ask(LONG, headers={"x-prefiller-host-port": "10.9.9.9:1"}))
+    assert "x-prefiller-host-port" not in short and long["x-prefiller-host-port"] == place(reader)
+
+
+TOKENS = str(ROOT / "tests/fixtures/tokens/tiny")
+EXACT = """
+plugins:
+- {type: token-producer, parameters: {modelName: base}}
+- {type: precise-prefix-cache-producer, parameters: {tokenProcessorConfig: {blockSize: 16}, kvEventsConfig: {EVENTS}}}
+- {type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: precise-prefix-cache-producer}}
+"""
+
+
+def tokens(front, model, ids):
+    answer = web.post(f"{front.url}/v1/completions", json={"model": model, "prompt": ids, "max_tokens": 1}, timeout=20)
+    return answer, front.epp.decision(answer)["placements"][-1]
+
+
+def test_exact_prefixes_of_engines_that_connect_here(workshop, tmp_path):
+    events, *ports = free_ports(3)
+    front = Front(workshop, tmp_path, "--tokenizer", TOKENS, "--endpoints", ",".join(f"127.0.0.1:{port}" for port in ports), engines=0,
+                  pool=False, config=EXACT.replace("EVENTS", f"zmqEndpoint: 'tcp://*:{events}'"))  # fmt: skip
+    for port in ports:
+        topic = f"kv@127.0.0.1:{port}@base"
+        front.engines.append(workshop.sim(any_model=True, listen=f"127.0.0.1:{port}", kv_topic=topic, kv_events=f"connect:tcp://127.0.0.1:{events}"))
+
+    ids = list(range(1000, 1160))
+    answer, _ = tokens(front, "base", ids)
+    home = front.who(answer)
+
+    def known():
+        answer, placement = tokens(front, "base", ids)
+        held = {one["endpoint"]: one["device_blocks"] for one in placement["choice"]["candidates"]}
+        return placement["reading"] == "exact" and held[front.engines[home].url] == 10 and front.who(answer) == home
+
+    until(known, 10)
+
+
+def test_standalone_mode_of_dynamos_picker(workshop, tmp_path):
+    events, replay = free_ports(2)
+    engine = workshop.sim(any_model=True, kv_events=f"tcp://127.0.0.1:{events}", kv_replay=f"tcp://127.0.0.1:{replay}")
+    env = {
+        "DYN_EPP_MODE": "standalone", "DYN_EPP_INFERENCE_POOL_NAME": "pool", "POD_NAMESPACE": "ns", "DYN_MODEL_NAME": "base",
+        "DYN_KV_CACHE_BLOCK_SIZE": "16", "DYN_EPP_TOKENIZER_PROTOCOL": "vllm-render", "DYN_EPP_TOKENIZER_SERVICE_URL": "http://x",
+        "DYN_EPP_KV_EVENT_PORT": str(events), "DYN_EPP_KV_EVENT_REPLAY_PORT": str(replay),
+    }  # fmt: skip
+    front = Front(workshop, tmp_path, "--tokenizer", TOKENS, "--endpoints", place(engine), engines=0, pool=False, env=env)
+    front.epp.wait_log("DYN_EPP_TOKENIZER_SERVICE_URL is not needed")
+    ids = list(range(2000, 2160))
+
+    def cached(model):
+        answer, placement = tokens(front, model, ids)
+        assert answer.headers["x-waypost-model"] == "pool" and placement["choice"]["strategy"] == "kv"
+        return placement["choice"]["candidates"][0]["device_blocks"]
+
+    until(lambda: cached("base") == 10, 10)
+    assert cached("some-lora") == 0, "blocks of the base model are not the adapter's"
+
+
+def test_any_name_at_the_http_door(waypost, sim):
+    engine = sim(any_model=True, record=True)
+    other = sim("sim-other")
+    pool = {"name": "pool", "endpoint": engine.url, "any_name": True}
+    gate = waypost({"models": [{"name": "other", "model": "sim-other", "endpoint": other.url}, pool]})
+    body = b'{"model": "org/lora" , "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}'
+    assert gate.chat(body).status_code == 200 and engine.requests(1)[0]["body"] == body
+    assert gate.chat(body.replace(b"org/lora", b"other")).json()["model"] == "sim-other"
+    assert gate.chat(body.replace(b"org/lora", b"pool")).status_code == 200
+    assert json.loads(engine.requests(1)[0]["body"])["model"] == "pool"
+    assert gate.chat(body.replace(b"org/lora", b"")).status_code == 400

@@ -15,6 +15,7 @@ mod decisions;
 mod ext_proc;
 mod guard;
 mod limits;
+mod names;
 mod picking;
 mod reasoning;
 
@@ -111,23 +112,6 @@ pub struct Model {
     /// Whether `GET /v1/models` shows it and a client may name it. Always true today for Waypost's own
     /// schema; v1 `llms` entries are listed under their model id.
     pub listed: bool,
-}
-
-impl Model {
-    /// What its endpoints are asked for, where `free` is the client's name for it that nothing in the configuration has.
-    #[must_use]
-    pub fn told<'a>(&'a self, free: Option<&'a str>) -> &'a str {
-        free.filter(|_| self.any_name).unwrap_or(&self.upstream_id)
-    }
-
-    /// The LoRA adapter that this is, or that such a name stands for; `None` for a model itself.
-    #[must_use]
-    pub fn adapter<'a>(&'a self, free: Option<&'a str>) -> Option<&'a str> {
-        match self.adapter_of {
-            Some(_) => Some(&self.upstream_id),
-            None => Some(self.told(free)).filter(|told| *told != &*self.upstream_id),
-        }
-    }
 }
 
 /// One replica of a model.

@@ -1,7 +1,7 @@
 //! Every plugin, variable and flag with a value, as the configuration that it comes to.
 
 use super::environment::VARIABLES;
-use super::flags::Flags;
+use super::flags::{FLAGS, Flags, Means};
 use super::plugins::{PLUGINS, Part};
 use super::{Fault, translate};
 use std::collections::HashMap;
@@ -562,4 +562,96 @@ fn odd_names_stay_text() {
     let made = ok("--endpoints 10.0.0.1:1 --pool-name null --model-name ${HOME}", "");
     assert_eq!((&*made.pool().name, &*made.pool().upstream_id), ("null", "${HOME}"));
     assert_eq!(&*ok("--endpoints 10.0.0.1:1 --pool-name 1.50", "").pool().name, "1.50");
+}
+
+/// Rows of a table; texts that are the same stand once, behind all their names.
+fn grouped<'a>(rows: impl Iterator<Item = (String, &'a str)>) -> Vec<(Vec<String>, &'a str)> {
+    let mut groups: Vec<(Vec<String>, &str)> = Vec::new();
+    for (name, says) in rows {
+        match groups.iter_mut().find(|(_, known)| *known == says) {
+            Some((names, _)) => names.push(name),
+            None => groups.push((vec![name], says)),
+        }
+    }
+    groups
+}
+
+fn table<'a>(head: &str, rows: impl Iterator<Item = (String, &'a str)>) -> String {
+    let mut out = format!("| {head} | Here |\n| --- | --- |\n");
+    for (names, says) in grouped(rows) {
+        out += &format!("| {} | {} |\n", names.join(", "), says.replace('|', "\\|"));
+    }
+    out
+}
+
+fn flags_table() -> String {
+    let name = |flag: &super::flags::Flag| format!("`--{}`", flag.name);
+    let of = |wanted: fn(&Means) -> Option<&'static str>| {
+        FLAGS.iter().filter_map(move |flag| Some((name(flag), wanted(&flag.means)?)))
+    };
+    let does = |means: &Means| match means {
+        Means::Does(says) => Some(*says),
+        _ => None,
+    };
+    let ours = |means: &Means| match means {
+        Means::Ours(says) if *says != "print this" => Some(*says),
+        _ => None,
+    };
+    let refused = |means: &Means| match means {
+        Means::Only(_, instead) | Means::Removed(instead) => Some(*instead),
+        _ => None,
+    };
+    let nothing = |means: &Means| match means {
+        Means::Nothing(why) => Some(*why),
+        _ => None,
+    };
+    let list =
+        |rows: Vec<(String, &str)>| rows.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+    format!(
+        "{}\n{}\nRefused, with what to use instead, unless they have their default: {}.\n\nAccepted without an effect, each with a \
+         line in the log that says why: {}.\n",
+        table("Theirs", of(does)),
+        table("Waypost's own", of(ours)),
+        list(of(refused).collect()),
+        list(of(nothing).collect())
+    )
+}
+
+fn plugins_table() -> String {
+    let of = |wanted: fn(&Part) -> bool| {
+        let plugins = PLUGINS.iter().filter(move |(_, part, _)| wanted(part));
+        plugins.map(|(kind, _, says)| (format!("`{kind}`"), *says))
+    };
+    let list = |wanted| of(wanted).map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+    format!(
+        "{}\nNothing has to be done for {}.\n\nKnown, and refused with what to use instead: {}.\n",
+        table("Type", of(|part| !matches!(part, Part::Missing | Part::Quiet))),
+        list(|part| *part == Part::Quiet),
+        list(|part| *part == Part::Missing)
+    )
+}
+
+fn variables_table() -> String {
+    let names = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    table("Variable, newest name first", VARIABLES.iter().map(|(all, says)| (names(all), *says)))
+}
+
+#[test]
+fn the_tables_of_the_page_are_the_codes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/migrating-from-epp.md");
+    let mut text = std::fs::read_to_string(path).unwrap();
+    for (name, wanted) in
+        [("flags", flags_table()), ("plugins", plugins_table()), ("variables", variables_table())]
+    {
+        let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->"));
+        let (before, rest) = text.split_once(&begin).unwrap();
+        let (found, after) = rest.split_once(&end).unwrap();
+        if std::env::var_os("WAYPOST_BLESS").is_none() {
+            assert_eq!(found, wanted, "run this test with WAYPOST_BLESS=1");
+        }
+        text = format!("{before}{begin}{wanted}{end}{after}");
+    }
+    if std::env::var_os("WAYPOST_BLESS").is_some() {
+        std::fs::write(path, text).unwrap();
+    }
 }
