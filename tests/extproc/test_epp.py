@@ -43,6 +43,8 @@ def test_the_conformance_manifests_flags_start_it(workshop):
     engine = workshop.sim()
     flags = ["--pool-name", "primary-inference-pool", "--pool-namespace", "inference-conformance-app-backend"]
     flags += ["--v", "4", "--zap-encoder", "json", "--endpoints", place(engine)]
+    # The light picker's own, beside them.
+    flags += ["--pool-group", "inference.networking.k8s.io", "--endpoint-target-ports", "3000", "--health-checking", "--secure-serving"]
     config = "apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\nplugins:\n"
     config += "- type: header-based-testing-filter\n- type: destination-endpoint-served-verifier\nschedulingProfiles:\n"
     config += "- name: conformance-profile\n  plugins:\n  - pluginRef: header-based-testing-filter\n"

@@ -5,7 +5,7 @@
 
 use super::flags::Flags;
 use super::pool::Open;
-use super::write::{Events, Metrics, Setup, literal};
+use super::write::{Events, Setup, literal};
 use super::{Fault, flags};
 
 /// Block sizes that Dynamo takes: powers of two from here to there.
@@ -219,8 +219,7 @@ fn busy(env: Env<'_>, setup: &mut Setup, open: &mut Open) -> Result<(), Fault> {
             number if number >= 0.0 => {
                 busy.kv_share = Some(number);
                 // The share is the engines' own figure.
-                open.metrics
-                    .get_or_insert_with(|| Metrics { engine: "vllm".to_owned(), ..Metrics::default() });
+                open.metrics.get_or_insert_default();
             }
             _ => {}
         }

@@ -177,8 +177,9 @@ impl Flags {
             };
             let dashed = dashed.strip_prefix('-').unwrap_or(dashed);
             let (name, value) = dashed.split_once('=').map_or((dashed, None), |(n, v)| (n, Some(v)));
-            let Some(flag) = FLAGS.iter().find(|flag| flag.name == kebab(name)) else {
-                let hint = waypost_config::hint(&kebab(name), FLAGS.iter().map(|flag| flag.name));
+            let name = if name == "h" { "help".to_owned() } else { kebab(name) };
+            let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else {
+                let hint = waypost_config::hint(&name, FLAGS.iter().map(|flag| flag.name));
                 return Err(format!("`{arg}` is no flag of an endpoint picker{hint}"));
             };
             let value = match (flag.value.is_empty(), value) {
@@ -320,6 +321,7 @@ mod tests {
         assert_eq!((flags.switch("secure-serving"), flags.has("emit-endpoint-scores")), (Some(false), true));
         assert_eq!(flags.values("endpoints").collect::<Vec<_>>(), ["x,y", "z"]);
         assert_eq!((flags.switch("tracing"), value("v")), (None, "5"));
+        assert!(read("-h").unwrap().has("help"));
     }
 
     #[test]

@@ -134,7 +134,7 @@ pub(super) struct Affinity {
     pub(super) exploration: Option<f64>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Metrics {
     pub(super) engine: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -271,6 +271,14 @@ impl Endpoint {
     pub(super) fn new(address: SocketAddr, role: Option<&'static str>, instance: Option<u64>) -> Self {
         let url = format!("http://{address}");
         Self { url, address, role, instance, kv_events: None, kv_replay: None, kv_topic: None }
+    }
+}
+
+impl Default for Metrics {
+    /// vLLM's, as endpoint pickers have it.
+    fn default() -> Self {
+        let engine = "vllm".to_owned();
+        Self { engine, path: None, interval: None, stale_after: None, names: BTreeMap::new() }
     }
 }
 

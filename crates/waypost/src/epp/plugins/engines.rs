@@ -57,7 +57,7 @@ pub(super) fn files(t: &mut Translation<'_>) -> Result<(), Fault> {
 
 /// Whose metrics are read; llm-d reads them whatever is configured.
 pub(super) fn metrics(t: &mut Translation<'_>) -> Result<(), Fault> {
-    let mut metrics = Metrics { engine: "vllm".to_owned(), ..Metrics::default() };
+    let mut metrics = Metrics::default();
     for plugin in t.of(|part| part == Part::MetricsSource) {
         t.known(plugin, &["scheme", "path", "interval"])?;
         let (scheme, interval) = (plugin.parameters.get("scheme"), plugin.parameters.get("interval"));
