@@ -148,13 +148,13 @@ fn a_model_that_takes_any_name_tells_engines_the_clients_own() {
          - {name: law, model: law-v2, adapter_of: pool}\n  - {name: other, endpoint: http://b}\n",
     );
     let [pool, law, other] = &snapshot.models[..] else { panic!("three models") };
-    assert_eq!((pool.told(Some("x")), pool.told(None)), ("x", "base"));
+    assert_eq!((pool.called(Some("x")), pool.called(None)), ("x", "base"));
     assert_eq!(
         (pool.adapter(Some("x")), pool.adapter(Some("base")), pool.adapter(None)),
         (Some("x"), None, None)
     );
-    assert_eq!((law.told(Some("x")), law.adapter(Some("x"))), ("law-v2", Some("law-v2")));
-    assert_eq!((other.told(Some("x")), other.adapter(Some("x"))), ("other", None));
+    assert_eq!((law.called(Some("x")), law.adapter(Some("x"))), ("law-v2", Some("law-v2")));
+    assert_eq!((other.called(Some("x")), other.adapter(Some("x"))), ("other", None));
 }
 
 #[test]

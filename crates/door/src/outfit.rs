@@ -234,7 +234,8 @@ mod tests {
         let body = Bytes::from_static(body.as_bytes());
         let view = RequestView::parse(&body).unwrap();
         let outfit = Outfit { reasoning: effort, ..Outfit::default() };
-        let out = dressed(&view, &body, &snapshot.models[0], &outfit).unwrap();
+        let model = &snapshot.models[0];
+        let out = dressed(&view, &body, (model, model.called(None)), &outfit).unwrap();
         String::from_utf8(out.to_vec()).unwrap()
     }
 

@@ -244,7 +244,7 @@ async fn exchange(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> R
 
 /// The client's body with what this endpoint is told put in.
 fn dressed(job: &Job<'_>, model: &Model, outfit: &Outfit) -> Result<Segments, Trouble> {
-    outfit::dressed(job.view, job.body, (model, model.told(job.name)), outfit)
+    outfit::dressed(job.view, job.body, (model, model.called(job.name)), outfit)
         .map_err(|e| Trouble::Connect(e.message))
 }
 

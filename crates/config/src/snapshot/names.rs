@@ -7,7 +7,7 @@ use super::Model;
 impl Model {
     /// What its endpoints are asked for, where `free` is the client's name for it that nothing in the configuration has.
     #[must_use]
-    pub fn told<'a>(&'a self, free: Option<&'a str>) -> &'a str {
+    pub fn called<'a>(&'a self, free: Option<&'a str>) -> &'a str {
         free.filter(|_| self.any_name).unwrap_or(&self.upstream_id)
     }
 
@@ -16,7 +16,7 @@ impl Model {
     pub fn adapter<'a>(&'a self, free: Option<&'a str>) -> Option<&'a str> {
         match self.adapter_of {
             Some(_) => Some(&self.upstream_id),
-            None => Some(self.told(free)).filter(|told| *told != &*self.upstream_id),
+            None => Some(self.called(free)).filter(|called| *called != &*self.upstream_id),
         }
     }
 }

@@ -85,7 +85,7 @@ pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> R
     let reasoning = request.ticket.as_ref().and_then(|ticket| ticket.decision.reasoning);
     let reader = prefill.as_ref().map(|prefill| &**prefill.endpoint());
     let outfit = Outfit { reasoning, ..Outfit::new(model, held.endpoint(), reader) };
-    let called = model.told(name.as_deref());
+    let called = model.called(name.as_deref());
     let edited = edited(&view, &body, (model, called), &outfit)?;
     let go = Go {
         // Whatever its encoding was, it is sent on as it was read.
