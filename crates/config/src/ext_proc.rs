@@ -27,6 +27,7 @@ pub(crate) fn ext_proc(reader: &mut Reader<'_>, spec: &ExtProcSpec) -> Result<Ex
         model_headers: reader.get(&spec.model_headers)?,
         trust_clients: reader.get(&spec.trust_clients)?,
         gaie_errors: reader.get(&spec.gaie_errors)?,
+        conformance: reader.get(&spec.conformance)?,
     })
 }
 

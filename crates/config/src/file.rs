@@ -149,6 +149,9 @@ pub(crate) struct ModelSpec {
     pub(crate) endpoints_file: Option<Raw<String>>,
     /// The model of this file of which it is a LoRA adapter, and whose endpoints serve it; listed before it.
     pub(crate) adapter_of: Option<Raw<String>>,
+    /// It takes requests for every name that no other model or policy of this file has, and leaves `model` in the body as
+    /// it is; names other than its own are taken for LoRA adapters of it. At most one model may.
+    pub(crate) any_name: Option<Raw<bool>>,
     /// How one of several endpoints is picked: the name of a strategy, or a map.
     pub(crate) pick: Option<PickOption>,
     /// Sent as bearer token; empty or absent sends none.

@@ -36,6 +36,7 @@ pub use endpoints::MAX_ENDPOINTS;
 pub use error::Error;
 pub use intent::{Guided, Intent, IntentRoute, OTHER, fold};
 pub use leaf::parse_size;
+pub use nearest::hint;
 pub use schema::{docs_table, json_schema};
 pub use snapshot::*;
 

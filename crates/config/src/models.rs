@@ -46,8 +46,9 @@ impl<'a> Models<'a> {
                 return Err(spec.name.fault(problem));
             }
             let base = spec.adapter_of.as_ref().map(|raw| models.base(reader, raw, spec)).transpose()?;
+            let any_name = models.any_name(reader, spec)?;
             let model = declared(reader, spec, name, base.map(|index| (index, &models.list[index])))?;
-            models.list.push(model);
+            models.list.push(Model { any_name, ..model });
         }
         Ok(models)
     }
@@ -72,6 +73,19 @@ impl<'a> Models<'a> {
         match self.list[base].adapter_of {
             None => Ok(base),
             Some(_) => Err(raw.wrong("is an adapter itself")),
+        }
+    }
+
+    /// Whether the model takes every name.
+    fn any_name(&self, reader: &mut Reader<'_>, spec: &ModelSpec) -> Result<bool, Fault> {
+        let Some(raw) = &spec.any_name else { return Ok(false) };
+        let any_name = reader.get(raw)?;
+        if any_name && spec.adapter_of.is_some() {
+            return Err(raw.fault("an adapter has one name; let its model take the others"));
+        }
+        match self.list.iter().find(|model| any_name && model.any_name) {
+            Some(other) => Err(raw.fault(format!("`{}` takes every name already", other.name))),
+            None => Ok(any_name),
         }
     }
 
@@ -142,6 +156,7 @@ impl<'a> Models<'a> {
             endpoints_file: None,
             picking: Arc::default(),
             adapter_of: None,
+            any_name: false,
             api_key,
             price: None,
             context_length: None,
@@ -201,6 +216,7 @@ fn declared(
         upstream_id: upstream_id.map_or_else(|| Arc::clone(&name), Into::into),
         picking,
         adapter_of: base.map(|(index, _)| index),
+        any_name: false,
         endpoints,
         endpoints_file,
         api_key: reader.opt(spec.api_key.as_ref())?.unwrap_or_default(),

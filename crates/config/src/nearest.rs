@@ -3,7 +3,7 @@
 //! Suggests only what is plausibly a slip, else nothing. Used by every error that names a word.
 
 /// `; did you mean `x`?`, or nothing when no candidate is near.
-pub(crate) fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+pub fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     match nearest(word, candidates) {
         Some(found) => format!("; did you mean `{found}`?"),
         None => String::new(),

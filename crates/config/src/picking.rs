@@ -84,6 +84,7 @@ fn own(
         trust_clients: reader.get(&spec.trust_clients)?,
         lease: positive(reader, &spec.lease)?,
         session_header: header(reader, &spec.session_header)?,
+        session_tokens: reader.get(&spec.session_tokens)?,
     };
     advise(reader, spec, &picking, endpoints);
     Ok(picking)
@@ -250,9 +251,9 @@ fn queue(reader: &mut Reader<'_>, spec: &QueueSpec) -> Result<Queue, Fault> {
     Ok(Queue {
         requests: number(reader, &spec.requests, 1..=MAX_WAITING)? as usize,
         deadline: positive(reader, &spec.deadline)?,
-        priority_header: header(reader, &spec.priority_header)?,
+        priority_headers: headers(reader, &spec.priority_header)?,
         priorities,
-        fairness_header: header(reader, &spec.fairness_header)?,
+        fairness_headers: headers(reader, &spec.fairness_header)?,
     })
 }
 
@@ -304,7 +305,16 @@ fn path(reader: &mut Reader<'_>, raw: &Raw<String>) -> Result<Arc<str>, Fault> {
 
 /// A header's name, in lower case.
 fn header(reader: &mut Reader<'_>, raw: &Raw<String>) -> Result<Arc<str>, Fault> {
-    match reader.get(raw)?.to_ascii_lowercase().parse::<http::HeaderName>() {
+    named(raw, &reader.get(raw)?)
+}
+
+/// The names of one or several.
+fn headers(reader: &mut Reader<'_>, raw: &Raw<String>) -> Result<Vec<Arc<str>>, Fault> {
+    reader.get(raw)?.split(',').map(|name| named(raw, name.trim())).collect()
+}
+
+fn named(raw: &Raw<String>, name: &str) -> Result<Arc<str>, Fault> {
+    match name.to_ascii_lowercase().parse::<http::HeaderName>() {
         Ok(name) => Ok(name.as_str().into()),
         Err(_) => Err(raw.wrong("is not the name of a header")),
     }

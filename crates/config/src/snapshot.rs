@@ -15,6 +15,7 @@ mod decisions;
 mod ext_proc;
 mod guard;
 mod limits;
+mod names;
 mod picking;
 mod reasoning;
 
@@ -94,6 +95,8 @@ pub struct Model {
     pub picking: Arc<Picking>,
     /// The model of which it is a LoRA adapter, and whose endpoints it shares.
     pub adapter_of: Option<ModelIndex>,
+    /// It takes every name that nothing else has, and its endpoints are told the name that the client asked for.
+    pub any_name: bool,
     /// Sent as `Authorization: Bearer …`; empty sends no header.
     pub api_key: Secret,
     /// Price, when known.

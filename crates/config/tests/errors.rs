@@ -478,3 +478,17 @@ fn line_and_column_are_there_for_programs_too() {
     let error = waypost_config::load_str("models: 3\n", "f", &|_| None).expect_err("must not load");
     assert_eq!((error.line(), error.column()), (Some(1), Some(9)));
 }
+
+#[test]
+fn two_models_that_take_any_name() {
+    assert_snapshot!(error(r#"
+models:
+  - {name: a, endpoint: http://a:1, any_name: true}
+  - {name: b, endpoint: http://b:1, any_name: true}
+"#), @r#"
+    waypost.yaml:3:47: `a` takes every name already
+      |
+    3 |   - {name: b, endpoint: http://b:1, any_name: true}
+      |                                               ^
+    "#);
+}

@@ -140,3 +140,29 @@ fn one_frontend_of_dynamo_stands_before_several_instances() {
     let refused = load_str(twice, "waypost.yaml", &|_| None).map(|_| ()).map_err(|error| error.to_string());
     assert!(refused.is_err_and(|error| error.contains("this endpoint is listed twice")));
 }
+
+#[test]
+fn a_model_that_takes_any_name_tells_engines_the_clients_own() {
+    let snapshot = load(
+        "models:\n  - {name: pool, model: base, endpoint: http://a, any_name: true}\n  \
+         - {name: law, model: law-v2, adapter_of: pool}\n  - {name: other, endpoint: http://b}\n",
+    );
+    let [pool, law, other] = &snapshot.models[..] else { panic!("three models") };
+    assert_eq!((pool.called(Some("x")), pool.called(None)), ("x", "base"));
+    assert_eq!(
+        (pool.adapter(Some("x")), pool.adapter(Some("base")), pool.adapter(None)),
+        (Some("x"), None, None)
+    );
+    assert_eq!((law.called(Some("x")), law.adapter(Some("x"))), ("law-v2", Some("law-v2")));
+    assert_eq!((other.called(Some("x")), other.adapter(Some("x"))), ("other", None));
+}
+
+#[test]
+fn a_queue_may_read_several_headers() {
+    let snapshot = load(
+        "models: [{name: m, endpoint: http://a, pick: {busy: {requests: 1}, queue: {priority_header: 'X-New, x-old'}}}]",
+    );
+    let queue = snapshot.models[0].picking.queue.as_ref().expect("a queue");
+    assert_eq!(queue.priority_headers, ["x-new".into(), "x-old".into()]);
+    assert_eq!(queue.fairness_headers, ["x-waypost-caller".into()]);
+}

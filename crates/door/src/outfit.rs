@@ -134,8 +134,8 @@ pub fn pinned(
 /// `model` as the endpoint calls it and v1's object gone, which is what [`waypost_wire::RequestView::rewrite`] does; and how
 /// much the model is to think.
 #[must_use]
-pub fn rewrite(model: &Model, reasoning: Option<Effort>) -> Vec<Change<'_>> {
-    let id = serde_json::Value::from(&*model.upstream_id).to_string();
+pub fn rewrite<'a>(model: &'a Model, called: &str, reasoning: Option<Effort>) -> Vec<Change<'a>> {
+    let id = serde_json::Value::from(called).to_string();
     let named = [Change::Set("model", id), Change::Remove("nim-llm-router")];
     named.into_iter().chain(thinking(model, reasoning)).collect()
 }
@@ -161,23 +161,23 @@ fn thinking(model: &Model, reasoning: Option<Effort>) -> Option<Change<'_>> {
     }
 }
 
-/// The client's body as it goes to `model`: the model's own name, what the endpoint is told, and without what a client must
-/// not say. Every other byte is the client's.
+/// The client's body as it goes to `model`: the name that it is `called` by, what the endpoint is told, and without what a
+/// client must not say. Every other byte is the client's.
 ///
 /// # Errors
 /// When the body is no JSON object, of which no view could have been made.
 pub fn dressed(
     view: &RequestView<'_>,
     body: &Bytes,
-    model: &Model,
+    (model, called): (&Model, &str),
     outfit: &Outfit,
 ) -> Result<Segments, ApiError> {
     let reserved = reserved(model);
     let untold = outfit.reasoning.is_none() || model.reasoning.is_none();
     if outfit.changes.is_empty() && reserved.is_empty() && untold {
-        return Ok(view.rewrite(body, &model.upstream_id));
+        return Ok(view.rewrite(body, called));
     }
-    let mut changes = rewrite(model, outfit.reasoning);
+    let mut changes = rewrite(model, called, outfit.reasoning);
     changes.extend(outfit.changes.iter().cloned());
     let theirs = reserved.iter().filter(|key| !outfit.changes.iter().any(|ours| ours.key() == **key));
     changes.extend(theirs.map(|key| Change::Remove(key)));
@@ -244,7 +244,8 @@ mod tests {
         let body = Bytes::from_static(body.as_bytes());
         let view = RequestView::parse(&body).unwrap();
         let outfit = Outfit { reasoning: effort, ..Outfit::default() };
-        let out = dressed(&view, &body, &snapshot.models[0], &outfit).unwrap();
+        let model = &snapshot.models[0];
+        let out = dressed(&view, &body, (model, model.called(None)), &outfit).unwrap();
         String::from_utf8(out.to_vec()).unwrap()
     }
 

@@ -266,11 +266,13 @@ impl RequestHalf {
         Step::Judge(Ask::Whole(body))
     }
 
-    /// The one body message of a buffered mode: in BUFFERED it is whole even when trailers follow; in
-    /// BUFFERED_PARTIAL that cannot be told from a body that was too long.
+    /// The one body message of a buffered mode: in BUFFERED it is whole even when trailers follow. In BUFFERED_PARTIAL that
+    /// cannot be told from a body that was too long, unless its length was announced: Envoy also sends a whole body
+    /// without its end when that has not been read yet.
     fn arrived(&mut self, ends: bool) -> Step {
-        let whole = ends || self.start.mode == BodyMode::Buffered;
         let body = self.held.whole();
+        let announced = self.start.length == Some(body.len());
+        let whole = ends || announced || self.start.mode == BodyMode::Buffered;
         self.state = State::Judging(Place::Body { ends, whole });
         Step::Judge(if whole { Ask::Whole(body) } else { Ask::Blind(Blind::Partial) })
     }

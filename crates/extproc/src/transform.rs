@@ -98,7 +98,7 @@ impl Transform {
         tracing::debug!(outcome = outcome.as_str(), "a request's worker is not put into its body");
         match self.to.on_error {
             OnError::Pass => Verdict::Go(Go::default()),
-            OnError::Refuse => Verdict::No(refusal(error, Vec::new(), false)),
+            OnError::Refuse => Verdict::No(refusal(error, None, Vec::new(), false)),
         }
     }
 
@@ -150,7 +150,7 @@ impl Case for Transform {
 
     fn fault(&mut self, fault: Fault) -> Refusal {
         self.to.outcomes.count(Outcome::Faulty);
-        refusal(&refusing::fault(fault), Vec::new(), false)
+        refusal(&refusing::fault(fault), None, Vec::new(), false)
     }
 
     fn response_head(&mut self, _: u16, _: &HeaderMap, _: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {

@@ -9,6 +9,8 @@ use waypost_config::Scorer;
 
 /// Uncached prompt tokens in flight at which the token load scores 0 (llm-d's).
 const TOKEN_LOAD_MAX: f64 = 4_194_304.0;
+/// Waiting requests at which the load-aware score is 0, and its score where nobody waits (llm-d's).
+const LOAD_AWARE: (f64, f64) = (128.0, 0.5);
 
 /// Writes each eligible row's scores and their weighted sum. `session` is where the session was served last.
 pub(crate) fn score(
@@ -31,6 +33,7 @@ pub(crate) fn score(
                 Scorer::LoraAffinity => row.figures.adapter,
                 Scorer::TokenLoad => 1.0 - row.terms.prefill_tokens as f64 / TOKEN_LOAD_MAX,
                 Scorer::SessionAffinity => f64::from(u8::from(session == Some(index))),
+                Scorer::LoadAware => LOAD_AWARE.1 * (1.0 - figure(*scorer, row) / LOAD_AWARE.0),
             };
             let score = score.clamp(0.0, 1.0);
             row.scores.push(score);
@@ -43,7 +46,7 @@ pub(crate) fn score(
 fn figure(scorer: Scorer, row: &Row) -> f64 {
     let running = || row.terms.requests.saturating_sub(row.prefilling);
     match scorer {
-        Scorer::Queue => f64::from(row.figures.waiting.unwrap_or(row.prefilling)),
+        Scorer::Queue | Scorer::LoadAware => f64::from(row.figures.waiting.unwrap_or(row.prefilling)),
         Scorer::Running => f64::from(row.figures.running.unwrap_or_else(running)),
         _ => f64::from(row.terms.requests),
     }
@@ -123,6 +126,7 @@ mod tests {
         let waiting = |n| told(Figures { waiting: Some(n), ..Figures::default() });
         assert_eq!(scores(Scorer::Queue, [2, 4, 10].map(waiting).into()), [1.0, 0.75, 0.0]);
         assert_eq!(scores(Scorer::Queue, [3, 3].map(waiting).into()), [1.0, 1.0]);
+        assert_eq!(scores(Scorer::LoadAware, [0, 32, 128, 500].map(waiting).into()), [0.5, 0.375, 0.0, 0.0]);
         let running = |n| told(Figures { running: Some(n), ..Figures::default() });
         assert_eq!(scores(Scorer::Running, [0, 5].map(running).into()), [1.0, 0.0]);
     }

@@ -110,7 +110,7 @@ async fn nixl(
     }
     let model = &job.brain.snapshot().models[index];
     let one = || "1".to_owned();
-    let mut changes = outfit::rewrite(model, outfit.reasoning);
+    let mut changes = outfit::rewrite(model, model.called(job.name), outfit.reasoning);
     changes.extend([
         Change::Set("stream", "false".to_owned()),
         Change::Remove("stream_options"),
@@ -144,7 +144,7 @@ fn sglang(job: &Job<'_>, index: ModelIndex, reader: Held, outfit: &mut Outfit, l
         Change::Set("bootstrap_port", port.to_string()),
         Change::Set("bootstrap_room", room.to_string()),
     ];
-    let mut changes = outfit::rewrite(model, outfit.reasoning);
+    let mut changes = outfit::rewrite(model, model.called(job.name), outfit.reasoning);
     changes.extend(meeting.clone());
     outfit.changes.extend(meeting);
     match request(job, model, &endpoint, &changes, &outfit.headers) {

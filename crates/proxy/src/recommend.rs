@@ -92,8 +92,8 @@ async fn decide(
     if let (Advice::Decision, Some((model, _))) = (advice, plan.models.first()) {
         let told = outfit::told(&brain.snapshot().models[*model], decision.reasoning, &body);
         let body = told.as_ref().unwrap_or(&body);
-        let placing =
-            Placing { view: &view, body, headers: &head.headers, only: None, wish: Wish::default() };
+        let (name, headers, wish) = (brain.free_name(&view), &head.headers, Wish::default());
+        let placing = Placing { view: &view, body, headers, only: None, wish, name: name.as_deref() };
         decision.placements.extend(brain.preview(*model, &placing).await);
     }
     decision.model = decision.plan.first().map(|first| Arc::clone(&first.model));

@@ -43,6 +43,8 @@ pub(crate) struct Job<'a> {
     pub(crate) steering: HeaderMap,
     pub(crate) body: &'a Bytes,
     pub(crate) view: &'a RequestView<'a>,
+    /// What models that take any name are asked for.
+    pub(crate) name: Option<&'a str>,
 }
 
 /// An answer that has begun.
@@ -85,8 +87,9 @@ impl Trouble {
 pub(crate) async fn send(job: &Job<'_>, ticket: &mut Ticket) -> Result<Reply, ApiError> {
     let brain = job.brain;
     brain.budget().deposit(brain.now());
+    let wish = Wish::default();
     let placing =
-        Placing { view: job.view, body: job.body, headers: job.asked, only: None, wish: Wish::default() };
+        Placing { view: job.view, body: job.body, headers: job.asked, only: None, wish, name: job.name };
     let mut candidates = Candidates::new(brain, job.plan, placing);
     let mut last: Option<Trouble> = None;
     for _ in 0..brain.snapshot().retry.max_attempts.max(1) {
@@ -241,7 +244,8 @@ async fn exchange(job: &Job<'_>, candidate: Candidate, ticket: &mut Ticket) -> R
 
 /// The client's body with what this endpoint is told put in.
 fn dressed(job: &Job<'_>, model: &Model, outfit: &Outfit) -> Result<Segments, Trouble> {
-    outfit::dressed(job.view, job.body, model, outfit).map_err(|e| Trouble::Connect(e.message))
+    outfit::dressed(job.view, job.body, (model, model.called(job.name)), outfit)
+        .map_err(|e| Trouble::Connect(e.message))
 }
 
 /// A request to `endpoint`; `None` when its URL cannot be used.

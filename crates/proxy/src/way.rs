@@ -70,7 +70,17 @@ async fn decide_and_send(
     let path = head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     let (headers, steering) = headers::to_upstream(&head.headers);
     let asked = &head.headers;
-    let job =
-        Job { brain: &brain, plan: &plan, path: &path, asked, headers, steering, body: &body, view: &view };
+    let name = brain.free_name(&view);
+    let job = Job {
+        brain: &brain,
+        plan: &plan,
+        path: &path,
+        asked,
+        headers,
+        steering,
+        body: &body,
+        view: &view,
+        name: name.as_deref(),
+    };
     send::send(&job, ticket).await
 }

@@ -5,6 +5,7 @@
 
 use crate::brain::{Brain, Name};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::sync::Arc;
 use waypost_config::{ModelIndex, PolicyIndex};
 use waypost_wire::{ApiError, Code, NimRouter, RequestView, Strategy};
@@ -74,6 +75,7 @@ impl Brain {
             Some(Name::Model(index)) => Ok((Ask::Named(index), Via::Model)),
             Some(Name::Policy(index)) => Ok((Ask::Classify(index), Via::VirtualModel)),
             None if model.is_empty() => Err(missing("")),
+            None if let Some(index) = self.any_name() => Ok((Ask::Named(index), Via::Model)),
             None => Err(ApiError::new(
                 Code::ModelNotFound,
                 format!(
@@ -83,6 +85,17 @@ impl Brain {
             )
             .param("model")),
         }
+    }
+
+    /// The client's name for a model where nothing here has it: what a model that takes any name is asked for.
+    #[must_use]
+    pub fn free_name<'a>(&self, view: &RequestView<'a>) -> Option<Cow<'a, str>> {
+        self.any_name()?;
+        view.model.map(|model| model.decode()).filter(|name| !name.is_empty() && self.name(name).is_none())
+    }
+
+    fn any_name(&self) -> Option<ModelIndex> {
+        self.snapshot().models.iter().position(|model| model.any_name)
     }
 
     fn ask_v1(&self, nim: &NimRouter<'_>) -> Result<Ask, ApiError> {

@@ -152,6 +152,8 @@ pub struct Placing<'a> {
     pub only: Option<&'a [String]>,
     /// What else is to be told.
     pub wish: Wish,
+    /// What models that take any name are asked for, see [`Brain::free_name`].
+    pub name: Option<&'a str>,
 }
 
 impl Brain {
@@ -161,7 +163,7 @@ impl Brain {
             return None;
         }
         let settings = &self.snapshot().models[model];
-        Some(self.tokenizers().read(model, settings, placing.view, placing.body).await)
+        Some(self.tokenizers().read(model, settings, placing).await)
     }
 
     /// An endpoint of `model` that is not in `tried`, booked; waits in the model's queue while all are busy.
@@ -335,7 +337,7 @@ fn ask<'a>(
         chain: prompt.map_or(&[], |p| &p.chain),
         prompt_tokens: prompt.map_or(0, |p| p.tokens),
         exact: prompt.is_some_and(|p| matches!(p.reading, Reading::Exact | Reading::ExactBeforeMedia)),
-        adapter: settings.adapter_of.map(|_| &*settings.upstream_id),
+        adapter: settings.adapter(placing.name),
         session: session.and_then(|value| value.to_str().ok()),
         tried,
         desperate,
@@ -352,10 +354,11 @@ pub(crate) struct Picked {
 
 /// Who asks, and how urgently. What is not said or not known is nobody in particular, and 0.
 fn caller(queue: &QueueSettings, headers: &HeaderMap) -> (u64, i32) {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let caller = headers.get(&*queue.fairness_header);
+    let first = |names: &[Arc<str>]| names.iter().find_map(|name| headers.get(&**name));
+    let caller = first(&queue.fairness_headers);
     let caller = caller.map_or(0, |value| xxhash_rust::xxh3::xxh3_64(value.as_bytes()));
-    let priority = text(&queue.priority_header).and_then(|text| {
+    let priority = first(&queue.priority_headers).and_then(|value| value.to_str().ok()).and_then(|text| {
+        let text = text.trim();
         let named = queue.priorities.iter().find(|(name, _)| **name == *text);
         named.map(|(_, priority)| *priority).or_else(|| text.parse().ok())
     });

@@ -6,6 +6,7 @@
 use crate::decision::millis;
 use crate::error::Error;
 use crate::offload::{Offload, Undone};
+use crate::placing::Placing;
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
@@ -114,8 +115,7 @@ impl Tokenizers {
         &self,
         index: ModelIndex,
         model: &Model,
-        view: &RequestView<'_>,
-        body: &Bytes,
+        Placing { view, body, name, .. }: &Placing<'_>,
     ) -> Prompt {
         let start = Instant::now();
         let (encoded, reading) = match self.encode(index, view, body).await {
@@ -128,7 +128,7 @@ impl Tokenizers {
             }
         };
         let salt = view.cache_salt.map(|salt| salt.decode()).unwrap_or_default();
-        let adapter = if model.adapter_of.is_some() { &*model.upstream_id } else { "" };
+        let adapter = model.adapter(*name).unwrap_or_default();
         let tokens = u32::try_from(encoded.ids.len()).unwrap_or(u32::MAX);
         let seed = hash::seed(adapter, &salt);
         let block_size = model.picking.block_size as usize;

@@ -293,3 +293,30 @@ async fn a_reload_keeps_encoder_threads_and_examples_that_did_not_change() {
     assert!(!other.classifiers().shares_encoder_and_examples_with(second.classifiers()));
     assert_eq!(decide(&other, "please give me my money back").await["encoder"], "answered");
 }
+
+#[test]
+fn names_that_nothing_has_go_to_the_model_that_takes_any() {
+    let load = |models: &str| {
+        let snapshot = waypost_config::load_str(models, "waypost.yaml", &|_| None).unwrap();
+        let loaded = Loaded::load(engine(), &snapshot, None).unwrap();
+        Brain::new(snapshot, loaded, None)
+    };
+    let asked = |brain: &Brain, body: &'static str| {
+        let view = RequestView::parse(body.as_bytes()).unwrap();
+        let ask = brain.ask(&view, None).map(|(ask, _)| ask).map_err(|error| error.status());
+        (ask, brain.free_name(&view).map(|name| name.into_owned()))
+    };
+    let brain = load(
+        "models: [{name: other, endpoint: http://b}, {name: pool, model: base, endpoint: http://a, any_name: true}]",
+    );
+    let (pool, other) = (Ok(Ask::Named(1)), Ok(Ask::Named(0)));
+    assert_eq!(asked(&brain, r#"{"model":"some-lora"}"#), (pool.clone(), Some("some-lora".into())));
+    assert_eq!(asked(&brain, r#"{"model":"pool"}"#), (pool.clone(), None));
+    assert_eq!(asked(&brain, r#"{"model":"base"}"#), (pool, None));
+    assert_eq!(asked(&brain, r#"{"model":"other"}"#), (other, None));
+    for missing in [r#"{"model":""}"#, "{}"] {
+        assert_eq!(asked(&brain, missing), (Err(400), None));
+    }
+    let brain = load("models: [{name: other, endpoint: http://b}]");
+    assert_eq!(asked(&brain, r#"{"model":"some-lora"}"#), (Err(404), None));
+}

@@ -21,7 +21,7 @@ pub(crate) fn open(tls: &DoorTls, counts: &Arc<Counts>) -> Result<Option<Certifi
         DoorTls::Files { certificate: chain, key } => {
             // Watched from before they are read, so that no change is missed.
             let (changed, changes) = mpsc::channel(1);
-            let mut watched = Watched::new(chain, String::new(), move || {
+            let mut watched = Watched::new(Some(chain), String::new(), move || {
                 // One slot: any number of changes while one is being looked at are one more look.
                 let _ = changed.try_send(());
             })?;

@@ -60,6 +60,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         from: ImportFrom,
     },
+    /// Pick endpoints for Envoy in the place of llm-d's, Dynamo's or the Gateway API's picker, with its flags
+    #[command(disable_help_flag = true)]
+    Epp {
+        /// Flags of an endpoint picker; `waypost epp --help` lists them
+        #[arg(value_name = "FLAGS", trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<String>,
+    },
     /// Run a simulated engine, to try configurations without a GPU
     Sim(Sim),
     /// Print the JSON schema of the configuration, for editors

@@ -11,6 +11,7 @@ mod data;
 mod decide;
 mod discover;
 mod envoy;
+mod epp;
 mod error;
 mod eval;
 mod explain;
@@ -28,6 +29,7 @@ mod report;
 mod roles;
 mod serve;
 mod sim;
+mod source;
 mod table;
 mod train;
 mod watched;
@@ -69,6 +71,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Explain(options) => explain::run(&options),
         Command::Collect(options) => collect::run(&options),
         Command::Import { from } => import::run(&from),
+        Command::Epp { flags } => epp::run(&flags),
         Command::Sim(options) => sim::run(options),
         Command::Schema => print(&format!("{:#}\n", waypost_config::json_schema())),
         Command::Version => print(&format!("waypost {}\n", env!("CARGO_PKG_VERSION"))),

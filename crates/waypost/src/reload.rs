@@ -6,10 +6,11 @@
 use crate::check::warnings;
 use crate::error::Error;
 use crate::feeding::{self, Feeding};
+use crate::source::Source;
 use crate::watched::{SETTLE, Watched};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -17,25 +18,25 @@ use waypost_config::Snapshot;
 use waypost_door::Gateway;
 use waypost_router::Loaded;
 
-/// A configuration file that is watched from before it is in force, so that no change is missed.
+/// A configuration that is watched from before it is in force, so that no change is missed.
 pub(crate) struct Reload {
-    file: PathBuf,
+    source: Source,
     watched: Watched,
     changes: mpsc::Receiver<()>,
 }
 
 impl Reload {
-    /// Watches `file`, of whose `text` the snapshot was made, and the folders that it names.
-    pub(crate) fn new(file: PathBuf, text: String, snapshot: &Snapshot) -> Result<Self, Error> {
+    /// Watches `source`, of whose `text` the snapshot was made, and the folders that it names.
+    pub(crate) fn new(source: Source, text: String, snapshot: &Snapshot) -> Result<Self, Error> {
         // One slot: any number of changes while one is being looked at are one more look.
         let (changed, changes) = mpsc::channel(1);
         // What happened between reading and watching is looked at first.
         let _ = changed.try_send(());
-        let mut watched = Watched::new(&file, text, move || {
+        let mut watched = Watched::new(source.file(), text, move || {
             let _ = changed.try_send(());
         })?;
         watched.follow(snapshot.folders());
-        Ok(Self { file, watched, changes })
+        Ok(Self { source, watched, changes })
     }
 
     /// Takes over what changes, until the process ends.
@@ -46,7 +47,7 @@ impl Reload {
         gateway: Arc<Gateway>,
         feeding: Arc<Mutex<Feeding>>,
     ) -> Result<(), Error> {
-        let Self { file, mut watched, mut changes } = self;
+        let Self { source, mut watched, mut changes } = self;
         let mut hangup = signal(SignalKind::hangup())?;
         tokio::spawn(async move {
             loop {
@@ -56,11 +57,11 @@ impl Reload {
                     else => return,
                 };
                 tokio::time::sleep(SETTLE).await;
-                let read = waypost_config::read_file(&file);
+                let read = source.text();
                 if !watched.has_changed(read.as_deref().ok()) && !asked {
                     continue;
                 }
-                let loaded = read.and_then(|text| waypost_config::load_text(&file, &text));
+                let loaded = read.and_then(|text| source.load(&text));
                 // A folder that cannot be used is followed too: it may be mended.
                 if let Ok(snapshot) = &loaded {
                     watched.follow(snapshot.folders());
@@ -80,9 +81,9 @@ impl Reload {
                 }
                 match loaded
                     .map_err(Error::from)
-                    .and_then(|snapshot| apply(snapshot, &file, &gateway, &feeding))
+                    .and_then(|snapshot| apply(snapshot, source.name(), &gateway, &feeding))
                 {
-                    Ok(()) => tracing::info!(file = %file.display(), "configuration applied"),
+                    Ok(()) => tracing::info!(file = %source.name().display(), "configuration applied"),
                     Err(error) => {
                         gateway.note_refused();
                         tracing::error!("configuration refused, the old one stays:\n{error}");
@@ -100,7 +101,7 @@ fn shown(address: Option<SocketAddr>) -> String {
 
 fn apply(
     mut snapshot: Snapshot,
-    file: &Path,
+    name: &Path,
     gateway: &Gateway,
     feeding: &Mutex<Feeding>,
 ) -> Result<(), Error> {
@@ -109,7 +110,7 @@ fn apply(
     let engine = Arc::clone(old.classifiers().engine());
     // Examples take the encoder's time; other tasks of this thread go on elsewhere meanwhile.
     let loaded = tokio::task::block_in_place(|| Loaded::load(engine, &snapshot, Some(&old)))?;
-    for warning in warnings(file, &snapshot, &loaded.classifiers) {
+    for warning in warnings(name, &snapshot, &loaded.classifiers) {
         tracing::warn!("{warning}");
     }
     gateway.apply(snapshot, loaded);

@@ -7,6 +7,7 @@ use crate::envoy::{self, EnvoyDoor};
 use crate::error::Error;
 use crate::feeding::{self, Feeding};
 use crate::reload::Reload;
+use crate::source::Source;
 use crate::{listen, print, roles};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -41,36 +42,44 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
+/// Serves with a text that another command has made of its own configuration; it is as good as a file.
+pub(crate) fn run_made(source: Source, notes: &[String], format: LogFormat) -> Result<(), Error> {
+    let (_log, dropped) = start_log(format);
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    runtime()?.block_on(up(source, None, None, dropped))
+}
+
 async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
-    let text: String;
-    let (mut snapshot, found) = match &options.config {
-        Some(file) => {
-            text = waypost_config::read_file(file)?;
-            (waypost_config::load_text(file, &text)?, None)
-        }
-        None => {
-            let found;
-            (text, found) = make_config(options.listen).await?;
-            if options.print_config {
-                let note = if found.simulated.is_empty() { "" } else { SIMULATED_NOTE };
-                return print(&format!("{note}{text}"));
-            }
-            let env = |name: &str| std::env::var(name).ok();
-            (waypost_config::load_str(&text, "(found)", &env)?, Some(found))
-        }
-    };
-    if let Some(address) = options.listen {
+    if let Some(file) = options.config {
+        return up(Source::File(file), None, options.listen, dropped).await;
+    }
+    let (text, found) = make_config(options.listen).await?;
+    if options.print_config {
+        let note = if found.simulated.is_empty() { "" } else { SIMULATED_NOTE };
+        return print(&format!("{note}{text}"));
+    }
+    up(Source::Made("(found)", text), Some(found), options.listen, dropped).await
+}
+
+/// Up, and down again when a signal says so.
+async fn up(
+    source: Source,
+    found: Option<Discovery>,
+    listen: Option<SocketAddr>,
+    dropped: LogLinesDropped,
+) -> Result<(), Error> {
+    let text = source.text()?;
+    let mut snapshot = source.load(&text)?;
+    if let Some(address) = listen {
         snapshot.listen = Some(address);
     }
-    let reload = match &options.config {
-        Some(file) => Some(Reload::new(file.clone(), text, &snapshot)?),
-        None => None,
-    };
+    let name = source.name().to_owned();
+    let reload = Reload::new(source, text, &snapshot)?;
     let loaded = Loaded::load(Arc::new(Engine::embedded()?), &snapshot, None)?;
-    if let Some(file) = &options.config {
-        for warning in warnings(file, &snapshot, &loaded.classifiers) {
-            tracing::warn!("{warning}");
-        }
+    for warning in warnings(&name, &snapshot, &loaded.classifiers) {
+        tracing::warn!("{warning}");
     }
     feeding::discover(&mut snapshot)?;
     let http = snapshot.listen.map(listen::listen).transpose()?;
@@ -99,9 +108,7 @@ async fn serve(options: Serve, dropped: LogLinesDropped) -> Result<(), Error> {
             Ok(feeding.lock().text(brain)? + &door.unwrap_or_default())
         })
     });
-    if let Some(reload) = reload {
-        reload.start(address, options.listen.is_some(), Arc::clone(&gateway), feeding)?;
-    }
+    reload.start(address, listen.is_some(), Arc::clone(&gateway), feeding)?;
     let stop = stop_signals({
         let gateway = Arc::clone(&gateway);
         move || gateway.brain().snapshot().shutdown

@@ -25,8 +25,8 @@ type Stamp = (u64, u64, u64, i64, i64);
 /// See the module.
 pub(crate) struct Watched {
     watcher: RecommendedWatcher,
-    /// The directory of the configuration file, which is always watched.
-    home: PathBuf,
+    /// The directory of the configuration file, where it is one; always watched.
+    home: Option<PathBuf>,
     text: Option<String>,
     folders: Vec<PathBuf>,
     stamps: Vec<Option<Stamp>>,
@@ -35,19 +35,24 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// Watches `file`, whose text in force is `text`; `changed` is called on every event.
-    pub(crate) fn new(file: &Path, text: String, changed: impl Fn() + Send + 'static) -> Result<Self, Error> {
+    /// Watches `file`, if the configuration is one; its text in force is `text`. `changed` is called on every event.
+    pub(crate) fn new(
+        file: Option<&Path>,
+        text: String,
+        changed: impl Fn() + Send + 'static,
+    ) -> Result<Self, Error> {
+        let home = file.map(|file| parent(file).to_owned());
+        let fault = |source| Error::Watch { path: home.clone().unwrap_or_default(), source };
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading a file is an event too, which must not lead to reading it.
             if !event.is_ok_and(|event| event.kind.is_access()) {
                 changed();
             }
         })
-        .map_err(|source| Error::Watch { path: file.to_owned(), source })?;
-        let home = parent(file).to_owned();
-        watcher
-            .watch(&home, RecursiveMode::NonRecursive)
-            .map_err(|source| Error::Watch { path: home.clone(), source })?;
+        .map_err(fault)?;
+        if let Some(home) = &home {
+            watcher.watch(home, RecursiveMode::NonRecursive).map_err(fault)?;
+        }
         let text = Some(text);
         Ok(Self { watcher, home, text, folders: Vec::new(), stamps: Vec::new(), directories: Vec::new() })
     }
@@ -68,7 +73,7 @@ impl Watched {
             self.folders.push(folder.to_owned());
             for directory in [folder, parent(folder)] {
                 let known = self.directories.iter().any(|known| known == directory);
-                if known || directory == self.home {
+                if known || self.home.as_deref() == Some(directory) {
                     continue;
                 }
                 match self.watcher.watch(directory, RecursiveMode::NonRecursive) {

@@ -62,6 +62,8 @@ pub enum Code {
     Saturated,
     /// The model has no endpoint that could answer.
     NoEndpoint,
+    /// The client wants an answer only where its prompt is cached, and it is not.
+    NotCached,
     /// Waypost has as many requests in flight as it may.
     Overloaded,
     /// Waypost is about to stop.
@@ -87,6 +89,7 @@ impl Code {
             C::ContentPolicy => 403,
             C::ModelNotFound | C::PolicyNotFound | C::DecisionNotFound => 404,
             C::RequestTimeout => 408,
+            C::NotCached => 412,
             C::RequestTooLarge => 413,
             C::UpstreamRateLimited | C::Saturated => 429,
             C::UnsupportedMediaType | C::UnsupportedEncoding => 415,
@@ -146,6 +149,7 @@ impl Code {
             C::UpstreamRateLimited => "upstream_rate_limited",
             C::Saturated => "saturated",
             C::NoEndpoint => "no_endpoint",
+            C::NotCached => "not_cached",
             C::Overloaded => "overloaded",
             C::Draining => "draining",
             C::Internal => "internal_error",

@@ -47,6 +47,9 @@ pub(crate) struct ExtProcSpec {
     pub(crate) trust_clients: Raw<bool>,
     /// Errors in the words of the Gateway API's endpoint picker instead of OpenAI's shape.
     pub(crate) gaie_errors: Raw<bool>,
+    /// The Gateway API's conformance tests may choose endpoints (`test-epp-endpoint-selection`) and are told who served. For
+    /// tests only: any client can.
+    pub(crate) conformance: Raw<bool>,
 }
 
 impl Default for ExtProcSpec {
@@ -65,6 +68,7 @@ impl Default for ExtProcSpec {
             model_headers: Raw::Default(false),
             trust_clients: Raw::Default(false),
             gaie_errors: Raw::Default(false),
+            conformance: Raw::Default(false),
         }
     }
 }

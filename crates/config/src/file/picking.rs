@@ -78,7 +78,7 @@ pub(crate) struct PickSpec {
     /// Parameters of `kv`.
     pub(crate) kv: KvSpec,
     /// For `scorers`: scorer to weight. `queue`, `running`, `active-requests`, `kv-utilization`, `prefix`, `lora-affinity`,
-    /// `token-load`, `session-affinity`. Absent: `queue: 2, kv-utilization: 2, prefix: 3`.
+    /// `token-load`, `session-affinity`, `load-aware`. Absent: `queue: 2, kv-utilization: 2, prefix: 3`.
     pub(crate) scorers: Option<Numbers>,
     /// For `scorers`: stay where the prefix is cached until that endpoint is saturated.
     pub(crate) affinity: Option<AffinitySpec>,
@@ -114,6 +114,8 @@ pub(crate) struct PickSpec {
     pub(crate) lease: Raw<Duration>,
     /// Header that names a session, for `session-affinity`.
     pub(crate) session_header: Raw<String>,
+    /// A client of the Envoy door that has no session yet is given one, in that header of the answer.
+    pub(crate) session_tokens: Raw<bool>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -196,11 +198,12 @@ pub(crate) struct QueueSpec {
     pub(crate) requests: Raw<u64>,
     /// Longest wait.
     pub(crate) deadline: Raw<Duration>,
-    /// Header with a request's priority: a number, or one of the names below.
+    /// Header with a request's priority: a number, or one of the names below. Several with commas between them: the first
+    /// that is there counts.
     pub(crate) priority_header: Raw<String>,
     /// Name to priority. Higher goes first; below zero is refused first.
     pub(crate) priorities: Option<Numbers>,
-    /// Header that tells callers apart, who take turns.
+    /// Header that tells callers apart, who take turns; several as above.
     pub(crate) fairness_header: Raw<String>,
 }
 
@@ -249,6 +252,7 @@ impl Default for PickSpec {
             trust_clients: Raw::Default(p.trust_clients),
             lease: Raw::Default(p.lease),
             session_header: Raw::Default(p.session_header.to_string()),
+            session_tokens: Raw::Default(p.session_tokens),
         }
     }
 }

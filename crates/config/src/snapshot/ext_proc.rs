@@ -30,6 +30,8 @@ pub struct ExtProc {
     pub trust_clients: bool,
     /// Whether errors come in the words of the Gateway API's endpoint picker.
     pub gaie_errors: bool,
+    /// Whether the hooks of the Gateway API's conformance tests work.
+    pub conformance: bool,
 }
 
 /// See [`ExtProc::tls`].

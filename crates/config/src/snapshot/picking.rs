@@ -84,6 +84,8 @@ pub struct Picking {
     pub lease: Duration,
     /// Header that names a session, for session affinity.
     pub session_header: Arc<str>,
+    /// Whether the Envoy door gives a session to clients that have none.
+    pub session_tokens: bool,
 }
 
 /// Tokens in a block where nothing is said: vLLM's default on GPUs.
@@ -119,6 +121,7 @@ impl Default for Picking {
             trust_clients: false,
             lease: LEASE,
             session_header: SESSION_HEADER.into(),
+            session_tokens: false,
         }
     }
 }
@@ -229,6 +232,8 @@ pub enum Scorer {
     TokenLoad,
     /// Where the session was before.
     SessionAffinity,
+    /// Half of what is left of 128 waiting requests.
+    LoadAware,
 }
 
 impl Scorer {
@@ -236,7 +241,7 @@ impl Scorer {
     pub const LLM_D: [(Self, f64); 3] = [(Self::Queue, 2.0), (Self::KvUtilization, 2.0), (Self::Prefix, 3.0)];
 
     /// All of them, by the name in files and Decisions.
-    pub const NAMES: [(&'static str, Self); 8] = [
+    pub const NAMES: [(&'static str, Self); 9] = [
         ("queue", Self::Queue),
         ("running", Self::Running),
         ("active-requests", Self::ActiveRequests),
@@ -245,6 +250,7 @@ impl Scorer {
         ("lora-affinity", Self::LoraAffinity),
         ("token-load", Self::TokenLoad),
         ("session-affinity", Self::SessionAffinity),
+        ("load-aware", Self::LoadAware),
     ];
 
     /// Its name.
@@ -378,12 +384,12 @@ pub struct Queue {
     pub requests: usize,
     /// Longest wait.
     pub deadline: Duration,
-    /// Header with the request's priority: a number, or one of `priorities`.
-    pub priority_header: Arc<str>,
+    /// Headers with the request's priority: a number, or one of `priorities`. The first that is there counts.
+    pub priority_headers: Vec<Arc<str>>,
     /// Names for priorities; higher goes first, below zero may be refused first.
     pub priorities: Vec<(Arc<str>, i32)>,
-    /// Header that tells callers apart; those without it are one caller.
-    pub fairness_header: Arc<str>,
+    /// Headers that tell callers apart, the first that is there; those without any are one caller.
+    pub fairness_headers: Vec<Arc<str>>,
 }
 
 /// How a request is split between a prefill and a decode endpoint.

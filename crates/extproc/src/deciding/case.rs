@@ -3,6 +3,7 @@
 //! The record and the booked load go along: both end with the response, or when this is dropped because the exchange broke
 //! off. The way to the verdict is in `way.rs`. Driven by a stream.
 
+use super::llm_d;
 use super::way;
 use crate::judge::{Blind, Case, End, Fault, Go, Head, Refusal, Verdict};
 use crate::refusing::{self, refusal, whole};
@@ -72,9 +73,11 @@ impl Request {
 
     /// Waypost's own no: recorded, and in the form that was asked for.
     fn refuse(&mut self, error: &ApiError) -> Refusal {
-        let headers = self.ticket.take().map(|mut ticket| ticket.refused(error)).unwrap_or_default();
+        let mut ticket = self.ticket.take();
+        let why = ticket.as_ref().and_then(|ticket| ticket.decision.no_place);
+        let headers = ticket.as_mut().map(|ticket| ticket.refused(error)).unwrap_or_default();
         self.booked = None;
-        refusal(error, headers, self.settings.gaie_errors)
+        refusal(error, why, headers, self.settings.gaie_errors)
     }
 
     /// It goes there; the load stays booked until the response is over.
@@ -181,7 +184,8 @@ impl Case for Request {
             self.note_served(served);
         }
         let word = self.booked.as_ref().map(|booked| self.note_health(booked, status, headers));
-        let Some(ticket) = &mut self.ticket else { return Vec::new() };
+        let mut set = llm_d::answered(self, served);
+        let Some(ticket) = &mut self.ticket else { return set };
         ticket.upstream_answers();
         if let (Some(booked), Some(result)) = (&self.booked, word) {
             let model = Arc::clone(&self.brain.snapshot().models[booked.model].name);
@@ -198,7 +202,8 @@ impl Case for Request {
             200..300 if is(b"application/json") => Some(Watch::of_json()),
             _ => None,
         };
-        ticket.told().collect()
+        set.extend(ticket.told());
+        set
     }
 
     fn response_data(&mut self, data: &[u8]) {

@@ -4,10 +4,12 @@
 //! Called by the case of a request.
 
 use super::case::{Booked, Request};
+use super::llm_d;
 use crate::judge::Go;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING};
 use http::{HeaderName, HeaderValue};
+use std::borrow::Cow;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 use waypost_config::{ExtProc, Model, ModelIndex};
@@ -43,7 +45,11 @@ pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> R
     let body = if unpacked { body::gunzip(&raw, limits.body_bytes)? } else { raw };
     let view = RequestView::parse(&body)?;
     ticket.decision.stream = view.stream;
-    let (ask, via) = brain.ask(&view, policy_header(headers)?)?;
+    let policy = policy_header(headers)?;
+    if request.settings.gaie_errors {
+        llm_d::need_model(&view, policy)?;
+    }
+    let (ask, via) = brain.ask(&view, policy)?;
     route.check(&view, &ask)?;
 
     // 3 guard, 4 classify and 5 plan, within the deadline; past it, the policy's default.
@@ -70,18 +76,22 @@ pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> R
     }
 
     // 6 pick: an endpoint, booked; Envoy sends, and tells how it ended.
-    let candidate = pick(request, &plan, &view, &body).await?;
+    llm_d::give_session(&brain, &plan, &mut request.head.headers);
+    let rewritten = llm_d::rewritten(&request.head.headers);
+    let name = rewritten.map(Cow::Owned).or_else(|| brain.free_name(&view));
+    let candidate = pick(request, &plan, (&view, &body, name.as_deref())).await?;
     let model = &brain.snapshot().models[candidate.model];
     let Place { held, prefill, .. } = &candidate.place;
     let reasoning = request.ticket.as_ref().and_then(|ticket| ticket.decision.reasoning);
     let reader = prefill.as_ref().map(|prefill| &**prefill.endpoint());
     let outfit = Outfit { reasoning, ..Outfit::new(model, held.endpoint(), reader) };
-    let edited = edited(&view, &body, model, &outfit)?;
+    let called = model.called(name.as_deref());
+    let edited = edited(&view, &body, (model, called), &outfit)?;
     let go = Go {
         // Whatever its encoding was, it is sent on as it was read.
         body: edited.or_else(|| unpacked.then(|| vec![body.clone()])),
         remove: unpacked.then_some(CONTENT_ENCODING).into_iter().collect(),
-        set: set(request, candidate.model, &candidate.place, outfit),
+        set: set(request, (candidate.model, called), &candidate.place, outfit),
         reroute: true,
         ..led(brain.pool(candidate.model), &candidate.place)
     };
@@ -93,14 +103,14 @@ pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> R
 async fn pick(
     request: &mut Request,
     plan: &Plan,
-    view: &RequestView<'_>,
-    body: &Bytes,
+    (view, body, name): (&RequestView<'_>, &Bytes, Option<&str>),
 ) -> Result<Candidate, ApiError> {
     let Request { brain, head, ticket: Some(ticket), gateway, settings, .. } = request else {
         return Err(lost());
     };
     let (only, wish) = (head.subset.as_deref(), wish(settings));
-    let placing = Placing { view, body, headers: &head.headers, only, wish };
+    let placing = Placing { view, body, headers: &head.headers, only, wish, name };
+    llm_d::if_available(brain, plan, &placing).await?;
     let mut candidates = Candidates::new(brain, plan, placing);
     if let Some(candidate) = candidates.next(&mut ticket.decision).await {
         return Ok(candidate);
@@ -142,9 +152,10 @@ pub(super) async fn decide_blind(request: &mut Request, route: Route) -> Result<
         brain.guard_late(&ask, &mut ticket.decision)?;
     }
     let plan = brain.route_late(ask, via, &view, &context, &mut ticket.decision)?;
-    let candidate = pick(request, &plan, &view, &body).await?;
+    let candidate = pick(request, &plan, (&view, &body, None)).await?;
+    let called = &brain.snapshot().models[candidate.model].upstream_id;
     let go = Go {
-        set: set(request, candidate.model, &candidate.place, Outfit::default()),
+        set: set(request, (candidate.model, called), &candidate.place, Outfit::default()),
         reroute: true,
         ..led(brain.pool(candidate.model), &candidate.place)
     };
@@ -164,10 +175,11 @@ pub(super) async fn any_endpoint(request: &mut Request) -> Result<Go, ApiError> 
         count_refused(&request.gateway, Some(why));
         ApiError::new(Code::NoEndpoint, "No endpoint could answer.").retry_after(RETRY_AFTER_BUSY_S)
     })?;
+    let set = llm_d::asked(request, &place);
     let go = led(brain.pool(model), &place);
     let Place { held, others: Others { fallbacks, .. }, .. } = place;
     request.booked = Some(Booked { model, held, prefill: None, fallbacks, position: 0, sent_ms: 0.0 });
-    Ok(go)
+    Ok(Go { set, ..go })
 }
 
 fn wish(settings: &ExtProc) -> Wish {
@@ -198,7 +210,7 @@ fn address(endpoint: &Endpoint) -> Option<String> {
 fn edited(
     view: &RequestView<'_>,
     body: &Bytes,
-    model: &Model,
+    model: (&Model, &str),
     outfit: &Outfit,
 ) -> Result<Option<Vec<Bytes>>, ApiError> {
     let pieces: Vec<Bytes> = outfit::dressed(view, body, model, outfit)?.into_pieces().collect();
@@ -209,7 +221,7 @@ fn edited(
 /// Headers of the request on its way on.
 fn set(
     request: &Request,
-    index: ModelIndex,
+    (index, called): (ModelIndex, &str),
     place: &Place,
     outfit: Outfit,
 ) -> Vec<(HeaderName, HeaderValue)> {
@@ -224,12 +236,13 @@ fn set(
     // So that usage can be read from the answer.
     text(ACCEPT_ENCODING, "identity");
     if request.settings.model_headers {
-        text(MODEL_NAME, &model.upstream_id);
+        text(MODEL_NAME, called);
         text(BASE_MODEL_NAME, model.adapter_of.map_or(&model.upstream_id, |base| &models[base].upstream_id));
     }
     if let Some(reader) = place.prefill.as_ref().and_then(|reader| address(reader.endpoint())) {
         text(PREFILLER, &reader);
     }
+    set.extend(llm_d::asked(request, place));
     set.extend(outfit::bearer(&model.api_key).map(|value| (AUTHORIZATION, value)));
     // Dynamo's ids last: its first generation calls an id a host and port.
     set.extend(outfit.headers.into_iter().filter_map(|(name, value)| Some((name?, value))));
