@@ -36,8 +36,11 @@ class Door:
 class Front(Door):
     """An Envoy in one mode before it, and on the way to Waypost what `between(port)` makes."""
 
-    def __init__(self, workshop, folder, mode, change=lambda text: text, between=None, **door):
-        super().__init__(workshop, **door)
+    def __init__(self, workshop, folder, mode, change=lambda text: text, between=None, edit=lambda text: text, **door):
+        if mode == "buffered-partial":
+            # Its file says why.
+            named, edit = edit, lambda text: named(text.replace("http://localhost:", "http://127.0.0.1:"))
+        super().__init__(workshop, edit=edit, **door)
         ports = self.ports
         if between:
             self.between = workshop.keep(between(ports[9002]))

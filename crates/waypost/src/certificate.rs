@@ -19,7 +19,9 @@ pub(crate) fn open(tls: &DoorTls, counts: &Arc<Counts>) -> Result<Option<Certifi
         DoorTls::Off => Ok(None),
         DoorTls::SelfSigned => Certificate::self_signed().map(Some).map_err(unusable),
         DoorTls::Files { certificate: chain, key } => {
-            // Watched from before they are read, so that no change is missed.
+            // Says better than the watch what is missing.
+            Certificate::read(chain, key).map_err(unusable)?;
+            // Watched from before they are read for good, so that no change is missed.
             let (changed, changes) = mpsc::channel(1);
             let mut watched = Watched::new(Some(chain), String::new(), move || {
                 // One slot: any number of changes while one is being looked at are one more look.
