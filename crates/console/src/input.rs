@@ -65,6 +65,7 @@ pub(crate) struct IntentRequest {
     messages: Option<Box<RawValue>>,
     tools: Option<Box<RawValue>>,
     functions: Option<Box<RawValue>>,
+    // Taken, and nothing goes by them.
     #[serde(rename = "tool_choice")]
     _tool_choice: Option<Box<RawValue>>,
     #[serde(rename = "function_call")]
@@ -73,7 +74,6 @@ pub(crate) struct IntentRequest {
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
     model: Option<String>,
-    /// No signal reads it.
     #[serde(rename = "metadata")]
     _metadata: Option<HashMap<String, String>>,
     pub(crate) options: Option<IntentOptions>,

@@ -8,7 +8,7 @@ mod writing;
 
 use crate::driven::Driven;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
 pub(crate) use reading::Messages;
 use tonic::Status;
 use tonic::body::Body;
@@ -17,6 +17,8 @@ use writing::Replies;
 /// The call's path.
 const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 const GRPC: &str = "application/grpc";
+/// Where a caller is told how it may compress messages: not at all.
+const ACCEPTED: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// Before each message: a flag, and its length.
 const PREFIX_BYTES: usize = 5;
 
@@ -29,7 +31,9 @@ pub(crate) fn check<B>(call: &Request<B>) -> Result<(), Status> {
     if call.uri().path() != PROCESS || call.method() != Method::POST {
         return Err(Status::unimplemented("no such call"));
     }
-    if !kind.starts_with(GRPC.as_bytes()) {
+    // `application/grpc+proto` is the same; `application/grpc-web` is another framing.
+    let same = kind.strip_prefix(GRPC.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]));
+    if !same {
         return Err(Status::invalid_argument("not a gRPC call"));
     }
     Ok(())
@@ -39,5 +43,6 @@ pub(crate) fn check<B>(call: &Request<B>) -> Result<(), Status> {
 pub(crate) fn answer(driven: Driven) -> Response<Body> {
     let mut response = Response::new(Body::new(Replies::new(driven)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    response.headers_mut().insert(ACCEPTED, HeaderValue::from_static("identity"));
     response
 }

@@ -3,7 +3,7 @@
 //! Own loop on hyper instead of tonic's transport, which brings a web framework and hides the limits. Called by
 //! the binary once for the door and once for health's own port.
 
-use crate::budget::Counts;
+use crate::budget::{Counts, Share};
 use crate::driven::{Driven, Open};
 use crate::grpc::{self, Messages};
 use crate::health::Health;
@@ -99,11 +99,14 @@ impl<J: Judge> Door<J> {
             closing
         };
         let mut drain = std::pin::pin!(drain);
+        let refused = || {
+            counts.connections_refused.fetch_add(1, Relaxed);
+        };
         let closing = loop {
             tokio::select! {
-                stream = accepted(&listener, || ()) => {
+                stream = accepted(&listener, refused) => {
                     if connections.len() >= MAX_CONNECTIONS {
-                        counts.connections_refused.fetch_add(1, Relaxed);
+                        refused();
                         continue;
                     }
                     let (services, ended) = (services.clone(), ended.clone());
@@ -266,7 +269,9 @@ impl<J: Judge> Streams<J> {
         };
         counts.streams.fetch_add(1, Relaxed);
         let longest = self.shared.options.body_limit + MESSAGE_OVERHEAD_BYTES;
-        let (shared, input) = (Arc::clone(&self.shared), Messages::new(call.into_body(), longest));
+        let shared = Arc::clone(&self.shared);
+        let share = Share::new(Arc::clone(counts), shared.options.held_bytes);
+        let input = Messages::new(call.into_body(), longest, share);
         Ok(grpc::answer(Driven::new(open, |output| Exchange::new(shared, input, output).run())))
     }
 }

@@ -119,15 +119,18 @@ impl<J: Judge> Exchange<J> {
     }
 
     async fn next(&mut self) -> Flow<ProcessingRequest> {
-        match self.input.message().await {
+        let message = self.input.message().await;
+        let fault = match message.as_ref().map_err(Status::code) {
             // Longer than the longest message: the one body message of a buffered mode.
-            Err(status) if status.code() == Code::OutOfRange && self.request.waits_for_body() => {
-                let limit = self.shared.options.body_limit;
-                self.refuse(Fault::TooLarge(limit)).await?;
-                Err(Stop::Gone)
-            }
-            message => heard(message),
+            Err(Code::OutOfRange) => Fault::TooLarge(self.shared.options.body_limit),
+            Err(Code::ResourceExhausted) => Fault::Full,
+            _ => return heard(message),
+        };
+        if !self.request.waits_for_body() {
+            return heard(message);
         }
+        self.refuse(fault).await?;
+        Err(Stop::Gone)
     }
 
     async fn take(&mut self, mut message: ProcessingRequest) -> Flow<()> {

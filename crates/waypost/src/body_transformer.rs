@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use waypost_config::{DoorTls, Shutdown};
 use waypost_console::{Console, Incoming, Pages};
@@ -44,7 +44,7 @@ async fn transform(options: BodyTransformer) -> Result<(), Error> {
     let page = listen::listen(options.metrics_listen)?;
     let metrics = page.local_addr()?;
     print(&format!("{}metrics on http://{metrics}/metrics\n", door.greeting()))?;
-    let figures = Figures { outcomes, counts: door.counts() };
+    let figures = Figures { outcomes, counts: door.counts(), refused: Arc::default() };
     let (over, ended) = tokio::sync::oneshot::channel::<()>();
     let page = Console::new(page, figures).run(async {
         // Dropped: the door is shut.
@@ -64,6 +64,8 @@ async fn transform(options: BodyTransformer) -> Result<(), Error> {
 struct Figures {
     outcomes: Arc<Outcomes>,
     counts: Arc<Counts>,
+    /// Readers of this page that were turned away.
+    refused: Arc<AtomicU64>,
 }
 
 impl Figures {
@@ -77,6 +79,9 @@ impl Figures {
         for (outcome, count) in self.outcomes.each() {
             page.add(family, &[("outcome", outcome.as_str())], count as f64);
         }
+        let family =
+            ("waypost_metrics_connections_refused_total", Kind::Counter, "Readers of this page turned away");
+        page.add(family, &[], self.refused.load(Relaxed) as f64);
         Ok(page.text().map_err(|e| e.to_string())? + &envoy::text(&self.counts)?)
     }
 }
@@ -90,6 +95,6 @@ impl Pages for Figures {
     }
 
     fn refused(&self, _: &'static str) {
-        self.counts.connections_refused.fetch_add(1, Relaxed);
+        self.refused.fetch_add(1, Relaxed);
     }
 }

@@ -3,6 +3,7 @@
 //! The bytes of a body in a message are copied once, into memory of just their length.
 
 use super::PREFIX_BYTES;
+use crate::budget::Share;
 use crate::pb::envoy::service::ext_proc::v3::ProcessingRequest;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
@@ -15,6 +16,9 @@ use tonic::Status;
 /// Pieces shorter than this are put together, so that many of them do not each take a place in the queue, and a buffer of the
 /// connection is not kept for a few bytes.
 const SMALL_BYTES: usize = 1 << 10;
+/// A message that is longer takes its length of the memory set aside for bodies while it comes in; shorter ones are bound by the
+/// number of streams.
+const SHARED_BYTES: usize = 64 << 10;
 
 /// See the module.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub(crate) struct Messages<B = Incoming> {
     /// Of the message that comes next, once known.
     length: Option<usize>,
     longest: usize,
+    /// Of the memory for bodies, while a long message comes in.
+    share: Share,
 }
 
 impl<B> Messages<B>
@@ -31,15 +37,16 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    /// Of a call's body; a message of more than `longest` bytes is an error.
-    pub(crate) fn new(body: B, longest: usize) -> Self {
-        Self { body, pieces: Pieces::default(), length: None, longest }
+    /// Of a call's body; a message of more than `longest` bytes is an error, and one for which `share` has no room.
+    pub(crate) fn new(body: B, longest: usize, share: Share) -> Self {
+        Self { body, pieces: Pieces::default(), length: None, longest, share }
     }
 
     /// The next one; `None` when the other side has said all. Nothing is lost when this is dropped unfinished.
     ///
     /// # Errors
-    /// `OUT_OF_RANGE` for one that is too long; what else can go wrong on the way.
+    /// `OUT_OF_RANGE` for one that is too long, `RESOURCE_EXHAUSTED` for one that finds no room; what else can go wrong on
+    /// the way.
     pub(crate) async fn message(&mut self) -> Result<Option<ProcessingRequest>, Status> {
         loop {
             if let Some(message) = self.whole()? {
@@ -62,8 +69,10 @@ where
             Some(length) => length,
             None if self.pieces.remaining() < PREFIX_BYTES => return Ok(None),
             None => {
-                if self.pieces.get_u8() != 0 {
-                    return Err(Status::unimplemented("compressed messages are not served"));
+                match self.pieces.get_u8() {
+                    0 => {}
+                    1 => return Err(Status::unimplemented("compressed messages are not served")),
+                    _ => return Err(Status::internal("not a message of gRPC")),
                 }
                 let length = self.pieces.get_u32() as usize;
                 if length > self.longest {
@@ -71,6 +80,9 @@ where
                     return Err(Status::out_of_range(format!(
                         "a message of {length} bytes; {longest} may be"
                     )));
+                }
+                if length > SHARED_BYTES && !self.share.grow(length) {
+                    return Err(Status::resource_exhausted("no room for a message of this length"));
                 }
                 *self.length.insert(length)
             }
@@ -80,6 +92,8 @@ where
         }
         self.length = None;
         let message = ProcessingRequest::decode((&mut self.pieces).take(length));
+        // Whoever keeps the body counts it.
+        self.share.clear();
         message.map(Some).map_err(|error| Status::internal(format!("not a message of ext_proc: {error}")))
     }
 }
@@ -150,8 +164,11 @@ mod tests {
     use futures_util::FutureExt;
     use hyper::body::Frame;
     use std::convert::Infallible;
+    use std::sync::Arc;
     use std::task::{Context, Poll};
     use tonic::Code;
+
+    const ROOM: usize = 200_000;
 
     /// A body that is there already.
     struct Said(VecDeque<Bytes>);
@@ -182,7 +199,8 @@ mod tests {
 
     fn read(pieces: Vec<&[u8]>, longest: usize) -> (Vec<ProcessingRequest>, Option<Status>) {
         let pieces = pieces.into_iter().map(Bytes::copy_from_slice).collect();
-        let mut messages = Messages::new(Said(pieces), longest);
+        let share = Share::new(Arc::default(), ROOM);
+        let mut messages = Messages::new(Said(pieces), longest, share);
         let mut all = Vec::new();
         loop {
             match messages.message().now_or_never().unwrap() {
@@ -223,6 +241,7 @@ mod tests {
             (vec![0, 0, 0, 0, 3, 255, 255, 255], Code::Internal),
             (vec![0, 0, 0, 0, 9, 1], Code::Internal),
             (vec![0, 0], Code::Internal),
+            (vec![2, 0, 0, 0, 0], Code::Internal),
         ] {
             let bytes = [good.clone(), bad].concat();
             let (all, error) = read(vec![&bytes], 1_000);
@@ -230,5 +249,15 @@ mod tests {
         }
         let (all, error) = read(vec![&framed(&body(2_000))], 1_000);
         assert_eq!((all.len(), error.map(|status| status.code())), (0, Some(Code::OutOfRange)));
+    }
+
+    #[test]
+    fn long_messages_take_of_the_memory_for_bodies_until_they_are_read() {
+        // One after the other they fit, since each gives back what it took.
+        let bytes: Vec<u8> = (0..4).flat_map(|_| framed(&body(150_000))).collect();
+        let (all, error) = read(bytes.chunks(20_000).collect(), usize::MAX);
+        assert_eq!((all.len(), error.is_none()), (4, true));
+        let (all, error) = read(vec![&framed(&body(ROOM))], usize::MAX);
+        assert_eq!((all.len(), error.map(|status| status.code())), (0, Some(Code::ResourceExhausted)));
     }
 }

@@ -7,7 +7,7 @@ use crate::driven::Driven;
 use crate::pb::envoy::service::ext_proc::v3::body_mutation::Mutation;
 use crate::pb::envoy::service::ext_proc::v3::processing_response::Response as Kind;
 use crate::pb::envoy::service::ext_proc::v3::{
-    BodyResponse, CommonResponse, ProcessingResponse, StreamedBodyResponse,
+    BodyMutation, BodyResponse, CommonResponse, ProcessingResponse, StreamedBodyResponse,
 };
 use crate::replies::OWN_PIECE_BYTES;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -151,12 +151,9 @@ fn long_body(reply: &ProcessingResponse) -> Option<(u32, &StreamedBodyResponse)>
     else {
         return None;
     };
-    match &mutation.mutation {
-        Some(Mutation::StreamedResponse(piece)) if piece.body.len() >= OWN_PIECE_BYTES => {
-            Some((direction, piece))
-        }
-        _ => None,
-    }
+    let BodyMutation { mutation: Some(Mutation::StreamedResponse(piece)) } = mutation else { return None };
+    let StreamedBodyResponse { body, end_of_stream: _ } = piece;
+    (body.len() >= OWN_PIECE_BYTES).then_some((direction, piece))
 }
 
 /// Everything of such a reply that comes before the bytes of its body: the body's field is written last.

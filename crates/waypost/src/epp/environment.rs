@@ -200,6 +200,10 @@ fn events(env: Env<'_>, standalone: bool, setup: &mut Setup, open: &mut Open) ->
     };
     let port = |name| set(env, name).map(|set| set.parsed::<u16>("a port")).transpose();
     let given = port("DYN_EPP_KV_EVENT_PORT")?;
+    if !wanted {
+        // Also those that the plugins asked for.
+        open.events = None;
+    }
     match given.or(standalone.then_some(EVENT_PORT)).filter(|_| wanted && setup.pick().strategy == "kv") {
         Some(port_of_events) => {
             let replay = port("DYN_EPP_KV_EVENT_REPLAY_PORT")?;

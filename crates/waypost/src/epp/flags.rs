@@ -113,7 +113,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("enable-grpc-stream-metrics", "", Nothing("streams are always counted: waypost_ext_proc_*")),
     flag("grpc-max-recv-msg-size", "SIZE", Nothing("bodies are bound by `--body-limit`")),
     flag("grpc-max-send-msg-size", "SIZE", Nothing("replies are sent in pieces of 62,000 bytes")),
-    flag("enable-cert-reload", "", Nothing("a new certificate takes a restart")),
+    flag("enable-cert-reload", "", Nothing("certificate files are always read again when they change")),
     flag("tls-cipher-suites", "NAMES", Nothing("TLS 1.2 and 1.3 with the library's own choice of ciphers")),
     flag("v", "N", Nothing("RUST_LOG=debug says more")),
     flag("zap-devel", "", Nothing("RUST_LOG=debug says more")),
