@@ -9,7 +9,7 @@ import yaml
 import pytest
 from helpers.envoy import Envoy
 from helpers.ports import free_ports
-from helpers.process import ROOT
+from helpers.process import ROOT, run
 from helpers.web import web
 
 FOLDER = ROOT / "deploy" / "gateway-api"
@@ -157,3 +157,15 @@ def test_the_pools_names_agree():
     assert only("inferencepool.yaml", "HTTPRoute")["spec"]["rules"][0]["backendRefs"][0]["name"] == pool["metadata"]["name"]
     args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     assert args[args.index("--pool-name") + 1] == pool["metadata"]["name"]
+
+
+def test_the_pools_picker_takes_its_configuration(tmp_path):
+    data = only("inferencepool.yaml", "ConfigMap")["data"]
+    args = only("inferencepool.yaml", "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+    for name, text in data.items():
+        (tmp_path / name).write_text(text.replace("/etc/waypost", str(tmp_path)))
+    done = run(*[arg.replace("/etc/waypost", str(tmp_path)) for arg in args], "--print-config")
+    assert done.returncode == 0, done.stderr
+    made = yaml.safe_load(done.stdout)
+    assert made["models"][0]["pick"]["scorers"] == {"queue": 2, "kv-utilization": 2, "prefix": 3}
+    assert made["models"][0]["endpoints_file"].endswith("llama.yaml")
