@@ -3,13 +3,13 @@
 //! As many blocks as a worker has room for, the least recently used ones go first; while its room is unknown, those
 //! used within a time to live. Readers wait for nobody. Pure: the time comes in; called by the choice.
 
-use lru::LruCache;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::index::{Coverage, Covered, Room};
+use crate::recency::Recency;
 use crate::{Held, Millis, Tier, Worker};
 
 /// Expiry is looked for this many times per time to live, so a block may outlive it by this share.
@@ -40,7 +40,7 @@ struct Writer {
 /// Chain hashes by last use; the order of use is the order of expiry.
 #[derive(Debug)]
 struct Guess {
-    blocks: LruCache<u64, Millis>,
+    blocks: Recency,
     capacity: Option<usize>,
 }
 
@@ -67,11 +67,11 @@ impl Approximate {
         // From the end, so that the head is the last to go.
         for hash in chain.iter().rev() {
             let Some(guess) = writer.guesses.get_mut(&worker) else { return };
-            if guess.blocks.put(*hash, now).is_some() {
+            if guess.blocks.touch(*hash, now) {
                 continue;
             }
             if writer.covered.hold(worker, Tier::Device, *hash, &mut writer.room).is_err() {
-                guess.blocks.pop(hash);
+                guess.blocks.remove(*hash);
                 return;
             }
             writer.entries += 1;
@@ -99,8 +99,8 @@ impl Approximate {
         let writer = &mut *self.writer.lock();
         let Some(guess) = writer.guesses.remove(&worker) else { return };
         writer.covered.hide(worker, true);
-        for (hash, _) in &guess.blocks {
-            writer.covered.release(worker, Tier::Device, *hash, &mut writer.room);
+        for hash in guess.blocks.keys() {
+            writer.covered.release(worker, Tier::Device, hash, &mut writer.room);
         }
         writer.entries -= guess.blocks.len();
         writer.covered.hide(worker, false);
@@ -126,10 +126,9 @@ impl Approximate {
         }
         self.next_sweep.store(now.saturating_add((self.ttl / SWEEPS_PER_TTL).max(1)), Ordering::Relaxed);
         for (worker, guess) in writer.guesses.iter_mut().filter(|(_, guess)| guess.capacity.is_none()) {
-            let old = |used: &Millis| now >= used.saturating_add(self.ttl);
-            while let Some((hash, _)) = guess.blocks.peek_lru().filter(|(_, used)| old(used)) {
-                let hash = *hash;
-                guess.blocks.pop(&hash);
+            let old = |used: Millis| now >= used.saturating_add(self.ttl);
+            while let Some((hash, _)) = guess.blocks.oldest().filter(|(_, used)| old(*used)) {
+                guess.blocks.remove(hash);
                 writer.covered.release(*worker, Tier::Device, hash, &mut writer.room);
                 writer.entries -= 1;
             }
@@ -146,7 +145,7 @@ impl Writer {
     }
 
     fn evict(&mut self, worker: Worker) {
-        let Some((hash, _)) = self.guesses.get_mut(&worker).and_then(|guess| guess.blocks.pop_lru()) else {
+        let Some(hash) = self.guesses.get_mut(&worker).and_then(|guess| guess.blocks.pop_oldest()) else {
             return;
         };
         self.covered.release(worker, Tier::Device, hash, &mut self.room);
@@ -156,7 +155,7 @@ impl Writer {
 
 impl Guess {
     fn new() -> Self {
-        Self { blocks: LruCache::unbounded(), capacity: None }
+        Self { blocks: Recency::new(), capacity: None }
     }
 }
 

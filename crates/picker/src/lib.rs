@@ -25,6 +25,7 @@ mod preview;
 mod queue;
 mod ranking;
 mod reading;
+mod recency;
 mod remote;
 mod saturation;
 mod scorers;
