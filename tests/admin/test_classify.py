@@ -314,7 +314,7 @@ def test_many_at_once(doors, ask):
 
 
 def test_whoever_finds_no_place_is_told_and_pages_are_answered(doors):
-    _, admin = doors
+    gate, admin = doors
     host, port = admin.removeprefix("http://").split(":")
     head = f"POST /api/v1/classify/pii HTTP/1.1\r\nhost: {host}\r\ncontent-length: 1000\r\n\r\n{{"
     held = [socket.create_connection((host, int(port))) for _ in range(BODIES)]
@@ -324,6 +324,7 @@ def test_whoever_finds_no_place_is_told_and_pages_are_answered(doors):
     answer = web.post(f"{admin}/api/v1/classify/pii", json={"text": "hi"})
     refused(answer, 503, "OVERLOADED")
     assert answer.headers["retry-after"] == "1"
+    assert gate.metrics().value("waypost_refused_total", reason="admin_busy") >= 1
     assert web.get(f"{admin}/health/live", timeout=2).status_code == 200
     for conn in held:
         conn.close()
