@@ -75,7 +75,7 @@ pub(crate) async fn answer(
 
 /// What every built-in classifier says.
 pub(crate) struct All {
-    domain: Seen,
+    pub(crate) domain: Seen,
     safety: Seen,
     complexity: Seen,
     task: Seen,

@@ -20,11 +20,15 @@ pub(crate) async fn answer(desk: &Desk, brain: &Brain, request: &IntentRequest) 
     let options = request.options.clone().unwrap_or_default();
     let sure_from = options.threshold()?.unwrap_or(SURE_FROM);
     let question = Question::new(brain, request)?;
-    let seen = desk.see(brain, Builtin::Domain, &question.text).await;
     let routed = Routed::of(desk, brain, &question).await?;
-    let signals = match options.evaluate_all_signals {
-        true => All::of(desk, brain, &question).await?.matched(routed.as_ref()),
-        false => signals(routed.as_ref(), &seen),
+    let (seen, signals) = if options.evaluate_all_signals {
+        let all = All::of(desk, brain, &question).await?;
+        let signals = all.matched(routed.as_ref());
+        (all.domain, signals)
+    } else {
+        let seen = desk.see(brain, Builtin::Domain, &question.text).await;
+        let signals = signals(routed.as_ref(), &seen);
+        (seen, signals)
     };
     let mut answer = json!({
         "classification": {
