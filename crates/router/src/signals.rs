@@ -53,8 +53,6 @@ pub struct SignalSeen {
 pub struct DecisionSeen {
     /// Its name.
     pub name: Arc<str>,
-    /// As configured.
-    pub priority: i64,
     /// Whether it applies.
     pub applied: bool,
     /// 0 to 1; 0 where it does not apply.
@@ -166,7 +164,6 @@ impl<'a> Inquiry<'a> {
             let confidence = holds(&decide.when, &known).ok().flatten();
             DecisionSeen {
                 name: Arc::clone(&decide.name),
-                priority: decide.priority,
                 applied: confidence.is_some(),
                 confidence: confidence.unwrap_or(0.0),
             }
