@@ -19,7 +19,7 @@ use waypost_classify::pii::Detector;
 use waypost_classify::{Builtin, Verdict};
 use waypost_config::Limits;
 use waypost_door::{Gateway, incoming};
-use waypost_router::Brain;
+use waypost_router::{Brain, Escalation};
 
 /// Largest request in bytes, as in vLLM Semantic Router.
 const MAX_BODY_BYTES: usize = 10 << 20;
@@ -115,10 +115,15 @@ impl Desk {
         let begun = Instant::now();
         let patience = brain.snapshot().encoder.deadline;
         let (verdict, escalation) = brain.classifiers().ask(builtin, text.prompt(), patience).await;
-        if let Some(escalation) = &escalation {
-            self.gateway.note_escalation(builtin.name(), escalation);
-        }
+        self.note(builtin.name(), escalation.as_ref());
         Seen { builtin, verdict, took: begun.elapsed() }
+    }
+
+    /// Counts that a classifier wanted the encoder, if it did.
+    pub(crate) fn note(&self, classifier: &str, escalation: Option<&Escalation>) {
+        if let Some(escalation) = escalation {
+            self.gateway.note_escalation(classifier, escalation);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `POST /api/v1/eval`: everything that is known of a text, whether the policy goes by it or not.
 
 use crate::desk::{Desk, Seen, share};
+use crate::grounds::Grounds;
 use crate::input::{IntentRequest, Question};
 use crate::intent::{DOMAIN_FROM, signals, why};
 use crate::refusal::Refusal;
@@ -23,7 +24,7 @@ pub(crate) async fn answer(
     options.threshold()?;
     let question = Question::new(brain, request)?;
     let all = All::of(desk, brain, &question).await?;
-    let routed = Routed::of(brain, &question).await?;
+    let routed = Routed::of(desk, brain, &question).await?;
     let mut answer = json!({
         "original_text": question.text.prompt().focus,
         "metrics": all.metrics,
@@ -37,18 +38,19 @@ pub(crate) async fn answer(
     if options.return_probabilities {
         answer["probabilities"] = all.domain.probabilities();
     }
-    let matched = all.matched(brain, routed.as_ref());
+    let matched = all.matched(routed.as_ref());
     let Some(routed) = routed else {
         answer["decision_result"] = json!({"decision_name": "", "matched_signals": matched.into_json()});
         return Ok(answer);
     };
+    let grounds = Grounds::of(desk, brain, &question, &routed).await?;
     answer["recipe"] = json!(routed.decision.policy);
     answer["decision_result"] = json!({
         "decision_name": routed.matched().unwrap_or_default(),
         "algorithm": algorithm(brain, &routed),
-        "used_signals": used(&routed).into_json(),
+        "used_signals": grounds.used.into_json(),
         "matched_signals": matched.into_json(),
-        "unmatched_signals": unmatched(&routed).into_json(),
+        "unmatched_signals": grounds.unmatched.into_json(),
     });
     answer["recommended_models"] = json!(routed.models());
     if let (Some(model), Some(reason)) = (routed.model(), routed.reason()) {
@@ -66,14 +68,14 @@ pub(crate) async fn answer(
         answer["decision_error"] = refusal.into();
     }
     if trace || options.trace {
-        answer["eval_trace"] = routed.trace();
+        answer["eval_trace"] = grounds.trace.into();
     }
     Ok(answer)
 }
 
 /// What every built-in classifier says.
 pub(crate) struct All {
-    domain: Seen,
+    pub(crate) domain: Seen,
     safety: Seen,
     complexity: Seen,
     task: Seen,
@@ -125,8 +127,8 @@ impl All {
     }
 
     /// All signals that matched, whether the policy goes by them or not.
-    pub(crate) fn matched(&self, brain: &Brain, routed: Option<&Routed>) -> Signals {
-        let mut matched = signals(brain, routed, &self.domain);
+    pub(crate) fn matched(&self, routed: Option<&Routed>) -> Signals {
+        let mut matched = signals(routed, &self.domain);
         if self.safety.label() != BENIGN {
             matched.add("jailbreak", self.safety.label());
         }
@@ -160,23 +162,4 @@ fn algorithm(brain: &Brain, routed: &Routed) -> String {
         Some(classifier @ (Classifier::Auto(_) | Classifier::Split(_))) => classifier.name().into_owned(),
         _ => "static".to_owned(),
     }
-}
-
-fn used(routed: &Routed) -> Signals {
-    let mut used = Signals::default();
-    if let Some((family, name)) = routed.signal().filter(|_| routed.matched().is_some()) {
-        used.add(family, name);
-    }
-    used
-}
-
-/// The policy's other labels.
-fn unmatched(routed: &Routed) -> Signals {
-    let mut unmatched = Signals::default();
-    let Some((family, name)) = routed.signal() else { return unmatched };
-    let matched = routed.matched().is_some();
-    for label in routed.decision.probabilities.labels.iter().filter(|label| !matched || ***label != *name) {
-        unmatched.add(family, &**label);
-    }
-    unmatched
 }

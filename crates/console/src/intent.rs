@@ -20,11 +20,15 @@ pub(crate) async fn answer(desk: &Desk, brain: &Brain, request: &IntentRequest) 
     let options = request.options.clone().unwrap_or_default();
     let sure_from = options.threshold()?.unwrap_or(SURE_FROM);
     let question = Question::new(brain, request)?;
-    let seen = desk.see(brain, Builtin::Domain, &question.text).await;
-    let routed = Routed::of(brain, &question).await?;
-    let signals = match options.evaluate_all_signals {
-        true => All::of(desk, brain, &question).await?.matched(brain, routed.as_ref()),
-        false => signals(brain, routed.as_ref(), &seen),
+    let routed = Routed::of(desk, brain, &question).await?;
+    let (seen, signals) = if options.evaluate_all_signals {
+        let all = All::of(desk, brain, &question).await?;
+        let signals = all.matched(routed.as_ref());
+        (all.domain, signals)
+    } else {
+        let seen = desk.see(brain, Builtin::Domain, &question.text).await;
+        let signals = signals(routed.as_ref(), &seen);
+        (seen, signals)
     };
     let mut answer = json!({
         "classification": {
@@ -62,19 +66,12 @@ fn routing_decision(routed: Option<&Routed>, seen: &Seen, sure_from: f64) -> Str
 }
 
 /// What matched: the domain, where it is clear, and what the policy went by.
-pub(crate) fn signals(brain: &Brain, routed: Option<&Routed>, seen: &Seen) -> Signals {
+pub(crate) fn signals(routed: Option<&Routed>, seen: &Seen) -> Signals {
     let mut signals = Signals::default();
     if seen.confidence() >= DOMAIN_FROM {
         signals.add("domains", seen.label());
     }
-    for (family, name) in routed.into_iter().flat_map(|routed| routed.applied(brain)) {
-        signals.add(family, name);
-    }
-    let by_policy = routed
-        .filter(|routed| routed.decision.signals.is_empty())
-        .filter(|routed| routed.matched().is_some())
-        .and_then(Routed::signal);
-    if let Some((family, name)) = by_policy {
+    for (family, name) in routed.into_iter().flat_map(Routed::signals) {
         signals.add(family, name);
     }
     signals

@@ -8,6 +8,7 @@
 mod batch;
 mod desk;
 mod eval;
+mod grounds;
 mod input;
 mod intent;
 mod paths;

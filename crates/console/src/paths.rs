@@ -25,31 +25,30 @@ impl GatewayPages {
 
 impl Pages for GatewayPages {
     async fn answer(self, request: Request<Incoming>) -> Response<Bytes> {
-        handle(&self.0, request).await
+        let desk = &self.0;
+        let path = request.uri().path();
+        if let Some(page) = pages::page(&desk.gateway, path) {
+            return page;
+        }
+        let Some(task) = task(path, request.uri().query()) else {
+            return pages::json(StatusCode::NOT_FOUND, r#"{"path":"Unavailable"}"#);
+        };
+        if request.method() != Method::POST {
+            let mut response = Refusal::method().response();
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            return response;
+        }
+        match desk.answer(task, request).await {
+            Ok(answer) => pages::json(StatusCode::OK, answer.to_string()),
+            Err(refusal) => {
+                refusal.counted().into_iter().for_each(|reason| self.refused(reason));
+                refusal.response()
+            }
+        }
     }
 
     fn refused(&self, reason: &'static str) {
         self.0.gateway.metrics().refused.with_label_values(&[reason]).inc();
-    }
-}
-
-/// Answers a request.
-async fn handle(desk: &Arc<Desk>, request: Request<Incoming>) -> Response<Bytes> {
-    let path = request.uri().path();
-    if let Some(page) = pages::page(&desk.gateway, path) {
-        return page;
-    }
-    let Some(task) = task(path, request.uri().query()) else {
-        return pages::json(StatusCode::NOT_FOUND, r#"{"path":"Unavailable"}"#);
-    };
-    if request.method() != Method::POST {
-        let mut response = Refusal::method().response();
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-        return response;
-    }
-    match desk.answer(task, request).await {
-        Ok(answer) => pages::json(StatusCode::OK, answer.to_string()),
-        Err(refusal) => refusal.response(),
     }
 }
 

@@ -92,7 +92,7 @@ fn kind(name: &str) -> Result<Kind, Refusal> {
 fn masks<'a>(text: &'a str, spans: &[Span]) -> HashMap<(Kind, &'a str), String> {
     let (mut masks, mut counts) = (HashMap::new(), HashMap::<Kind, usize>::new());
     for span in spans {
-        masks.entry((span.kind, &text[span.start..span.end])).or_insert_with(|| {
+        masks.entry((span.kind, part(text, span.start, span.end))).or_insert_with(|| {
             let count = counts.entry(span.kind).or_default();
             *count += 1;
             format!("[{}_{}]", span.kind.name(), *count - 1)
@@ -110,12 +110,12 @@ fn entities(
     // In characters: those before `byte` are counted already.
     let (mut byte, mut characters) = (0, 0);
     let mut position = |until: usize| {
-        characters += text[byte..until].chars().count();
-        byte = until;
+        characters += part(text, byte, until).chars().count();
+        byte = byte.max(until);
         characters
     };
     let entity = |span: &Span| {
-        let value = &text[span.start..span.end];
+        let value = part(text, span.start, span.end);
         let mut entity = json!({
             "type": span.kind.name(),
             "value": if options.reveal_entity_text { value } else { "[DETECTED]" },
@@ -137,12 +137,18 @@ fn masked(text: &str, spans: &[Span], masks: &HashMap<(Kind, &str), String>) -> 
     let mut out = String::with_capacity(text.len());
     let mut done = 0;
     for span in spans {
-        out.push_str(&text[done..span.start]);
-        out.push_str(masks.get(&(span.kind, &text[span.start..span.end])).map_or("", String::as_str));
-        done = span.end;
+        out.push_str(part(text, done, span.start));
+        let value = part(text, span.start, span.end);
+        out.push_str(masks.get(&(span.kind, value)).map_or("", String::as_str));
+        done = done.max(span.end);
     }
-    out.push_str(&text[done..]);
+    out.push_str(part(text, done, text.len()));
     out
+}
+
+/// Empty where the detector's spans overlap or cut a character, which would be a defect: a panic shows the text.
+fn part(text: &str, start: usize, end: usize) -> &str {
+    text.get(start..end).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -152,6 +158,25 @@ mod tests {
     fn span(text: &str, value: &str, kind: Kind) -> Vec<Span> {
         let found = text.match_indices(value);
         found.map(|(start, _)| Span { start, end: start + value.len(), kind, confidence: 0.9 }).collect()
+    }
+
+    #[test]
+    fn what_is_too_weak_to_be_shown_hides_nothing() {
+        let text = "1999 ".repeat(600) + "jane.doe@example.org";
+        let spans = find(&Detector::embedded().unwrap(), &text, MIN_CONFIDENCE).unwrap();
+        let masked = masked(&text, &spans, &masks(&text, &spans));
+        assert_eq!(masked, "1999 ".repeat(600) + "[EMAIL_ADDRESS_0]");
+    }
+
+    #[test]
+    fn spans_that_no_text_has_panic_nobody() {
+        let (text, kind) = ("é a@b.de", Kind::EmailAddress);
+        let spans = [(1, 5), (3, 9), (2, 4), (7, 99)];
+        let spans = spans.map(|(start, end)| Span { start, end, kind, confidence: 0.9 });
+        let masks = masks(text, &spans);
+        let options = PiiOptions { return_positions: true, mask_entities: true, ..PiiOptions::default() };
+        assert_eq!(entities(text, &spans, &masks, &options).len(), 4);
+        assert!(!masked(text, &spans, &masks).contains("b.de"));
     }
 
     #[test]

@@ -47,6 +47,15 @@ impl Refusal {
         }
     }
 
+    /// The reason under which it is counted, where it is not the client's doing.
+    pub(crate) fn counted(&self) -> Option<&'static str> {
+        match self.status {
+            500 => Some("admin_broken"),
+            503 => Some("admin_busy"),
+            _ => None,
+        }
+    }
+
     /// As it is sent.
     pub(crate) fn response(&self) -> Response<Bytes> {
         let seconds = jiff::Timestamp::now().as_second();
@@ -72,5 +81,18 @@ impl From<ApiError> for Refusal {
             _ => "INVALID_INPUT",
         };
         Self { status: error.status(), code, message: error.message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_the_clients_doing_is_counted() {
+        assert_eq!(Refusal::busy().counted(), Some("admin_busy"));
+        assert_eq!(Refusal::broken().counted(), Some("admin_broken"));
+        assert_eq!(Refusal::from(ApiError::new(Code::Internal, "")).counted(), Some("admin_broken"));
+        assert_eq!(Refusal::input("").counted(), None);
     }
 }

@@ -1,17 +1,16 @@
 //! What the policy would do with a text, in the words of vLLM Semantic Router: signals, decision, model.
 //!
-//! A decision is a label for which the policy has a model. Nothing is sent, and no conversation takes note of it. Called
-//! for `intent` and `eval`.
+//! A decision is a label for which the policy has a model. The guard is asked as for a request. Nothing is sent, and no
+//! conversation takes note of it. Called for `intent` and `eval`.
 
-use crate::desk::share;
+use crate::desk::{Desk, share};
 use crate::input::Question;
 use crate::refusal::Refusal;
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
-use waypost_config::{Classifier, Family};
 use waypost_policy::Plan;
-use waypost_router::{Brain, Context, Decision};
+use waypost_router::{Ask, Brain, Context, Decision};
 use waypost_wire::{ApiError, RequestView};
 
 /// See the module.
@@ -23,7 +22,7 @@ pub(crate) struct Routed {
 
 impl Routed {
     /// `None` where the configuration has no policy.
-    pub(crate) async fn of(brain: &Brain, question: &Question) -> Result<Option<Self>, Refusal> {
+    pub(crate) async fn of(desk: &Desk, brain: &Brain, question: &Question) -> Result<Option<Self>, Refusal> {
         let Some(policy) = question.policy else { return Ok(None) };
         let view = RequestView::parse(&question.body)?;
         let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
@@ -32,7 +31,13 @@ impl Routed {
         // A split draws by it.
         let id = format!("eval-{:016x}", fastrand::u64(..));
         let mut decision = Decision { id, at_unix_ms: at_ms, ..Decision::default() };
-        let plan = brain.consider(policy, &view, &context, &mut decision).await;
+        let plan = match brain.guard(&Ask::Classify(policy), &view, &context, &mut decision).await {
+            Ok(()) => brain.consider(policy, &view, &context, &mut decision).await,
+            Err(refusal) => Err(refusal),
+        };
+        let read = decision.guard.as_ref().and_then(|guard| guard.read.as_ref());
+        desk.note("safety", read.and_then(|read| read.escalation.as_ref()));
+        desk.note(decision.classifier.as_deref().unwrap_or_default(), decision.escalation.as_ref());
         Ok(Some(Self { decision, plan }))
     }
 
@@ -68,53 +73,19 @@ impl Routed {
         self.plan.as_ref().err().map(|error| error.message.as_str())
     }
 
-    /// What the policy went by: the family of signals, and the name in it.
-    pub(crate) fn signal(&self) -> Option<(&'static str, &str)> {
-        waypost_door::signal(&self.decision)
-    }
-
-    /// The signals that apply under a policy of decisions, each with its family.
-    pub(crate) fn applied<'a>(&'a self, brain: &'a Brain) -> impl Iterator<Item = (&'static str, &'a str)> {
-        let snapshot = brain.snapshot();
-        let policy = self.decision.policy.as_deref().and_then(|name| snapshot.policy(name));
-        let known = match policy.map(|policy| &snapshot.policies[policy].classifier) {
-            Some(Classifier::Decisions(decisions)) => &*decisions.signals,
-            _ => &[],
-        };
-        self.decision.signals.iter().filter_map(|(name, _)| {
-            let signal = known.iter().find(|signal| signal.name == *name)?;
-            let family = match signal.kind.family() {
-                Family::Rules => "keywords",
-                Family::Domain => "domains",
-                Family::Safety => "jailbreak",
-                Family::Pii => "pii",
-                Family::Examples => "embeddings",
-            };
-            Some((family, &**name))
-        })
+    /// What the policy went by, each with its family: the signals that apply under a policy of decisions, and otherwise the
+    /// label, where a model would be taken for it.
+    pub(crate) fn signals(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let decided = !self.decision.signals.is_empty() || self.matched().is_some();
+        waypost_door::signals(&self.decision).filter(move |_| decided)
     }
 
     /// `{"decision_name", "confidence", "matched_rules"}`, where a decision was made.
     pub(crate) fn decision_result(&self) -> Option<Value> {
         let label = self.matched()?;
-        let rules: Vec<String> =
-            self.signal().iter().map(|(family, name)| format!("{family}:{name}")).collect();
+        let rules: Vec<String> = self.signals().map(|(family, name)| format!("{family}:{name}")).collect();
         let confidence = share(f64::from(self.decision.confidence.unwrap_or(1.0)));
         Some(json!({"decision_name": label, "confidence": confidence, "matched_rules": rules}))
-    }
-
-    /// One branch of the policy each: whether it was taken, and its probability.
-    pub(crate) fn trace(&self) -> Value {
-        let probabilities = &self.decision.probabilities;
-        let matched = self.matched();
-        let branch = |(label, value): (&std::sync::Arc<str>, &f32)| {
-            json!({
-                "decision_name": label,
-                "matched": matched == Some(label),
-                "confidence": share(f64::from(*value)),
-            })
-        };
-        probabilities.labels.iter().zip(&probabilities.values).map(branch).collect()
     }
 }
 

@@ -4,7 +4,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
-use waypost_config::Effort;
+use std::collections::BTreeMap;
+use waypost_config::{Effort, Family};
 use waypost_router::{Decision, Tier};
 use waypost_wire::Code;
 
@@ -20,9 +21,13 @@ pub(crate) fn wants_debug(headers: &HeaderMap) -> bool {
 
 /// What the client is told of `decision`: each name at most once, to replace one that is there.
 pub(crate) fn explain(decision: &Decision, debug: bool) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-    let matched = signal(decision).filter(|_| debug).and_then(|(family, name)| {
+    let mut families = BTreeMap::<_, Vec<_>>::new();
+    for (family, name) in signals(decision).filter(|_| debug) {
+        families.entry(family).or_default().push(name);
+    }
+    let matched = families.into_iter().filter_map(|(family, names)| {
         let header = HeaderName::from_bytes(format!("x-vsr-matched-{family}").as_bytes()).ok()?;
-        Some((header, HeaderValue::from_bytes(name.as_bytes()).ok()?))
+        Some((header, HeaderValue::from_bytes(names.join(",").as_bytes()).ok()?))
     });
     let told = ours(decision).into_iter().chain(vsr(decision));
     let told = told.filter_map(|(name, value)| {
@@ -87,24 +92,38 @@ fn path(decision: &Decision) -> &'static str {
     }
 }
 
-/// What the policy went by, as vLLM Semantic Router sorts signals: the family, and the signal's name in it.
-#[must_use]
-pub fn signal(decision: &Decision) -> Option<(&'static str, &str)> {
-    let label = decision.label.as_deref()?;
-    let family = match (decision.rule, decision.classifier.as_deref()) {
-        (Some(_), _) => "keywords",
-        (None, Some("domain")) => "domains",
-        (None, Some("complexity")) => "complexity",
-        (None, Some("safety")) => "jailbreak",
-        (None, Some("pii")) => "pii",
-        (None, _) => "classifier",
+/// What the policy went by, as vLLM Semantic Router sorts signals: each with its [`family`]. Of a policy of decisions those
+/// that apply, of any other the label.
+pub fn signals(decision: &Decision) -> impl Iterator<Item = (&'static str, &str)> {
+    let by_label = match (decision.rule, decision.classifier.as_deref()) {
+        (Some(_), _) => Some(family(Family::Rules)),
+        (None, Some("decisions")) => None,
+        (None, Some("domain")) => Some(family(Family::Domain)),
+        (None, Some("complexity")) => Some("complexity"),
+        (None, Some("safety")) => Some(family(Family::Safety)),
+        (None, Some("pii")) => Some(family(Family::Pii)),
+        (None, _) => Some("classifier"),
     };
-    Some((family, label))
+    let applied = decision.signals.iter().map(|signal| (family(signal.family), &*signal.name));
+    applied.chain(by_label.zip(decision.label.as_deref()))
+}
+
+/// vLLM Semantic Router's word for a family of signals.
+#[must_use]
+pub fn family(family: Family) -> &'static str {
+    match family {
+        Family::Rules => "keywords",
+        Family::Domain => "domains",
+        Family::Safety => "jailbreak",
+        Family::Pii => "pii",
+        Family::Examples => "embeddings",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use waypost_router::SignalSeen;
 
     fn told(decision: &Decision, debug: bool) -> Vec<(String, Vec<u8>)> {
         explain(decision, debug).map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect()
@@ -155,6 +174,30 @@ mod tests {
         decision.status = 503;
         assert!(selected.iter().all(|name| value(&decision, name).is_none()));
         assert_eq!(value(&decision, "x-vsr-injected-system-prompt"), None);
+    }
+
+    #[test]
+    fn of_decisions_the_signals_that_apply_are_told_by_family() {
+        let seen =
+            |name: &str, family| SignalSeen { name: name.into(), family, applied: true, confidence: 1.0 };
+        let decision = Decision {
+            label: Some("sums".into()),
+            classifier: Some("decisions".into()),
+            signals: vec![
+                seen("urgent", Family::Rules),
+                seen("maths", Family::Domain),
+                seen("asap", Family::Rules),
+            ],
+            ..Decision::default()
+        };
+        let mut told = told(&decision, true);
+        told.retain(|(name, _)| name.contains("matched"));
+        let expected = [("x-vsr-matched-domains", "maths"), ("x-vsr-matched-keywords", "urgent,asap")];
+        assert_eq!(told, expected.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())));
+        assert_eq!(
+            serde_json::to_value(&decision).unwrap()["signals"],
+            serde_json::json!({"urgent": 1.0, "maths": 1.0, "asap": 1.0})
+        );
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod watch;
 pub use accept::accepted;
 pub use admit::{Place, RETRY_AFTER_SHED_S, admit};
 pub use candidates::{Candidate, Candidates};
-pub use explain::signal;
+pub use explain::{family, signals};
 pub use gateway::{Also, Gateway, LogLinesDropped};
 pub use models::models;
 pub use route::{Route, need_messages, policy_header};

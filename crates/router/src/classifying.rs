@@ -15,7 +15,7 @@ use crate::personal::{self, Personal};
 use crate::prompt::PromptText;
 use crate::reach;
 use crate::ready::{Judge, Preparing, Ready};
-use crate::signals::{Inquiry, Signals};
+use crate::signals::{Inquiry, SignalSeen, Signals};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use waypost_classify::encoder::{Branch, Encoding};
@@ -41,7 +41,7 @@ pub struct Classified {
     /// What the detector of personal data found.
     pub personal: Option<Personal>,
     /// Signals that apply, each with its confidence. Decisions only.
-    pub signals: Vec<(Arc<str>, f32)>,
+    pub signals: Vec<SignalSeen>,
     /// What answered.
     pub tier: Tier,
     /// The rule that applied, counted from 1.

@@ -18,6 +18,7 @@ use crate::intent::IntentRecord;
 use crate::outlook::Candidate;
 use crate::personal::Personal;
 use crate::placing::NoPlace;
+use crate::signals::SignalSeen;
 
 mod placement;
 mod words;
@@ -164,8 +165,8 @@ fn shares<'a, S: Serializer>(
     serializer.collect_map(shares.map(|(name, share)| (name, round(f64::from(share)))))
 }
 
-fn by_name<S: Serializer>(signals: &[(Arc<str>, f32)], serializer: S) -> Result<S::Ok, S::Error> {
-    shares(signals.iter().map(|(name, confidence)| (name, *confidence)), serializer)
+fn by_name<S: Serializer>(signals: &[SignalSeen], serializer: S) -> Result<S::Ok, S::Error> {
+    shares(signals.iter().map(|signal| (&signal.name, signal.confidence)), serializer)
 }
 
 /// See the module. Durations are milliseconds.
@@ -207,7 +208,7 @@ pub struct Decision {
     /// Signals that apply, each with its confidence, where a decision is taken by them. Which apply was found out as far as
     /// the decision depends on it.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "by_name")]
-    pub signals: Vec<(Arc<str>, f32)>,
+    pub signals: Vec<SignalSeen>,
     /// How much the label's model is to think, where the policy says so. Models without `reasoning` are not told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<Effort>,

@@ -11,7 +11,6 @@ use crate::context::Given;
 use crate::decision::{Asked, Escalation, Tier};
 use crate::personal::{self, Personal};
 use crate::prompt::PromptText;
-use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use waypost_classify::encoder::{Branch, Encoding};
@@ -26,27 +25,23 @@ pub(crate) use ready::Signals;
 const PII: usize = 1;
 
 /// All signals and decisions of a policy, as a prompt has them.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Survey {
     /// In the order of the configuration.
     pub signals: Vec<SignalSeen>,
     /// In the order of the configuration.
     pub decisions: Vec<DecisionSeen>,
-    /// The decision that is taken: its index.
-    pub taken: Option<usize>,
-    /// Spans of personal data by kind, where a signal looks for them.
-    #[serde(rename = "pii")]
-    pub personal: Option<Personal>,
     /// Whether the encoder was wanted, and what came of it.
-    #[serde(flatten)]
     pub escalation: Option<Escalation>,
 }
 
 /// A signal, as a prompt shows it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct SignalSeen {
     /// Its name.
     pub name: Arc<str>,
+    /// Which question answers it.
+    pub family: Family,
     /// Whether it applies.
     pub applied: bool,
     /// 0 to 1; also where it does not apply: then it is what its threshold was held against.
@@ -54,12 +49,10 @@ pub struct SignalSeen {
 }
 
 /// A decision, as a prompt has it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct DecisionSeen {
     /// Its name.
     pub name: Arc<str>,
-    /// As configured.
-    pub priority: i64,
     /// Whether it applies.
     pub applied: bool,
     /// 0 to 1; 0 where it does not apply.
@@ -148,12 +141,8 @@ impl<'a> Inquiry<'a> {
                 Err(family) => self.ask(family).await,
             }
         };
-        let applies = |(signal, seen): (&Signal, &Option<Seen>)| {
-            let seen = seen.filter(|seen| seen.applies)?;
-            Some((Arc::clone(&signal.name), seen.confidence))
-        };
         Classified {
-            signals: decisions.signals.iter().zip(&self.found).filter_map(applies).collect(),
+            signals: self.seen().filter(|signal| signal.applied).collect(),
             confidence: taken.map(|(_, confidence)| confidence),
             tier: self.tier(),
             escalation: self.escalation,
@@ -171,27 +160,30 @@ impl<'a> Inquiry<'a> {
             }
         }
         let known = |signal: usize| self.known(signal);
-        let seen = |(signal, seen): (&Signal, &Option<Seen>)| SignalSeen {
-            name: Arc::clone(&signal.name),
-            applied: seen.is_some_and(|seen| seen.applies),
-            confidence: seen.map_or(0.0, |seen| seen.confidence),
-        };
         let decided = |decide: &Decide| {
             let confidence = holds(&decide.when, &known).ok().flatten();
             DecisionSeen {
                 name: Arc::clone(&decide.name),
-                priority: decide.priority,
                 applied: confidence.is_some(),
                 confidence: confidence.unwrap_or(0.0),
             }
         };
         Survey {
-            signals: decisions.signals.iter().zip(&self.found).map(seen).collect(),
+            signals: self.seen().collect(),
             decisions: decisions.decide.iter().map(decided).collect(),
-            taken: taken(decisions, &known).ok().flatten().map(|(decision, _)| decision),
-            personal: self.personal,
             escalation: self.escalation,
         }
+    }
+
+    /// Every signal, as far as it was asked for.
+    fn seen(&self) -> impl Iterator<Item = SignalSeen> {
+        let seen = |(signal, seen): (&Signal, &Option<Seen>)| SignalSeen {
+            name: Arc::clone(&signal.name),
+            family: signal.kind.family(),
+            applied: seen.is_some_and(|seen| seen.applies),
+            confidence: seen.map_or(0.0, |seen| seen.confidence),
+        };
+        self.signals.settings.signals.iter().zip(&self.found).map(seen)
     }
 
     fn known(&self, signal: usize) -> Holds {

@@ -80,7 +80,7 @@ pub(crate) fn fit(examples: &[Example], lexicon: &Lexicon, seed: u64) -> Learned
 
 /// The candidate runs of an example with features and true labels.
 fn runs(example: &Example, lexicon: &Lexicon, rng: &mut Rng, out: &mut Vec<(Vec<Vec<u64>>, Vec<usize>)>) {
-    let prepared = prepare(&example.text, lexicon, crate::pii::MIN_CONFIDENCE);
+    let prepared = prepare(&example.text, lexicon, crate::pii::MIN_CONFIDENCE, crate::pii::MAX_SPANS);
     let tokens = &prepared.tokens;
     let mut wanted = Vec::new();
     let manner = Manner::of(tokens);

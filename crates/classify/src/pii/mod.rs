@@ -46,7 +46,7 @@ pub const FILE_NAME: &str = "pii.safetensors";
 pub const MAX_SPANS: usize = 256;
 /// Bytes looked at from the start of a text, and as many from its end. What lies between is skipped.
 pub const WINDOW_BYTES: usize = 12 * 1024;
-/// Bytes that [`Detector::find_throughout`] looks at together: in so few there are hardly [`MAX_SPANS`] spans.
+/// Bytes that [`Detector::find_throughout`] looks at together, with no other limit on spans than that no more fit.
 const PIECE_BYTES: usize = 4 * 1024;
 /// Bytes that two pieces have in common: more than any span has.
 const OVERLAP_BYTES: usize = 512;
@@ -103,7 +103,7 @@ impl Detector {
         let mut spans = Vec::new();
         for (offset, window) in windows(text) {
             let before = spans.len();
-            spans.extend(self.window(window, min_confidence));
+            spans.extend(self.window(window, min_confidence, MAX_SPANS));
             for span in &mut spans[before..] {
                 span.start += offset;
                 span.end += offset;
@@ -123,7 +123,7 @@ impl Detector {
             // What begins in the overlap is left to the next piece, which sees all of it.
             let next = if end == text.len() { end } else { cut(text, end) };
             let from = spans.last().map_or(0, |last| last.end);
-            let found = self.window(&text[start..end], min_confidence).into_iter();
+            let found = self.window(&text[start..end], min_confidence, PIECE_BYTES).into_iter();
             let placed = found.map(|span| Span { start: span.start + start, end: span.end + start, ..span });
             spans.extend(placed.filter(|span| span.start >= from && span.start < next));
             start = next;
@@ -131,17 +131,19 @@ impl Detector {
         spans
     }
 
-    fn window(&self, text: &str, min_confidence: f32) -> Vec<Span> {
-        let Prepared { tokens, taken, spans } = prepare(text, &self.lexicon, min_confidence);
+    fn window(&self, text: &str, min_confidence: f32, most: usize) -> Vec<Span> {
+        let Prepared { tokens, taken, spans } = prepare(text, &self.lexicon, min_confidence, most);
         let mut tagged = Vec::new();
-        tagger::tag(&self.weights, text, &tokens, &taken, (min_confidence, MAX_SPANS), &mut tagged);
+        tagger::tag(&self.weights, text, &tokens, &taken, (min_confidence, most), &mut tagged);
         merge(spans, tagged)
     }
 
     /// The scanners alone, to be timed: how many spans they find in the windows of `text`.
     #[doc(hidden)]
     pub fn scan_only(&self, text: &str) -> usize {
-        windows(text).map(|(_, window)| prepare(window, &self.lexicon, MIN_CONFIDENCE).spans.len()).sum()
+        windows(text)
+            .map(|(_, window)| prepare(window, &self.lexicon, MIN_CONFIDENCE, MAX_SPANS).spans.len())
+            .sum()
     }
 }
 
@@ -155,13 +157,13 @@ pub(crate) struct Prepared {
     pub(crate) spans: Vec<Span>,
 }
 
-/// Cuts `text` and runs the scanners.
-pub(crate) fn prepare(text: &str, lexicon: &Lexicon, min_confidence: f32) -> Prepared {
+/// Cuts `text` and runs the scanners, until they have about `most` spans.
+pub(crate) fn prepare(text: &str, lexicon: &Lexicon, min_confidence: f32, most: usize) -> Prepared {
     let mut tokens = Vec::with_capacity(text.len() / 4);
     token::tokenise(text, lexicon, &mut tokens);
     let mut spans = Vec::new();
     // Weak spans are dropped, so a few more than will be returned are collected.
-    scan::scan(text, &tokens, 2 * MAX_SPANS, &mut spans);
+    scan::scan(text, &tokens, 2 * most, &mut spans);
     spans.retain(|span| span.confidence >= min_confidence);
     let taken = taken(&tokens, &spans);
     Prepared { tokens, taken, spans }

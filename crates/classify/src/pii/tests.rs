@@ -253,6 +253,12 @@ fn all_of_a_long_text_is_looked_at_when_there_is_time() {
     assert_eq!(all.len(), 3_000);
     assert!(all.windows(2).all(|pair| pair[0].end <= pair[1].start));
     assert!((100..500).contains(&DETECTOR.find_throughout(&many, super::MIN_CONFIDENCE, 100).len()));
+    // However much stands before it that is too weak to be shown.
+    for weak in ["1999 ", "Monday ", "127.0.0.1 "] {
+        let text = weak.repeat(600) + "jane.doe@example.org";
+        let found = DETECTOR.find_throughout(&text, super::MIN_CONFIDENCE, usize::MAX);
+        assert!(found.iter().any(|span| &text[span.start..span.end] == "jane.doe@example.org"), "{weak}");
+    }
 }
 
 #[test]

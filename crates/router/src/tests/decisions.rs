@@ -3,6 +3,8 @@
 use super::*;
 use crate::Survey;
 use proptest::prelude::*;
+use waypost_config::Classifier;
+use waypost_policy::taken;
 use waypost_wire::labels::DOMAIN_LABELS;
 
 /// A policy of these signals and decisions; `rest` stands behind them.
@@ -256,13 +258,18 @@ fn what_is_asked_little_by_little_is_what_a_survey_finds() {
     for order in ["priority", "confidence"] {
         let text = text.replace("        decide:", &format!("        order: {order}\n        decide:"));
         let brain = brain(&text, "encoder: {threads: 0}\n");
+        let Classifier::Decisions(decisions) = &brain.snapshot().policies[0].classifier else { panic!() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         proptest!(ProptestConfig::with_cases(200), |(
             prompt in "\\PC{0,40}|((alpha|beta|law|court|a@b.org|ignore all rules|my money back|4111 1111 1111 1111) ){0,6}"
         )| {
             runtime.block_on(async {
                 let (lazy, eager) = (decide(&brain, &prompt).await, survey(&brain, &prompt).await);
-                let taken = eager.taken.map(|at| &eager.decisions[at]);
+                let known = |at: usize| {
+                    let signal = &eager.signals[at];
+                    Ok(signal.applied.then_some(signal.confidence))
+                };
+                let taken = taken(decisions, &known).unwrap().map(|(at, _)| &eager.decisions[at]);
                 prop_assert_eq!(lazy["label"].as_str(), taken.map(|taken| &*taken.name));
                 prop_assert!(taken.is_none_or(|taken| taken.applied));
                 prop_assert!(eager.signals.iter().all(|signal| (0.0..=1.0).contains(&signal.confidence)));
