@@ -33,6 +33,7 @@ mod source;
 mod table;
 mod train;
 mod watched;
+mod yaml;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};

@@ -3,10 +3,9 @@
 //! Nothing is known here of what the pieces mean. Used by `picker_config` and `plugins`.
 
 use super::Fault;
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use crate::yaml::Yaml;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
-use std::fmt;
 
 /// A piece of YAML and its line.
 #[derive(Debug, Clone)]
@@ -15,14 +14,8 @@ pub(super) struct Tree {
     what: What,
 }
 
-#[derive(Debug, Clone)]
-enum What {
-    Null,
-    /// Any scalar, as it is written.
-    Scalar(String),
-    List(Vec<Tree>),
-    Map(Vec<(Spanned<String>, Tree)>),
-}
+/// Every scalar is text here, as YAML reads it: `1.10` is `1.1`.
+type What = Yaml<Spanned<String>, Tree>;
 
 /// What stands where nothing is written.
 static NOTHING: Tree = Tree { line: 0, what: What::Null };
@@ -91,7 +84,7 @@ impl Tree {
     /// The text of a scalar; `None` where nothing is written.
     pub(super) fn text(&self) -> Result<Option<&str>, Fault> {
         match &self.what {
-            What::Scalar(text) => Ok(Some(text)),
+            What::Text(text) => Ok(Some(text)),
             What::Null => Ok(None),
             _ => Err(self.fault("a single value is expected here")),
         }
@@ -128,71 +121,13 @@ impl Tree {
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Spanned { value, referenced, .. } = Spanned::<What>::deserialize(deserializer)?;
-        Ok(Self { line: referenced.line(), what: value })
-    }
-}
-
-impl<'de> Deserialize<'de> for What {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Any)
-    }
-}
-
-struct Any;
-
-impl<'de> Visitor<'de> for Any {
-    type Value = What;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("YAML")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<What, E> {
-        Ok(What::Null)
-    }
-
-    fn visit_none<E: Error>(self) -> Result<What, E> {
-        Ok(What::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<What, D::Error> {
-        What::deserialize(deserializer)
-    }
-
-    fn visit_bool<E: Error>(self, flag: bool) -> Result<What, E> {
-        Ok(What::Scalar(flag.to_string()))
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<What, E> {
-        Ok(What::Scalar(number.to_string()))
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<What, E> {
-        Ok(What::Scalar(number.to_string()))
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<What, E> {
-        Ok(What::Scalar(number.to_string()))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<What, E> {
-        Ok(What::Scalar(text.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<What, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            items.push(item);
-        }
-        Ok(What::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<What, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
-        }
-        Ok(What::Map(entries))
+        let what = match value {
+            What::Flag(flag) => What::Text(flag.to_string()),
+            What::Whole(number) => What::Text(number.to_string()),
+            What::Number(number) => What::Text(number.to_string()),
+            what => what,
+        };
+        Ok(Self { line: referenced.line(), what })
     }
 }
 
