@@ -9,11 +9,17 @@ use http::{HeaderMap, header};
 use std::io::Read;
 use waypost_wire::{ApiError, Code};
 
-/// Undoes gzip.
+/// The body that has come as `raw`, at most `limit` bytes of it, and whether it was packed: then its
+/// `content-encoding` is true no more.
 ///
 /// # Errors
-/// 400 where it is none, 413 where it holds more than `limit` bytes.
-pub fn gunzip(raw: &[u8], limit: usize) -> Result<Bytes, ApiError> {
+/// 415 for an encoding other than gzip or none, 400 for gzip that is none, 413 where it holds more than `limit` bytes.
+pub fn unpacked(headers: &HeaderMap, raw: Bytes, limit: usize) -> Result<(Bytes, bool), ApiError> {
+    let gzip = check_encoding(headers)?;
+    Ok((if gzip { gunzip(&raw, limit)? } else { raw }, gzip))
+}
+
+fn gunzip(raw: &[u8], limit: usize) -> Result<Bytes, ApiError> {
     let mut out = Vec::new();
     let mut decoder = MultiGzDecoder::new(raw).take(limit as u64 + 1);
     decoder.read_to_end(&mut out).map_err(|e| {
@@ -58,7 +64,7 @@ pub fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
 ///
 /// # Errors
 /// 415 for an encoding other than gzip or none.
-pub fn check_encoding(headers: &HeaderMap) -> Result<bool, ApiError> {
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<bool, ApiError> {
     let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(false) };
     match value.to_str().unwrap_or("?").trim().to_ascii_lowercase().as_str() {
         "gzip" | "x-gzip" => Ok(true),

@@ -3,7 +3,7 @@
 //! A body over the limit is refused before more than the limit is held; what may be in it, and gzip, is the
 //! door's `body`. Called by every door that speaks HTTP itself.
 
-use crate::body::{check_encoding, check_type, gunzip, too_large};
+use crate::body::{check_encoding, check_type, too_large, unpacked};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body::Body;
@@ -34,7 +34,8 @@ pub async fn read(
     limits: &Limits,
 ) -> Result<Bytes, ApiError> {
     check_type(headers)?;
-    let gzip = check_encoding(headers)?;
+    // Before any of it is read.
+    check_encoding(headers)?;
     let declared = body.size_hint().exact();
     let read = async {
         if declared.is_some_and(|length| length > limits.body_bytes as u64) {
@@ -58,7 +59,7 @@ pub async fn read(
             return Err(ApiError::new(Code::RequestTimeout, message));
         }
     };
-    if gzip { gunzip(&raw, limits.body_bytes) } else { Ok(raw) }
+    Ok(unpacked(headers, raw, limits.body_bytes)?.0)
 }
 
 async fn collect(

@@ -59,6 +59,15 @@ pub(crate) fn fault(fault: Fault) -> ApiError {
     }
 }
 
+/// The error where Envoy keeps the body to itself, and what does not work for that.
+pub(crate) fn unseen(code: Code, so: &str) -> ApiError {
+    let message = format!(
+        "Envoy does not show the request's body in this processing mode, so {so}: \
+         set request_body_mode to BUFFERED or FULL_DUPLEX_STREAMED."
+    );
+    ApiError::new(code, message)
+}
+
 fn gaie_code(error: &ApiError) -> &'static str {
     match error.status() {
         403 => "Forbidden",

@@ -80,8 +80,7 @@ pub struct Transform {
 impl Transform {
     /// The body with the workers in it.
     fn dressed(&self, named: &Named, raw: Bytes) -> Result<Go, ApiError> {
-        let unpacked = body::check_encoding(&self.headers)?;
-        let body = if unpacked { body::gunzip(&raw, self.to.body_limit)? } else { raw };
+        let (body, unpacked) = body::unpacked(&self.headers, raw, self.to.body_limit)?;
         let change = pinned((named.worker, None), named.prefill.map(|id| (id, None)), false);
         let edited = members::edit(&body, &[change]).map_err(|e| {
             ApiError::new(Code::InvalidJson, format!("The request body is not valid JSON: {e}."))
@@ -135,17 +134,17 @@ impl Case for Transform {
     }
 
     async fn decide_blind(&mut self, why: Blind) -> Verdict {
-        let (code, message) = match (why, &self.named) {
+        let error = match (why, &self.named) {
             (Blind::Upgrade, _) => return self.pass(Outcome::NoBody),
             (_, Err(error)) => return self.unpinned(Outcome::BadWorker, error),
-            (Blind::Partial, _) => (Code::RequestTooLarge, "The request body is larger than Envoy's buffer."),
-            (Blind::Mode | Blind::NotNeeded, _) => (
-                Code::Internal,
-                "Envoy does not show the request's body in this processing mode, so the worker cannot be put into it: \
-                 set request_body_mode to BUFFERED or FULL_DUPLEX_STREAMED.",
-            ),
+            (Blind::Partial, _) => {
+                ApiError::new(Code::RequestTooLarge, "The request body is larger than Envoy's buffer.")
+            }
+            (Blind::Mode | Blind::NotNeeded, _) => {
+                refusing::unseen(Code::Internal, "the worker cannot be put into it")
+            }
         };
-        self.unpinned(Outcome::Unseen, &ApiError::new(code, message))
+        self.unpinned(Outcome::Unseen, &error)
     }
 
     fn fault(&mut self, fault: Fault) -> Refusal {

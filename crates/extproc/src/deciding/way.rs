@@ -6,6 +6,7 @@
 use super::case::{Booked, Request};
 use super::llm_d;
 use crate::judge::Go;
+use crate::refusing::unseen;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING};
 use http::{HeaderName, HeaderValue};
@@ -41,8 +42,7 @@ pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> R
 
     // 3 view: one scan over the client's own bytes.
     body::check_type(headers)?;
-    let unpacked = body::check_encoding(headers)?;
-    let body = if unpacked { body::gunzip(&raw, limits.body_bytes)? } else { raw };
+    let (body, unpacked) = body::unpacked(headers, raw, limits.body_bytes)?;
     let view = RequestView::parse(&body)?;
     ticket.decision.stream = view.stream;
     let policy = policy_header(headers)?;
@@ -133,20 +133,15 @@ pub(super) async fn decide_blind(request: &mut Request, route: Route) -> Result<
     ticket.hold(admit(&request.gateway, &brain.snapshot().limits, headers)?);
     let body = Bytes::from_static(b"{}");
     let view = RequestView::parse(&body)?;
-    let (ask, via) = match (
-        policy_header(headers)?,
-        brain.snapshot().default_policy,
-        &*brain.snapshot().models,
-    ) {
-        (None, Some(policy), _) => (Ask::Classify(policy), Via::VirtualModel),
-        (None, None, [_]) => (Ask::Named(0), Via::Model),
-        (None, None, _) => {
-            let message = "Envoy does not show the request's body in this processing mode, so its model is not known: \
-                           set request_body_mode to BUFFERED or FULL_DUPLEX_STREAMED.";
-            return Err(ApiError::new(Code::MissingParameter, message).param("model"));
-        }
-        (named, ..) => brain.ask(&view, named)?,
-    };
+    let (ask, via) =
+        match (policy_header(headers)?, brain.snapshot().default_policy, &*brain.snapshot().models) {
+            (None, Some(policy), _) => (Ask::Classify(policy), Via::VirtualModel),
+            (None, None, [_]) => (Ask::Named(0), Via::Model),
+            (None, None, _) => {
+                return Err(unseen(Code::MissingParameter, "its model is not known").param("model"));
+            }
+            (named, ..) => brain.ask(&view, named)?,
+        };
     let context = Context { headers, at_ms: ticket.decision.at_unix_ms, given: None };
     if route.answers() {
         brain.guard_late(&ask, &mut ticket.decision)?;
