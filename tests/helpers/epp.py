@@ -2,13 +2,11 @@
 
 from helpers.envoy import Envoy
 from helpers.ports import free_ports
-from helpers.process import Process
-from helpers.prometheus import Metrics
-from helpers.wait import until
+from helpers.process import Router
 from helpers.web import web
 
 
-class Epp(Process):
+class Epp(Router):
     """The picker. `port` is the one of its metrics, where decisions are asked for, too."""
 
     def __init__(self, *flags, env=None, config=None):
@@ -17,19 +15,6 @@ class Epp(Process):
         text = ["--config-text", config] if config else []
         super().__init__(["epp", "--drain-timeout", "0s", *ports, *text, *flags], env)
         assert self.port == metrics
-
-    def metrics(self):
-        """The metrics as of now."""
-        return Metrics(web.get(f"{self.url}/metrics", timeout=10).text)
-
-    def decision(self, answer):
-        """The Decision of an answer, as soon as the request has settled."""
-
-        def get():
-            found = web.get(f"{self.url}/v1/decisions/{answer.headers['x-waypost-decision-id']}", timeout=10)
-            return found.json() if found.status_code == 200 else None
-
-        return until(get, 5.0, "the decision")
 
 
 class Front:

@@ -110,7 +110,25 @@ class Process:
         return self.proc.returncode
 
 
-class Waypost(Process):
+class Router(Process):
+    """A waypost that routes: it has metrics, and keeps a Decision of each request."""
+
+    def metrics(self):
+        """The metrics as of now."""
+        return Metrics(web.get(f"{self.url}/metrics", timeout=10).text)
+
+    def decision(self, response, timeout=5.0):
+        """The Decision of a response, as soon as the request has settled."""
+        ident = response if isinstance(response, str) else response.headers["x-waypost-decision-id"]
+
+        def get():
+            answer = web.get(f"{self.url}/v1/decisions/{ident}", timeout=10)
+            return answer.json() if answer.status_code == 200 else None
+
+        return until(get, timeout, f"decision {ident}")
+
+
+class Waypost(Router):
     """`waypost serve` with a configuration file of its own."""
 
     def __init__(self, config, folder, env=None, args=()):
@@ -133,25 +151,11 @@ class Waypost(Process):
         new.write_text(text)
         new.replace(self.config_path)
 
-    def metrics(self):
-        """The metrics as of now."""
-        return Metrics(web.get(f"{self.url}/metrics", timeout=10).text)
-
     def chat(self, body, headers=None, timeout=30, path="/v1/chat/completions"):
         """Posts a request. A mapping goes out as JSON, bytes as they are."""
         headers = {"content-type": "application/json", **(headers or {})}
         content = {"content": body} if isinstance(body, (bytes, str)) else {"json": body}
         return web.post(f"{self.url}{path}", headers=headers, timeout=timeout, **content)
-
-    def decision(self, response, timeout=5.0):
-        """The Decision of a response, as soon as the request has settled."""
-        ident = response if isinstance(response, str) else response.headers["x-waypost-decision-id"]
-
-        def get():
-            answer = web.get(f"{self.url}/v1/decisions/{ident}", timeout=10)
-            return answer.json() if answer.status_code == 200 else None
-
-        return until(get, timeout, f"decision {ident}")
 
 
 class Sim(Process):
