@@ -1,7 +1,11 @@
-"""Finds the curl lines in a Markdown file, so that what the docs promise is run."""
+"""Finds the commands in a Markdown file and runs them, so that what the docs promise is seen."""
 
+import os
 import pathlib
 import re
+import subprocess
+
+from helpers.process import ROOT, binary, clean_env
 
 _FENCE = re.compile(r"^```(?:bash|sh|shell|console)\s*$(.*?)^```\s*$", re.M | re.S)
 _ADDRESS = re.compile(r"(?:https?://)?(?:localhost|127\.0\.0\.1|0\.0\.0\.0):8084")
@@ -33,3 +37,30 @@ def aimed_at(command, url):
     command = _ADDRESS.sub(url, command)
     command = re.sub(r"\|\s*jq\b[^|]*$", "| python3 -m json.tool", command.strip())
     return 'set -euo pipefail; curl() { command curl -sS --fail-with-body --max-time 20 "$@"; }\n' + command
+
+
+def blocks(text):
+    """The `sh` blocks of a text, as one script."""
+    return "\n".join(re.findall(r"^ *```sh\n(.*?)^ *```", text, re.M | re.S))
+
+
+def section(page, heading):
+    """The `sh` blocks under a heading of a page of docs, as one script."""
+    text = (ROOT / "docs" / page).read_text()
+    return blocks(re.search(rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", text, re.M | re.S)[1])
+
+
+def run_script(folder, script):
+    """Runs a script in a folder, with the waypost under test as `waypost`, until something fails; returns what it printed.
+
+    What it left running is stopped.
+    """
+    programs = folder / "bin"
+    programs.mkdir()
+    (programs / "waypost").symlink_to(os.path.abspath(binary()))
+    env = clean_env()
+    env["PATH"] = f"{programs}:{env['PATH']}"
+    whole = f"set -eu\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"
+    done = subprocess.run(["bash", "-c", whole], cwd=folder, env=env, text=True, capture_output=True, timeout=120)
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

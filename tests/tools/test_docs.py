@@ -1,43 +1,27 @@
 """What `docs/replay-and-report.md`, `docs/auto-routing.md` and `docs/decisions.md` promise of these commands runs as written."""
 
-import os
-import re
 import shutil
-import subprocess
 
 import pytest
 
+from helpers.docs import run_script, section
 from helpers.ports import free_ports
-from helpers.process import ROOT, binary, clean_env
+from helpers.process import ROOT
 from tools.kit import read
-
-
-def section(page, heading):
-    """The shell blocks under a heading, as one script."""
-    text = (ROOT / "docs" / page).read_text()
-    part = re.search(rf"^## {heading}$(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
-    return "\n".join(re.findall(r"^```sh\n(.*?)^```", part, re.M | re.S))
 
 
 @pytest.fixture
 def shell(tmp_path):
-    """Runs a script beside a copy of the examples, on free ports; stops what it left running."""
+    """Runs a script beside a copy of the examples, on free ports."""
     engine, door = free_ports(2)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     for name in ("auto.yaml", "decisions.yaml"):
         config = tmp_path / "examples" / name
         config.write_text(config.read_text().replace(":9000", f":{engine}").replace(":8085", f":{door}"))
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "waypost").symlink_to(os.path.abspath(binary()))
 
     def run(script):
         script = script.replace("waypost sim ", f"waypost sim --listen 127.0.0.1:{engine} ").replace(":8085", f":{door}")
-        env = clean_env()
-        env["PATH"] = f"{tmp_path / 'bin'}:{env['PATH']}"
-        whole = f"set -eu\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"
-        done = subprocess.run(["bash", "-c", whole], cwd=tmp_path, env=env, text=True, capture_output=True, timeout=120)
-        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        return run_script(tmp_path, script)
 
     return run
 

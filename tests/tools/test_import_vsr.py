@@ -1,15 +1,14 @@
 """`waypost import vsr`: vLLM Semantic Router's file as a configuration that loads and routes alike; and the page about it."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 
 import pytest
 import yaml
 
-from helpers.process import ROOT, binary, clean_env, run
+from helpers.docs import blocks, run_script
+from helpers.process import ROOT, run
 from tools.kit import failed
 
 GUIDE = ROOT / "examples" / "vsr" / "config.yaml"
@@ -168,18 +167,12 @@ def test_a_bomb_of_aliases_is_refused_at_once(tmp_path):
 
 
 def test_the_page_runs_as_written(tmp_path):
-    page = PAGE.read_text()
-    script = "\n".join(re.findall(r"^ *```sh\n(.*?)^ *```", page, re.M | re.S))
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "waypost").symlink_to(os.path.abspath(binary()))
-    env = clean_env()
-    env["PATH"] = f"{tmp_path / 'bin'}:{env['PATH']}"
-    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, env=env, text=True, capture_output=True, timeout=120)
-    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-    decided = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    page = PAGE.read_text()
+    said = run_script(tmp_path, blocks(page))
+    decided = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert [(one["label"], one["model"]) for one in decided] == [("math", "gpt-4o-mini")]
-    assert done.stdout.splitlines()[-2:] == ['"math" "gpt-4o-mini"', '"computer-science" "llama3-8b"']
+    assert said.splitlines()[-2:] == ['"math" "gpt-4o-mini"', '"computer-science" "llama3-8b"']
     # What the page shows is what the command says.
     shown = re.search(r"^```text\n(.*?)^```", page, re.M | re.S)[1]
     assert shown == imported(GUIDE)[1]
