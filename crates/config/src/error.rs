@@ -128,7 +128,7 @@ impl From<serde_saphyr::Error> for Fault {
             Yaml::MultipleDocuments { .. } => {
                 "a second YAML document starts here; the file must hold one".to_owned()
             }
-            other => strip_position(&unmask(&other.to_string())),
+            other => without_position(&unmask(&other.to_string())).to_owned(),
         };
         Self::new(error.location().unwrap_or(Location::UNKNOWN), message)
     }
@@ -142,10 +142,10 @@ fn either(word: &str, expected: &[&'static str]) -> String {
     }
 }
 
-/// The parser ends its messages with the position, which ours begin with.
-fn strip_position(message: &str) -> String {
-    let end = message.find(" at line ").unwrap_or(message.len());
-    message[..end].to_owned()
+/// A message of the YAML parser, which ends it with the position that ours begin with.
+#[must_use]
+pub fn without_position(message: &str) -> &str {
+    message.split_once(" at line ").map_or(message, |(what, _)| what)
 }
 
 /// Hides what may be secret in a line or a value of the file; columns stay as they are.

@@ -33,12 +33,13 @@ use std::io::Read;
 use std::path::Path;
 
 pub use endpoints::MAX_ENDPOINTS;
-pub use error::Error;
+pub use error::{Error, without_position};
 pub use intent::{Guided, Intent, IntentRoute, OTHER, fold};
 pub use leaf::parse_size;
 pub use nearest::hint;
 pub use schema::{docs_table, json_schema};
 pub use snapshot::*;
+pub use substitute::literal;
 
 /// Largest configuration file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;

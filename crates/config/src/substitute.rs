@@ -4,7 +4,7 @@
 //! character is moved to a private-use code point, so the YAML parser sees a plain word of the same
 //! length, in quotes, in flow braces or in comments alike. Only after parsing, inside the scalar they
 //! stand in, are they expanded. So line and column stay true, and no value is ever parsed as YAML.
-//! Called by `file::parse` (mask) and `raw` (expand).
+//! Called by `file::parse` (mask), `raw` (expand) and what writes such files (escape).
 
 use std::borrow::Cow;
 
@@ -37,6 +37,12 @@ pub(crate) fn mask(text: &str) -> Cow<'_, str> {
     }
     out.push_str(rest);
     Cow::Owned(out)
+}
+
+/// A text as the file has to have it so that its `${…}` are not taken for variables.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    text.replace("${", "$${")
 }
 
 /// Undoes [`mask`]: what the user wrote.
@@ -129,6 +135,7 @@ mod tests {
                 Piece::Variable { name: "Q", default: None },
             ]
         );
+        assert_eq!(pieces(&literal("${HOST:-a}")), [Piece::Literal("${HOST:-a}")]);
         assert_eq!(pieces("${a.b}"), [Piece::Malformed("${a.b}")]);
         assert_eq!(pieces("$5 and {x}"), [Piece::Literal("$5 and {x}")]);
     }

@@ -11,7 +11,7 @@ use std::fmt;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use waypost_config::{Endpoint, Role};
+use waypost_config::{Endpoint, Role, without_position};
 
 /// Largest file that is read, in bytes: llm-d's bound.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -125,10 +125,8 @@ impl Visitor<'_> for Text {
 fn parse(text: &str) -> Result<Vec<Endpoint>, Fault> {
     let file: Option<File> = serde_saphyr::from_str(text).map_err(|error| {
         let error = error.without_snippet();
-        let message = error.to_string();
-        // The parser ends its messages with the position, which ours begin with.
-        let end = message.find(" at line ").unwrap_or(message.len());
-        (error.location().unwrap_or(Location::UNKNOWN), message.get(..end).unwrap_or_default().to_owned())
+        let message = without_position(&error.to_string()).to_owned();
+        (error.location().unwrap_or(Location::UNKNOWN), message)
     })?;
     let mut found = Vec::new();
     let (mut names, mut addresses) = (HashMap::new(), HashMap::new());

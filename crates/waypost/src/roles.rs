@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use waypost_config::literal;
 
 /// A model that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +141,7 @@ fn size_in_millions(id: &str) -> Option<u64> {
 
 /// A YAML scalar that is text, whatever it holds; `$` is doubled so that nothing is substituted.
 fn quote(text: &str) -> String {
-    serde_json::Value::from(text.replace("${", "$${")).to_string()
+    serde_json::Value::from(literal(text)).to_string()
 }
 
 #[cfg(test)]

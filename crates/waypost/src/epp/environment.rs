@@ -5,8 +5,9 @@
 
 use super::flags::Flags;
 use super::pool::Open;
-use super::write::{Events, Setup, literal};
+use super::write::{Events, Setup};
 use super::{Fault, flags};
+use waypost_config::literal;
 
 /// Block sizes that Dynamo takes: powers of two from here to there.
 const BLOCK_SIZES: std::ops::RangeInclusive<u64> = 16..=8192;

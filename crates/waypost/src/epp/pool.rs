@@ -4,9 +4,10 @@
 
 use super::Fault;
 use super::flags::Flags;
-use super::write::{Endpoint, Events, Metrics, Replicas, Setup, literal};
+use super::write::{Endpoint, Events, Metrics, Replicas, Setup};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use waypost_config::literal;
 
 /// llm-d's name for a pool that has none.
 const POOL: &str = "epp";

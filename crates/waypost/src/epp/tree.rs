@@ -6,6 +6,7 @@ use super::Fault;
 use crate::yaml::Yaml;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
+use waypost_config::without_position;
 
 /// A piece of YAML and its line.
 #[derive(Debug, Clone)]
@@ -29,10 +30,7 @@ impl Tree {
         serde_saphyr::from_str(text).map_err(|error| {
             let error = error.without_snippet();
             let line = error.location().map_or(0, |location| location.line());
-            let message = error.to_string();
-            // The parser ends its messages with the position, which ours begin with.
-            let end = message.find(" at line ").unwrap_or(message.len());
-            Fault { line, message: message.get(..end).unwrap_or_default().to_owned() }
+            Fault { line, message: without_position(&error.to_string()).to_owned() }
         })
     }
 

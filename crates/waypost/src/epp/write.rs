@@ -8,6 +8,7 @@ use super::Fault;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use waypost_config::literal;
 
 /// llm-d's header names, the older one behind; the first that is there counts.
 const OBJECTIVE: &str = "x-llm-d-inference-objective, x-gateway-inference-objective";
@@ -317,9 +318,4 @@ fn is_zero(number: &u64) -> bool {
 
 fn is_false(flag: &bool) -> bool {
     !flag
-}
-
-/// A user's text as the configuration has to have it: `${` would be taken for a variable.
-pub(super) fn literal(text: &str) -> String {
-    text.replace("${", "$${")
 }

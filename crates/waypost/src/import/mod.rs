@@ -17,7 +17,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use waypost_classify::Engine;
-use waypost_config::Snapshot;
+use waypost_config::{Snapshot, literal};
 use waypost_router::Loaded;
 
 pub(crate) fn run(from: &ImportFrom) -> Result<(), Error> {
@@ -122,6 +122,6 @@ fn quoted(text: &str) -> String {
         && !NO_TEXT.contains(&&*text.to_ascii_lowercase());
     match word && text.chars().all(plain) {
         true => text.to_owned(),
-        false => Value::from(text.replace("${", "$${")).to_string(),
+        false => Value::from(literal(text)).to_string(),
     }
 }

@@ -8,7 +8,8 @@ use crate::epp::flags::Flags;
 use crate::epp::picker_config::{PickerConfig, Plugin, Profile, named};
 use crate::epp::pool::{Open, go_duration};
 use crate::epp::tree::Tree;
-use crate::epp::write::{Affinity, Busy, Disaggregation, Queue, Setup, literal};
+use crate::epp::write::{Affinity, Busy, Disaggregation, Queue, Setup};
+use waypost_config::literal;
 
 /// Further endpoints that Envoy can be told.
 const MAX_FALLBACKS: u64 = 16;

@@ -8,7 +8,8 @@ use crate::epp::Fault;
 use crate::epp::picker_config::{Plugin, named};
 use crate::epp::pool::go_duration;
 use crate::epp::tree::Tree;
-use crate::epp::write::{Events, Metrics, literal};
+use crate::epp::write::{Events, Metrics};
+use waypost_config::literal;
 
 /// Where vLLM publishes its KV events.
 const EVENT_PORT: u16 = 5557;
