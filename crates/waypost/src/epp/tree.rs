@@ -146,6 +146,15 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_text_as_yaml_reads_them() {
+        let tree =
+            Tree::read("whole: 18446744073709551615\nnegative: -9007199254740993\nfraction: 1.10\n").unwrap();
+        let text = |key| tree.get(key).text().unwrap().unwrap().to_owned();
+        assert_eq!(text("whole"), u64::MAX.to_string());
+        assert_eq!((text("negative"), text("fraction")), ("-9007199254740993".to_owned(), "1.1".to_owned()));
+    }
+
+    #[test]
     fn what_is_not_what_it_should_be_is_named_with_its_line() {
         let tree = Tree::read("a: 1\nb: [x]\nc: -2\nd: 1.5\ne: {}\n").unwrap();
         let said = |fault: Fault| (fault.line, fault.message);
