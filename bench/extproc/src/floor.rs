@@ -172,8 +172,7 @@ impl Exchange {
 }
 
 fn streamed(body: Bytes, end_of_stream: bool) -> BodyResponse {
-    let mutation =
-        Mutation::StreamedResponse(StreamedBodyResponse { body, end_of_stream, ..Default::default() });
+    let mutation = Mutation::StreamedResponse(StreamedBodyResponse { body, end_of_stream });
     let common = CommonResponse {
         body_mutation: Some(BodyMutation { mutation: Some(mutation) }),
         ..Default::default()
