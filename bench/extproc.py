@@ -39,7 +39,7 @@ SUBJECTS = {
 # Case: bodies, connections, seconds, subjects.
 CASES = {
     of.SMALL: ("small", 1, 4, tuple(SUBJECTS)),
-    of.LARGE: ("large", 100, 5, (of.NOTHING, of.FLOOR, of.PYTHON, of.WAYPOST)),
+    of.LARGE: ("large", 100, 5, (of.NOTHING, of.FLOOR, of.PYTHON, of.WAYPOST, of.TIER0)),
     of.LONG: ("long", 1, 3, (of.NOTHING, of.FLOOR, of.WAYPOST)),
     of.NEXT_TURN: ("turn", 1, 3, (of.WAYPOST,)),
 }

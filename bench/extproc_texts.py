@@ -14,8 +14,9 @@ import classify_texts
 
 SEED = 2026
 SMALL_BYTES, LARGE_BYTES, CROWD_BYTES, LONG_TOKENS = 1 << 10, 220_000, 150_000, 100_000
-# Enough that none is sent twice within a repeat; the picker would remember it.
-LONG_PROMPTS = 120
+LONG_PROMPTS = 8
+# Becomes another number each time it is sent, so that the picker has never seen a prompt that begins with it.
+MARK = "########"
 # What the last answer and the next question of a conversation add.
 TURN_BYTES = 1500
 
@@ -62,11 +63,11 @@ def make(repo, folder, tokens):
     chance, lines, prompts = random.Random(SEED), sentences(repo), classify_texts.prompts(repo)
     per_byte = tokens(sample := filler(chance, lines, 200_000)) / len(sample.encode())
     long = [filler(chance, lines, int(LONG_TOKENS / per_byte)) for _ in range(LONG_PROMPTS)]
-    turns = [(long[0], filler(chance, lines, TURN_BYTES), filler(chance, lines, 200)) for _ in range(LONG_PROMPTS)]
+    turns = [(long[0], MARK + filler(chance, lines, TURN_BYTES), filler(chance, lines, 200)) for _ in range(LONG_PROMPTS)]
     return {
         "small": write(f"{folder}/small.jsonl", [sized("auto", chance, lines, p, SMALL_BYTES) for p in prompts]),
         "large": write(f"{folder}/large.jsonl", [sized("auto", chance, lines, p, LARGE_BYTES) for p in prompts[:64]]),
         "crowd": write(f"{folder}/crowd.jsonl", [sized("auto", chance, lines, p, CROWD_BYTES) for p in prompts[:64]]),
-        "long": write(f"{folder}/long.jsonl", [chat("long", text) for text in long]),
+        "long": write(f"{folder}/long.jsonl", [chat("long", MARK + text) for text in long]),
         "turn": write(f"{folder}/turn.jsonl", [chat("long", *turn) for turn in turns]),
     }

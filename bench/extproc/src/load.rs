@@ -1,6 +1,7 @@
 //! A closed loop of requests over kept-alive HTTP/1.1 connections, and a crowd of requests that are open at once.
 //!
-//! Bodies come from a file, one a line, and are sent in turn. An answer counts when it is a whole 200.
+//! Bodies come from a file, one a line, and are sent in turn; [`MARK`] in one becomes another number each time it is sent. An
+//! answer counts when it is a whole 200.
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -15,29 +16,48 @@ use tokio::net::TcpStream;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
+/// Eight characters, so that a prompt that begins with them was never seen before.
+const MARK: &[u8] = b"########";
 const PATH: &str = "/v1/chat/completions";
 /// Not counted: connections open, and what grows at first has grown.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// What all connections share.
 struct Bodies {
-    lines: Vec<Bytes>,
+    lines: Vec<Line>,
     next: AtomicUsize,
+    salt: u32,
+}
+
+struct Line {
+    text: Bytes,
+    mark: Option<usize>,
 }
 
 impl Bodies {
     fn read(path: &str) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path)?;
-        let lines: Vec<Bytes> = text.lines().map(|line| Bytes::from(line.to_owned())).collect();
+        let line = |line: &str| {
+            let mark = line.as_bytes().windows(MARK.len()).position(|part| part == MARK);
+            Line { text: Bytes::from(line.to_owned()), mark }
+        };
+        let lines: Vec<Line> = text.lines().map(line).collect();
         if lines.is_empty() {
             return Err(format!("{path} has no bodies").into());
         }
-        Ok(Self { lines, next: AtomicUsize::new(0) })
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed()?;
+        Ok(Self { lines, next: AtomicUsize::new(0), salt: (since.as_millis() as u32).rotate_left(12) })
     }
 
     fn next(&self) -> Bytes {
-        let at = self.next.fetch_add(1, Relaxed);
-        self.lines[at % self.lines.len()].clone()
+        let number = self.next.fetch_add(1, Relaxed);
+        let Line { text, mark } = &self.lines[number % self.lines.len()];
+        let Some(mark) = mark else { return text.clone() };
+        let mut text = text.to_vec();
+        // Of every run another: the time is in it.
+        text[*mark..mark + MARK.len()]
+            .copy_from_slice(format!("{:08x}", self.salt ^ number as u32).as_bytes());
+        text.into()
     }
 }
 
@@ -51,11 +71,13 @@ async fn connect(port: u16) -> Result<SendRequest<Full<Bytes>>, Error> {
 
 /// One request and its whole answer; its status.
 async fn ask(sender: &mut SendRequest<Full<Bytes>>, body: Bytes, wait_ms: u64) -> Result<StatusCode, Error> {
-    let request = Request::post(PATH)
-        .header(header::HOST, "bench")
-        .header(header::CONTENT_TYPE, "application/json")
-        .header("x-wait-ms", wait_ms)
-        .body(Full::new(body))?;
+    let mut request =
+        Request::post(PATH).header(header::HOST, "bench").header(header::CONTENT_TYPE, "application/json");
+    // Not to be sent as 0: a timer's tick is a millisecond.
+    if wait_ms > 0 {
+        request = request.header("x-wait-ms", wait_ms);
+    }
+    let request = request.body(Full::new(body))?;
     sender.ready().await?;
     let response = sender.send_request(request).await?;
     let status = response.status();
