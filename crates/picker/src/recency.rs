@@ -1,8 +1,7 @@
 //! Keys in the order of their last use, with the time of it.
 //!
-//! A table leads to the places of one list that lies in one piece of memory, so that what is used together lies together: half
-//! the time of a list of boxes when the keys are thousands of blocks of a prompt. Never looks at a clock. Called by
-//! `approximate`.
+//! A table leads to the places of one list that lies in one piece of memory: what is used together, such as the blocks of a
+//! prompt, lies together. Never looks at a clock. Called by `approximate`.
 
 use crate::Millis;
 use foldhash::fast::RandomState;
