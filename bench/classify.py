@@ -217,10 +217,7 @@ def main():
 
     samples = measure(binary, worker, options)
     rows, records, run = classify_goals.rows(samples), classify_goals.merged(samples), about(binary, samples, load_at_start)
-    with open(f"{options.results}/classify.json", "w", encoding="utf-8") as file:
-        json.dump({"run": run, "goals": rows, "cases": records}, file, indent=1)
-        file.write("\n")
-    shown = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in run.items())
+    shown = report.results(options.results, "classify", run, rows, records)
     text = f"Run: {shown}.\n\n{classify_goals.goal_table(rows)}\n\n{classify_goals.case_tables(records)}"
     print(text)
     report.into_page(options.page, text, classify_goals.BEGIN, classify_goals.END)

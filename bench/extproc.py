@@ -225,11 +225,7 @@ def main():
     judged, records = of.rows(samples), of.merged(samples)
     run = {key: value for key, value in circumstances(options.waypost, []).items() if value not in (None, "unknown")}
     run["load at end"] = f"{os.getloadavg()[0]:.2f}"
-    os.makedirs(options.results, exist_ok=True)
-    with open(f"{options.results}/extproc.json", "w", encoding="utf-8") as file:
-        json.dump({"run": run, "goals": judged, "cases": records}, file, indent=1)
-        file.write("\n")
-    shown = ", ".join(f"{key} {value}" for key, value in run.items())
+    shown = report.results(options.results, "extproc", run, judged, records)
     text = f"Run: {shown}.\n\n{of.goal_table(judged)}\n\n{of.case_tables(records)}"
     print(text)
     report.into_page(options.page, text, of.BEGIN, of.END)

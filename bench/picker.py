@@ -82,11 +82,7 @@ def main():
     run = {key: value for key, value in circumstances("waypost", []).items() if value not in (None, "unknown")}
     run["load at end"] = f"{os.getloadavg()[0]:.2f}"
     run |= {f"speed of {row['trace']}, {row['part']}, {row['blocks']} blocks": goals.rounded(row["speed"]) for row in rows if "trace" in row}
-    os.makedirs(options.results, exist_ok=True)
-    with open(f"{options.results}/picker.json", "w", encoding="utf-8") as file:
-        json.dump({"run": run, "goals": judged, "cases": records}, file, indent=1)
-        file.write("\n")
-    shown = ", ".join(f"{key} {value}" for key, value in run.items())
+    shown = report.results(options.results, "picker", run, judged, records)
     table, words = picker_goals.table_of_goals(judged)
     report.into_page(options.page, f"Run: {shown}.\n\n{table}\n\n{picker_goals.case_tables(records)}",
                      picker_goals.BEGIN, picker_goals.END)

@@ -97,12 +97,8 @@ def main():
     cases |= pool_cases(binary, pro, order)
     rows = quality_goals.rows(cases)
     run = {key: value for key, value in circumstances(binary, []).items() if value is not None}
-    os.makedirs(options.results, exist_ok=True)
-    with open(f"{options.results}/quality.json", "w", encoding="utf-8") as file:
-        json.dump({"run": run, "goals": rows, "cases": cases}, file, indent=1)
-        file.write("\n")
+    shown = quality_goals.report.results(options.results, "quality", run, rows, cases)
     shutil.copyfile(f"{CACHE}/curve.svg", f"{os.path.dirname(os.path.abspath(options.page))}/{CURVE}")
-    shown = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in run.items())
     text = f"Run: {shown}.\n\n{quality_goals.goal_table(rows)}\n\n{quality_goals.case_table(cases)}"
     print(text)
     quality_goals.report.into_page(options.page, text, quality_goals.BEGIN, quality_goals.END)

@@ -1,9 +1,11 @@
 """Tables of a bench run, for the terminal and for docs/benchmarks.md.
 
-Only formats: what holds is decided in goals.py. In the page it touches nothing outside its two markers.
+Only formats and writes: what holds is decided in goals.py. In the page it touches nothing outside its two markers.
 Called by every bench; the figures and markers here are gateway.py's.
 """
 
+import json
+import os
 from statistics import median
 
 import goals
@@ -89,6 +91,15 @@ def case_tables(records, figures, who=""):
         if used:
             parts.append(f"**{case}**\n\n" + table([who, *(name for _, name, _ in used)], lines))
     return "\n\n".join(parts)
+
+
+def results(folder, name, run, judged, records):
+    """Writes a run's circumstances, judged goals and cases to `name`.json in the folder; the circumstances in one line."""
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/{name}.json", "w", encoding="utf-8") as file:
+        json.dump({"run": run, "goals": judged, "cases": records}, file, indent=1)
+        file.write("\n")
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in run.items())
 
 
 def into_page(page, text, begin=BEGIN, end=END):

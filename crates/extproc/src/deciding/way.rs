@@ -52,7 +52,7 @@ pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> R
     let (ask, via) = brain.ask(&view, policy)?;
     route.check(&view, &ask)?;
 
-    // 3 guard, 4 classify and 5 plan, within the deadline; past it, the policy's default.
+    // The guard, 4 classify and 5 plan, within the deadline; past it, the policy's default.
     let context = Context { headers, at_ms: ticket.decision.at_unix_ms, given: None };
     ticket.keep(headers, &body);
     let classified = matches!(ask, Ask::Classify(_));
