@@ -130,6 +130,35 @@ const DEMANDS: [&str; 74] = [
     "your answer should",
 ];
 
+/// Pairs of letters with which something to count may begin: asking for these first makes the scan cheap.
+struct Openings([u32; 26]);
+
+static OPENINGS: Openings = Openings::new();
+static NUMBER_OPENINGS: Openings = Openings([0; 26]).with(&NUMBERS);
+
+impl Openings {
+    const fn new() -> Self {
+        Self([0; 26]).with(&BOUNDS).with(&DEMANDS).with(&NUMBERS)
+    }
+
+    const fn with(mut self, phrases: &[&str]) -> Self {
+        let mut at = 0;
+        while at < phrases.len() {
+            let phrase = phrases[at].as_bytes();
+            self.0[(phrase[0] - b'a') as usize] |= 1 << (phrase[1] - b'a');
+            at += 1;
+        }
+        self
+    }
+
+    fn has(&self, bytes: &[u8]) -> bool {
+        let [first, second, ..] = bytes else { return false };
+        let letter = |byte: &u8| byte.to_ascii_lowercase().wrapping_sub(b'a');
+        let (first, second) = (letter(first), letter(second));
+        second < 26 && self.0.get(usize::from(first)).is_some_and(|seconds| seconds >> second & 1 == 1)
+    }
+}
+
 /// Explicit constraints on the form of the answer, at the edges of the prompt.
 pub(crate) fn count(head: &str, tail: &str) -> u32 {
     let parts = if tail.is_empty() { split_edges(head) } else { (first_bytes(head), last_bytes(tail)) };
@@ -154,7 +183,8 @@ fn count_constraints(text: &str) -> u32 {
     let mut at = 0;
     while at < bytes.len() {
         let word_start = at == 0 || !bytes[at - 1].is_ascii_alphanumeric();
-        let skip = if word_start { demand_at(&bytes[at..]) } else { None };
+        let may = word_start && (bytes[at].is_ascii_digit() || OPENINGS.has(&bytes[at..]));
+        let skip = if may { demand_at(&bytes[at..]) } else { None };
         match skip {
             Some(length) => {
                 count += 1;
@@ -169,7 +199,6 @@ fn count_constraints(text: &str) -> u32 {
 /// The length of the demand that starts here.
 fn demand_at(bytes: &[u8]) -> Option<usize> {
     let first = bytes.first()?.to_ascii_lowercase();
-    // Most phrases differ in their first letter; asking that first makes the scan cheap.
     let starts = |phrase: &&&str| {
         phrase.as_bytes()[0] == first
             && bytes.len() >= phrase.len()
@@ -200,8 +229,8 @@ fn counted_unit(bytes: &[u8]) -> Option<usize> {
 
 /// "in 50 words", "3 bullet points": a counted unit without a bound.
 fn counted_unit_alone(bytes: &[u8]) -> Option<usize> {
-    bytes.first().filter(|b| b.is_ascii_alphanumeric())?;
-    counted_unit(bytes)
+    let may = bytes.first()?.is_ascii_digit() || NUMBER_OPENINGS.has(bytes);
+    if may { counted_unit(bytes) } else { None }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! n-grams do not. Called by `features` for the words at the edges of a prompt.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::hash;
 
@@ -131,11 +132,29 @@ pub(crate) const PREAMBLE_BIT: Mask = 1 << COUNT;
 
 /// Word hash to lexicon bits.
 #[derive(Debug)]
-pub(crate) struct Cues(HashMap<u64, Mask>);
+pub(crate) struct Cues(HashMap<u64, Mask, BuildHasherDefault<Hashed>>);
+
+/// Keys that are hashes already.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = hash::bytes(self.0, bytes);
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 impl Cues {
     pub(crate) fn new() -> Self {
-        let mut map: HashMap<u64, Mask> = HashMap::new();
+        let mut map: HashMap<u64, Mask, _> = HashMap::default();
         let lists = LEXICONS.iter().map(|&(_, words)| words).chain([PREAMBLE]);
         for (bit, words) in lists.enumerate() {
             for word in words.split_ascii_whitespace() {

@@ -153,6 +153,7 @@ struct Pass<'a> {
     pieces: &'a mut Vec<u16>,
     ring: &'a mut [EdgeWord],
     words: usize,
+    /// Of the first words it is `whole`, and so not summed up twice.
     edge: [f32; DIMS],
     whole: [f32; DIMS],
     previous: u64,
@@ -200,16 +201,14 @@ impl<'a> Pass<'a> {
 
     fn word(&mut self, word: Word<'_>) {
         self.shared.wordpiece.encode(word, self.pieces);
-        for &id in &*self.pieces {
-            self.shared.table.add_to(id, &mut self.whole);
+        if self.words == LEAD_WORDS {
+            self.edge = self.whole;
         }
+        self.shared.table.add_to(self.pieces, &mut self.whole);
         self.count(word);
         let hash = hash::bytes(WORD_SEED, word.text.as_bytes());
         self.sentence(word, hash);
         if self.words < LEAD_WORDS {
-            for &id in &*self.pieces {
-                self.shared.table.add_to(id, &mut self.edge);
-            }
             self.lead(word, hash);
         } else {
             let slot = &mut self.ring[self.words % TAIL_WORDS];
@@ -308,15 +307,16 @@ impl<'a> Pass<'a> {
 
     /// The last words of a text whose edges do not meet.
     fn tail(&mut self) {
+        if self.words <= LEAD_WORDS {
+            self.edge = self.whole;
+        }
         let beyond = self.words.saturating_sub(LEAD_WORDS).min(TAIL_WORDS);
         self.previous = NS_TAIL;
         for back in (1..=beyond).rev() {
             let slot = (self.words - back) % TAIL_WORDS;
             let entry = std::mem::take(&mut self.ring[slot]);
             self.edge_word(&entry.text, entry.hash);
-            for &id in &entry.pieces {
-                self.shared.table.add_to(id, &mut self.edge);
-            }
+            self.shared.table.add_to(&entry.pieces, &mut self.edge);
             self.ring[slot] = entry;
         }
     }

@@ -48,10 +48,11 @@ pub(crate) fn count(head: &str, tail: &str) -> u32 {
     // The answer may stand on the line below its mark.
     let mut blank_answer: Option<usize> = None;
     for line in head.lines().chain(tail.lines()).map(str::trim).filter(|line| !line.is_empty()) {
+        let opening = opening(line);
         if let Some(kind) = blank_answer.take()
             && !PAIRS
                 .iter()
-                .any(|(asks, answers)| strip(line, asks).is_some() || strip(line, answers).is_some())
+                .any(|(asks, answers)| strip(opening, asks).is_some() || strip(opening, answers).is_some())
         {
             answered[kind] += 1;
         }
@@ -62,14 +63,14 @@ pub(crate) fn count(head: &str, tail: &str) -> u32 {
             arrows += 1;
         }
         for (kind, (asks, answers)) in PAIRS.iter().enumerate() {
-            if let Some(rest) = strip(line, asks) {
+            if let Some(rest) = strip(opening, asks) {
                 open[kind] = true;
                 // Both sides on one line: "Q: 2+2? A: 4".
                 if answers.iter().any(|answer| inline_answer(rest, answer)) {
                     answered[kind] += 1;
                     open[kind] = false;
                 }
-            } else if let Some(rest) = strip(line, answers)
+            } else if let Some(rest) = strip(opening, answers)
                 && std::mem::take(&mut open[kind])
             {
                 if rest.trim().is_empty() { blank_answer = Some(kind) } else { answered[kind] += 1 }
@@ -81,13 +82,16 @@ pub(crate) fn count(head: &str, tail: &str) -> u32 {
     pairs.max(headings).max(arrows).min(MAX_COUNT)
 }
 
-/// The rest of `line` after one of the marks; a leading list number or bold mark is ignored.
-fn strip<'a>(line: &'a str, marks: &[&str]) -> Option<&'a str> {
-    let line = line
-        .trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | ')' | '-' | '*' | '#' | ' '));
+/// `line` without a leading list number or bold mark.
+fn opening(line: &str) -> &str {
+    line.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | ')' | '-' | '*' | '#' | ' '))
+}
+
+/// The rest of a line's opening after one of the marks.
+fn strip<'a>(opening: &'a str, marks: &[&str]) -> Option<&'a str> {
     marks.iter().find_map(|mark| {
-        let start = line.get(..mark.len())?;
-        start.eq_ignore_ascii_case(mark).then(|| line[mark.len()..].trim_start_matches('*'))
+        let start = opening.get(..mark.len())?;
+        start.eq_ignore_ascii_case(mark).then(|| opening[mark.len()..].trim_start_matches('*'))
     })
 }
 
@@ -111,11 +115,12 @@ fn heading(line: &str) -> bool {
 
 /// A short `x -> y` or `x => y` line with both sides filled.
 fn arrow(line: &str) -> bool {
+    if line.len() > 160 || line.ends_with(['{', ';']) {
+        return false;
+    }
     let sides =
         line.split_once("->").or_else(|| line.split_once("=>")).or_else(|| line.split_once('\u{2192}'));
-    line.len() <= 160
-        && !line.ends_with(['{', ';'])
-        && sides.is_some_and(|(left, right)| !left.trim().is_empty() && !right.trim().is_empty())
+    sides.is_some_and(|(left, right)| !left.trim().is_empty() && !right.trim().is_empty())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! `train` makes the tensors it reads.
 
 use bytes::Bytes;
+use rten_simd::{Isa, SimdOp};
 
 use crate::error::Error;
 use crate::features::{BUCKETS, DENSE, Features, GRAMS};
@@ -39,27 +40,65 @@ impl LinearHead {
 
     /// Raw scores of a text, and its novelty.
     pub(crate) fn logits(&self, features: &Features) -> (Vec<f32>, f32) {
-        let mut counts = vec![0_i32; self.outputs];
-        for &bucket in &features.sparse {
-            let Some(row) = self.rows.of_bucket(bucket as usize) else { continue };
-            for (count, &weight) in counts.iter_mut().zip(&self.ngrams[row * self.outputs..][..self.outputs])
-            {
-                *count += i32::from(weight as i8);
-            }
-        }
-        let value = features.sparse_value();
-        let mut logits: Vec<f32> = counts
-            .iter()
-            .zip(&self.ngram_scales)
-            .zip(&self.bias)
-            .map(|((&count, scale), bias)| bias + count as f32 * scale * value)
-            .collect();
-        for (&x, row) in features.dense.iter().zip(self.dense.chunks_exact(self.outputs)) {
-            for (logit, &weight) in logits.iter_mut().zip(row) {
-                *logit += x * weight;
-            }
-        }
+        let mut logits = vec![0.0; self.outputs];
+        Scoring { head: self, features, logits: &mut logits }.dispatch();
         (logits, novelty(&self.known, features))
+    }
+}
+
+/// Outputs that are summed up at once: what the widest registers hold.
+const LANES: usize = 16;
+
+/// Plain loops, which the compiler writes for the machine's widest registers here.
+struct Scoring<'a> {
+    head: &'a LinearHead,
+    features: &'a Features,
+    logits: &'a mut [f32],
+}
+
+impl SimdOp for Scoring<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, _: I) {
+        let Self { head, features, logits } = self;
+        let value = features.sparse_value();
+        for (block, logits) in logits.chunks_mut(LANES).enumerate() {
+            let from = block * LANES;
+            let mut counts = [0_i32; LANES];
+            for &bucket in &features.sparse {
+                let Some(row) = head.rows.of_bucket(bucket as usize) else { continue };
+                let weights = lanes(&head.ngrams, row * head.outputs + from);
+                for (count, weight) in counts.iter_mut().zip(weights) {
+                    *count += i32::from(weight as i8);
+                }
+            }
+            let mut sums = [0.0; LANES];
+            for (at, sum) in sums[..logits.len()].iter_mut().enumerate() {
+                *sum = head.bias[from + at] + counts[at] as f32 * head.ngram_scales[from + at] * value;
+            }
+            for (at, &x) in features.dense.iter().enumerate() {
+                let weights = lanes(&head.dense, at * head.outputs + from);
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum += x * weight;
+                }
+            }
+            logits.copy_from_slice(&sums[..logits.len()]);
+        }
+    }
+}
+
+/// What stands from `at` on. Where a row is narrower, the next one's beginning is in the lanes that nobody looks at.
+#[inline(always)]
+fn lanes<T: Copy + Default>(data: &[T], at: usize) -> [T; LANES] {
+    let data = &data[at..];
+    match data.first_chunk() {
+        Some(lanes) => *lanes,
+        None => {
+            let mut lanes = [T::default(); LANES];
+            lanes[..data.len()].copy_from_slice(data);
+            lanes
+        }
     }
 }
 

@@ -22,12 +22,16 @@ impl Letters {
             return;
         }
         self.words += 1;
+        // What the vocabulary knows is no noise.
+        if pieces.len() < 3 {
+            return;
+        }
         let vowels = word.bytes().filter(|b| b"aeiouy".contains(b)).count();
         let run = word.as_bytes().windows(4).any(|w| w.iter().all(|b| *b == w[0]));
         let unspeakable = word.is_ascii() && word.len() >= NOISE_LETTERS && vowels * 5 <= word.len();
         let keyboard =
             ["asdf", "qwer", "zxcv", "hjkl", "dfgh", "fghj", "sdfg"].iter().any(|row| word.contains(row));
-        if pieces.len() >= 3 && (unspeakable || keyboard || run) {
+        if unspeakable || keyboard || run {
             self.noise += 1;
         }
     }

@@ -4,6 +4,7 @@
 //! whoever sums. Called by `features`.
 
 use bytes::Bytes;
+use rten_simd::{Isa, SimdOp};
 
 use crate::error::Error;
 use crate::model_file::ModelFile;
@@ -32,12 +33,31 @@ impl StaticTable {
         Ok(Self { rows, scales })
     }
 
-    /// Adds the row of `id` to `sum`.
-    pub(crate) fn add_to(&self, id: u16, sum: &mut [f32; DIMS]) {
-        let id = usize::from(id);
-        let scale = self.scales[id];
-        for (sum, &value) in sum.iter_mut().zip(&self.rows[id * DIMS..(id + 1) * DIMS]) {
-            *sum += f32::from(value as i8) * scale;
+    /// Adds the rows of `ids` to `sum`, one after the other.
+    pub(crate) fn add_to(&self, ids: &[u16], sum: &mut [f32; DIMS]) {
+        Adding { table: self, ids, sum }.dispatch();
+    }
+}
+
+/// Plain loops, which the compiler writes for the machine's widest registers here.
+struct Adding<'a> {
+    table: &'a StaticTable,
+    ids: &'a [u16],
+    sum: &'a mut [f32; DIMS],
+}
+
+impl SimdOp for Adding<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, _: I) {
+        for &id in self.ids {
+            let id = usize::from(id);
+            let scale = self.table.scales[id];
+            let row = &self.table.rows[id * DIMS..(id + 1) * DIMS];
+            for (sum, &value) in self.sum.iter_mut().zip(row) {
+                *sum += f32::from(value as i8) * scale;
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! WordPiece: cuts a normalised word into vocabulary ids by greedy longest match.
 //!
-//! Works on the embedded vocabulary in place: one open-addressing table of ids and one of offsets are all it allocates,
-//! once. Never allocates per word. Called by `features`.
+//! A piece lies in its table's slot with its id, so that a look-up touches one line of memory. Never allocates per word.
+//! Called by `features` and the encoder.
+
+use std::collections::HashMap;
 
 use crate::error::Error;
 use crate::hash;
@@ -9,112 +11,123 @@ use crate::words::Word;
 
 /// Id given to a word that the vocabulary cannot spell.
 pub(crate) const UNK: u16 = 100;
-const EMPTY: u16 = u16::MAX;
 /// Prefix of a piece that continues a word.
 const CONTINUATION: &[u8] = b"##";
 const SLOT_BITS: u32 = 16;
-const SEED_START: u64 = 1;
-const SEED_CONTINUED: u64 = 2;
+const ID_BITS: u32 = 16;
+/// Most bytes of a piece that lies in its slot: what id and length leave of 128 bits.
+const SHORT: usize = 13;
 
 /// A vocabulary, ready for look-ups.
 #[derive(Debug)]
 pub(crate) struct WordPiece {
-    text: &'static [u8],
-    /// `offsets[id]..offsets[id + 1]` is the line of piece `id`, newline included.
-    offsets: Vec<u32>,
-    slots: Vec<u16>,
+    count: usize,
+    /// A piece's key above its id; 0 where there is none. Open addressing.
+    slots: Vec<u128>,
+    /// The few pieces of more than [`SHORT`] bytes, by whether they continue a word.
+    long: [HashMap<&'static [u8], u16>; 2],
     longest: usize,
 }
 
 impl WordPiece {
     /// Reads a vocabulary: one piece per line, the line number is the id.
     pub(crate) fn new(file: &str, text: &'static [u8]) -> Result<Self, Error> {
-        let mut offsets = vec![0];
-        offsets
-            .extend(text.iter().enumerate().filter(|&(_, &byte)| byte == b'\n').map(|(at, _)| at as u32 + 1));
-        let count = offsets.len() - 1;
+        let count = text.iter().filter(|&&byte| byte == b'\n').count();
         if count <= usize::from(UNK) || count > 1 << (SLOT_BITS - 1) || text.last() != Some(&b'\n') {
             return Err(Error::model(file, format!("{count} vocabulary lines")));
         }
-        let mut this = Self { text, offsets, slots: vec![EMPTY; 1 << SLOT_BITS], longest: 1 };
-        for id in 0..count as u16 {
-            let (continued, piece) = this.piece(id);
+        let mut this = Self { count, slots: vec![0; 1 << SLOT_BITS], long: Default::default(), longest: 1 };
+        for (id, line) in (0..count as u16).zip(text.split(|&byte| byte == b'\n')) {
+            // "##" itself is an ordinary entry made of two marks.
+            let (continued, piece) = match line.strip_prefix(CONTINUATION) {
+                Some(rest) if !rest.is_empty() => (true, rest),
+                _ => (false, line),
+            };
             this.longest = this.longest.max(piece.len());
-            let mut slot = slot_of(hash_piece(continued, piece));
-            while this.slots[slot] != EMPTY {
+            if piece.len() > SHORT {
+                this.long[usize::from(continued)].entry(piece).or_insert(id);
+                continue;
+            }
+            let key = Start::of(piece).key(piece.len(), continued);
+            let mut slot = slot_of(key);
+            while this.slots[slot] != 0 {
                 slot = next_slot(slot);
             }
-            this.slots[slot] = id;
+            this.slots[slot] = key << ID_BITS | u128::from(id);
         }
         Ok(this)
     }
 
     /// How many pieces there are.
     pub(crate) fn len(&self) -> usize {
-        self.offsets.len() - 1
+        self.count
     }
 
-    /// Calls `sink` with the ids of `word`; an unspellable word is one [`UNK`].
+    /// Fills `pieces` with the ids of `word`; an unspellable word is one [`UNK`].
     pub(crate) fn encode(&self, word: Word<'_>, pieces: &mut Vec<u16>) {
         pieces.clear();
-        let bytes = word.text.as_bytes();
-        let mut start = 0;
-        while start < bytes.len() && !word.overlong {
-            let mut end = bytes.len().min(start + self.longest);
-            let found = loop {
-                while !word.text.is_char_boundary(end) {
-                    end -= 1;
-                }
-                if end <= start {
-                    break None;
-                }
-                if let Some(id) = self.find(start > 0, &bytes[start..end]) {
-                    break Some(id);
-                }
-                end -= 1;
-            };
-            let Some(id) = found else { break };
+        let mut rest = word.text.as_bytes();
+        while !rest.is_empty() && !word.overlong {
+            let continued = !pieces.is_empty();
+            let Some((id, length)) = self.longest(continued, rest) else { break };
             pieces.push(id);
-            start = end;
+            rest = &rest[length..];
         }
-        if start < bytes.len() {
+        if !rest.is_empty() {
             pieces.clear();
             pieces.push(UNK);
         }
     }
 
-    fn find(&self, continued: bool, piece: &[u8]) -> Option<u16> {
-        let mut slot = slot_of(hash_piece(continued, piece));
-        loop {
-            let id = self.slots[slot];
-            if id == EMPTY {
-                return None;
+    /// The longest piece that `text` begins with, and its length. Pieces are whole characters, and so is what follows one.
+    fn longest(&self, continued: bool, text: &[u8]) -> Option<(u16, usize)> {
+        for length in (SHORT + 1..=text.len().min(self.longest)).rev() {
+            if let Some(id) = self.long[usize::from(continued)].get(&text[..length]) {
+                return Some((*id, length));
             }
-            if self.piece(id) == (continued, piece) {
-                return Some(id);
+        }
+        let start = Start::of(text);
+        (1..=text.len().min(SHORT))
+            .rev()
+            .find_map(|length| Some((self.find(start.key(length, continued))?, length)))
+    }
+
+    fn find(&self, key: u128) -> Option<u16> {
+        let mut slot = slot_of(key);
+        loop {
+            let entry = self.slots[slot];
+            if entry >> ID_BITS == key {
+                return Some(entry as u16);
+            }
+            if entry == 0 {
+                return None;
             }
             slot = next_slot(slot);
         }
     }
+}
 
-    /// Whether piece `id` continues a word, and its text without the mark.
-    fn piece(&self, id: u16) -> (bool, &'static [u8]) {
-        let id = usize::from(id);
-        let line = &self.text[self.offsets[id] as usize..self.offsets[id + 1] as usize - 1];
-        // "##" itself is an ordinary entry made of two marks.
-        match line.strip_prefix(CONTINUATION) {
-            Some(rest) if !rest.is_empty() => (true, rest),
-            _ => (false, line),
-        }
+/// The first bytes of a text, from which the key of each piece it may begin with is cut.
+#[derive(Clone, Copy)]
+struct Start(u128);
+
+impl Start {
+    fn of(text: &[u8]) -> Self {
+        let mut bytes = [0; 16];
+        let length = text.len().min(SHORT);
+        bytes[..length].copy_from_slice(&text[..length]);
+        Self(u128::from_le_bytes(bytes))
+    }
+
+    /// The piece of `length` bytes, 1 to [`SHORT`]; the length and whether it continues a word stand above them.
+    fn key(self, length: usize, continued: bool) -> u128 {
+        let kind = (length as u128) << 1 | u128::from(continued);
+        self.0 & ((1 << (8 * length)) - 1) | kind << (8 * SHORT)
     }
 }
 
-fn hash_piece(continued: bool, piece: &[u8]) -> u64 {
-    hash::bytes(if continued { SEED_CONTINUED } else { SEED_START }, piece)
-}
-
-fn slot_of(hash: u64) -> usize {
-    (hash >> (64 - SLOT_BITS)) as usize
+fn slot_of(key: u128) -> usize {
+    (hash::join(key as u64, (key >> 64) as u64) >> (64 - SLOT_BITS)) as usize
 }
 
 fn next_slot(slot: usize) -> usize {

@@ -26,7 +26,11 @@ pub(crate) fn for_each_word(text: &str, buffer: &mut String, sink: impl FnMut(Wo
     let bytes = text.as_bytes();
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
-        if byte < 0x80 {
+        if byte.is_ascii_alphanumeric() {
+            let length = bytes[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+            builder.run(&text[at..at + length]);
+            at += length;
+        } else if byte < 0x80 {
             builder.ascii(byte);
             at += 1;
         } else {
@@ -46,9 +50,7 @@ struct Builder<'b, F: FnMut(Word<'_>)> {
 
 impl<F: FnMut(Word<'_>)> Builder<'_, F> {
     fn ascii(&mut self, byte: u8) {
-        if byte.is_ascii_alphanumeric() {
-            self.push(char::from(byte.to_ascii_lowercase()));
-        } else if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+        if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
             self.flush();
         } else if byte.is_ascii_punctuation() {
             self.alone(char::from(byte));
@@ -78,6 +80,14 @@ impl<F: FnMut(Word<'_>)> Builder<'_, F> {
         if ideograph {
             self.flush();
         }
+    }
+
+    /// Letters and digits of ASCII.
+    fn run(&mut self, run: &str) {
+        let (from, room) = (self.buffer.len(), MAX_WORD_CHARS.saturating_sub(self.chars));
+        self.buffer.push_str(&run[..run.len().min(room)]);
+        self.buffer[from..].make_ascii_lowercase();
+        self.chars += run.len();
     }
 
     fn push(&mut self, c: char) {

@@ -4,6 +4,7 @@
 //! What speaks the protocol knows no model, prompt or endpoint; the judges are [`Deciding`], on the router, and [`Transforming`], for those
 //! who keep another picker. The binary runs [`Door::serve`] with one of them; the judge in `examples/echo.rs` is the smallest one.
 
+mod attentive;
 mod attributes;
 mod budget;
 mod deciding;

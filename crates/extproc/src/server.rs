@@ -3,6 +3,7 @@
 //! Own loop on hyper instead of tonic's transport, which brings a web framework and hides the limits. Called by
 //! the binary once for the door and once for health's own port.
 
+use crate::attentive::Attentively;
 use crate::budget::{Counts, Share};
 use crate::driven::{Driven, Open};
 use crate::grpc::{self, Messages};
@@ -14,7 +15,7 @@ use crate::tls::{Certificate, TlsError};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -161,8 +162,8 @@ async fn goodbye(connections: &mut JoinSet<()>, counts: &Counts) {
     }
 }
 
-fn builder() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn builder() -> http2::Builder<Attentively> {
+    let mut builder = http2::Builder::new(Attentively);
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_EVERY)

@@ -1,11 +1,13 @@
 //! Keys in the order of their last use, with the time of it.
 //!
 //! A table leads to the places of one list that lies in one piece of memory: what is used together, such as the blocks of a
-//! prompt, lies together. Never looks at a clock. Called by `approximate`.
+//! prompt, lies together, so that most places are found beside the one before. Never looks at a clock. Called by
+//! `approximate`.
 
 use crate::Millis;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
+use std::collections::hash_map;
 
 /// No place.
 const NONE: u32 = u32::MAX;
@@ -17,8 +19,10 @@ pub(crate) struct Recency {
     list: Vec<Entry>,
     oldest: u32,
     newest: u32,
-    /// Places that are free, one leading to the next by `newer`.
+    /// Places that are free, one leading to the next by `newer`; each is its own `older`.
     free: u32,
+    /// The place of the key that was used last.
+    latest: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +35,7 @@ struct Entry {
 
 impl Recency {
     pub(crate) fn new() -> Self {
-        Self { places: HashMap::default(), list: Vec::new(), oldest: NONE, newest: NONE, free: NONE }
+        Self { places: HashMap::default(), list: Vec::new(), oldest: NONE, newest: NONE, free: NONE, latest: NONE }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -44,27 +48,45 @@ impl Recency {
 
     /// The key is used now; whether it was there before.
     pub(crate) fn touch(&mut self, key: u64, now: Millis) -> bool {
-        if let Some(&at) = self.places.get(&key) {
-            if at != self.newest {
+        let (at, known) = self.place(key);
+        if at != self.newest {
+            if known {
                 self.unlink(at);
-                self.link(at);
             }
-            self.list[at as usize].used = now;
-            return true;
+            self.link(at);
         }
-        let entry = Entry { key, used: now, older: NONE, newer: NONE };
-        let at = self.free;
-        let at = if at == NONE {
-            self.list.push(entry);
-            (self.list.len() - 1) as u32
-        } else {
-            self.free = self.list[at as usize].newer;
-            self.list[at as usize] = entry;
-            at
+        self.list[at as usize].used = now;
+        self.latest = at;
+        known
+    }
+
+    /// The key's place, and whether it had one before: a new one is in no order yet.
+    fn place(&mut self, key: u64) -> (u32, bool) {
+        // Asking the table would mean to wait for memory, for each block of a prompt.
+        for beside in [self.latest.wrapping_add(1), self.latest.wrapping_sub(1)] {
+            if self.list.get(beside as usize).is_some_and(|entry| entry.key == key && entry.older != beside) {
+                return (beside, true);
+            }
+        }
+        let vacant = match self.places.entry(key) {
+            hash_map::Entry::Occupied(place) => return (*place.get(), true),
+            hash_map::Entry::Vacant(vacant) => vacant,
         };
-        self.places.insert(key, at);
-        self.link(at);
-        false
+        let entry = Entry { key, used: 0, older: NONE, newer: NONE };
+        let at = match self.list.get_mut(self.free as usize) {
+            Some(place) => {
+                let at = self.free;
+                self.free = place.newer;
+                *place = entry;
+                at
+            }
+            None => {
+                self.list.push(entry);
+                (self.list.len() - 1) as u32
+            }
+        };
+        vacant.insert(at);
+        (at, false)
     }
 
     /// The key that was not used for longest, and when it was.
@@ -81,7 +103,8 @@ impl Recency {
     pub(crate) fn remove(&mut self, key: u64) {
         let Some(at) = self.places.remove(&key) else { return };
         self.unlink(at);
-        self.list[at as usize].newer = self.free;
+        let place = &mut self.list[at as usize];
+        (place.older, place.newer) = (at, self.free);
         self.free = at;
         if self.places.is_empty() {
             // A worker that has forgotten everything keeps no memory.

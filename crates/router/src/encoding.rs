@@ -139,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_shorter_of_deadline_and_timeout_counts() {
-        let nothing = Duration::from_millis(1);
+        let nothing = Duration::from_nanos(1);
         let hurried = encoders(1, 64, nothing);
         assert_eq!(hurried.encode("x", Branch::Prompt, MINUTE).await, Err(Asked::Late));
         let patient = encoders(1, 64, MINUTE);

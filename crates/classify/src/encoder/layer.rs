@@ -5,11 +5,9 @@
 //! instruction cannot saturate, and every machine computes the same integers. Called by `session`.
 
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
-use rten_simd::{SimdOp, SimdUnaryOp};
+use rten_simd::{Isa, SimdOp, SimdUnaryOp};
 use rten_tensor::{Matrix, NdTensorView};
-use rten_vecmath::{
-    ExtendInit, Gelu, MinMax, Normalize, NormalizeOptions, Quantize, Softmax, Sum, SumSquareSub,
-};
+use rten_vecmath::{Gelu, MinMax, Normalize, NormalizeOptions, Softmax, Sum, SumSquareSub};
 
 use super::{FEED_FORWARD, HEADS, HIDDEN};
 use crate::error::Error;
@@ -18,6 +16,8 @@ use crate::model_file::ModelFile;
 const HEAD_WIDTH: usize = HIDDEN / HEADS;
 /// Largest quantised activation; see the module's head.
 const LEVELS: f32 = 127.0;
+/// From here on floats are a whole number apart.
+const UNIT_STEPS: f32 = (1_u32 << (f32::MANTISSA_DIGITS - 1)) as f32;
 /// As in the published model.
 const NORM_EPSILON: f32 = 1e-12;
 
@@ -138,6 +138,51 @@ impl Layer {
     }
 }
 
+/// A row of integer products as floats. A plain loop, which the compiler writes for the machine's widest registers here.
+struct Floats<'a> {
+    matrix: &'a Linear,
+    sums: &'a [i32],
+    scale: f32,
+    zero: f32,
+    out: &'a mut [f32],
+}
+
+impl SimdOp for Floats<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, _: I) {
+        let Self { matrix, sums, scale, zero, out } = self;
+        let channels = matrix.sums.iter().zip(&matrix.scales).zip(&matrix.bias);
+        for ((out, &sum), ((total, s), bias)) in out.iter_mut().zip(sums).zip(channels) {
+            *out = (sum as f32 - zero * total) * (scale * s) + bias;
+        }
+    }
+}
+
+/// A row of floats as 0..=127; likewise.
+struct Levels<'a> {
+    row: &'a [f32],
+    inverse: f32,
+    zero: f32,
+    out: &'a mut [u8],
+}
+
+impl SimdOp for Levels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, _: I) {
+        let Self { row, inverse, zero, out } = self;
+        for (out, value) in out.iter_mut().zip(row) {
+            // Rounding both the value and the zero point can overshoot by one.
+            let level = ((value * inverse).round_ties_even() + zero).clamp(0.0, LEVELS);
+            // A cast that saturates keeps this from being vectorised: this far out, the lowest bits are the integer.
+            *out = (level + UNIT_STEPS).to_bits() as u8;
+        }
+    }
+}
+
 impl Workspace {
     /// `out` = `input` times the matrix, plus its bias; rows of `input` are `inputs` wide.
     fn product(
@@ -160,39 +205,30 @@ impl Workspace {
                 GemmOptions::default(),
             )
             .map_err(kernel)?;
-        out.clear();
-        let rows = self.sums.chunks_exact(outputs).zip(self.scales.iter().zip(&self.zeros));
-        for (sums, (&scale, &zero)) in rows {
-            let zero = f32::from(zero);
-            let channels = matrix.sums.iter().zip(matrix.scales.iter().zip(&matrix.bias));
-            let value = |(&sum, (total, (s, bias))): (&i32, (&f32, (&f32, &f32)))| {
-                (sum as f32 - zero * total) * (scale * s) + bias
-            };
-            out.extend(sums.iter().zip(channels).map(value));
+        out.resize(rows * outputs, 0.0);
+        let tokens = self.scales.iter().zip(&self.zeros);
+        for ((out, sums), (&scale, &zero)) in
+            out.chunks_exact_mut(outputs).zip(self.sums.chunks_exact(outputs)).zip(tokens)
+        {
+            Floats { matrix, sums, scale, zero: f32::from(zero), out }.dispatch();
         }
         Ok(())
     }
 
     /// Each row to 0..=127 with a scale and a zero point of its own.
     fn quantise(&mut self, input: &[f32], width: usize) {
-        self.quantised.clear();
+        self.quantised.resize(input.len(), 0);
         self.scales.clear();
         self.zeros.clear();
-        self.quantised.reserve(input.len());
-        for row in input.chunks_exact(width) {
+        for (row, out) in input.chunks_exact(width).zip(self.quantised.chunks_exact_mut(width)) {
             let (low, high) = MinMax::new(row).dispatch();
             let (low, high) = (low.min(0.0), high.max(0.0));
             let scale = ((high - low) / LEVELS).max(f32::MIN_POSITIVE);
-            let zero = (-low / scale).round_ties_even() as u8;
-            let from = self.quantised.len();
-            self.quantised
-                .extend_init(|free| Quantize::new(row, &mut free[..width], 1.0 / scale, zero).dispatch());
-            debug_assert_eq!(self.quantised.len(), from + width);
+            let zero = (-low / scale).round_ties_even();
+            Levels { row, inverse: 1.0 / scale, zero, out }.dispatch();
             self.scales.push(scale);
-            self.zeros.push(zero);
+            self.zeros.push(zero as u8);
         }
-        // Rounding both the value and the zero point can overshoot by one.
-        self.quantised.iter_mut().for_each(|v| *v = (*v).min(LEVELS as u8));
     }
 
     /// Scaled dot-product attention over rows of query, key and value.

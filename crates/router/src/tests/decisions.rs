@@ -213,7 +213,8 @@ async fn the_encoder_is_asked_within_one_deadline_and_not_again_after_it() {
         &["name: d, when: {any: [refund, science]}"],
         "routes: {d: large}\n    default: small",
     );
-    let late = brain(&text, "encoder: {threads: 1, deadline: 1ms}\n");
+    // A nanosecond has passed before any thread can take the job; a millisecond was enough for one machine.
+    let late = brain(&text, "encoder: {threads: 1, deadline: 0.000001ms}\n");
     let decision = decide(&late, "hm, well, so what of it then").await;
     assert_eq!((&decision["tier"], &decision["encoder"]), (&json!("ngram"), &json!("late")));
     let off = brain(&text, "encoder: {threads: 0}\n");
