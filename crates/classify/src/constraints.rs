@@ -130,32 +130,44 @@ const DEMANDS: [&str; 74] = [
     "your answer should",
 ];
 
-/// Pairs of letters with which something to count may begin: asking for these first makes the scan cheap.
-struct Openings([u32; 26]);
+/// The first three characters with which something to count may begin: asking for these first makes the scan cheap.
+struct Openings([u32; LETTERS.pow(3).div_ceil(32)]);
 
-static OPENINGS: Openings = Openings::new();
-static NUMBER_OPENINGS: Openings = Openings([0; 26]).with(&NUMBERS);
+/// The letters, and one that stands for all else.
+const LETTERS: usize = 27;
+
+static OPENINGS: Openings = Openings::none().with(&BOUNDS).with(&DEMANDS).with(&NUMBERS);
+static NUMBER_OPENINGS: Openings = Openings::none().with(&NUMBERS);
 
 impl Openings {
-    const fn new() -> Self {
-        Self([0; 26]).with(&BOUNDS).with(&DEMANDS).with(&NUMBERS)
+    const fn none() -> Self {
+        Self([0; LETTERS.pow(3).div_ceil(32)])
     }
 
     const fn with(mut self, phrases: &[&str]) -> Self {
         let mut at = 0;
         while at < phrases.len() {
-            let phrase = phrases[at].as_bytes();
-            self.0[(phrase[0] - b'a') as usize] |= 1 << (phrase[1] - b'a');
+            if let Some(opening) = phrases[at].as_bytes().first_chunk() {
+                let bit = Self::bit(opening);
+                self.0[bit / 32] |= 1 << (bit % 32);
+            }
             at += 1;
         }
         self
     }
 
+    const fn bit([first, second, third]: &[u8; 3]) -> usize {
+        (Self::letter(*first) * LETTERS + Self::letter(*second)) * LETTERS + Self::letter(*third)
+    }
+
+    const fn letter(byte: u8) -> usize {
+        let letter = byte.to_ascii_lowercase().wrapping_sub(b'a') as usize;
+        if letter < LETTERS - 1 { letter } else { LETTERS - 1 }
+    }
+
     fn has(&self, bytes: &[u8]) -> bool {
-        let [first, second, ..] = bytes else { return false };
-        let letter = |byte: &u8| byte.to_ascii_lowercase().wrapping_sub(b'a');
-        let (first, second) = (letter(first), letter(second));
-        second < 26 && self.0.get(usize::from(first)).is_some_and(|seconds| seconds >> second & 1 == 1)
+        let bit = bytes.first_chunk().map(Self::bit);
+        bit.is_some_and(|bit| self.0[bit / 32] >> (bit % 32) & 1 == 1)
     }
 }
 

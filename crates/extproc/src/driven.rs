@@ -3,8 +3,7 @@
 
 use crate::budget::Counts;
 use crate::pb::envoy::service::ext_proc::v3::ProcessingResponse;
-use futures_util::FutureExt;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,7 +22,7 @@ pub(crate) struct Driven {
     work: Option<Work>,
     failed: Option<Status>,
     replies: Receiver<ProcessingResponse>,
-    _open: Open,
+    open: Open,
 }
 
 impl Driven {
@@ -33,14 +32,7 @@ impl Driven {
         W: Future<Output = Result<(), Status>> + Send + 'static,
     {
         let (sender, replies) = channel(REPLIES);
-        let counts = Arc::clone(&open.counts);
-        let work = AssertUnwindSafe(work(sender)).catch_unwind().map(move |done| {
-            done.unwrap_or_else(|_| {
-                counts.panics.fetch_add(1, Relaxed);
-                Err(Status::internal("the judge failed"))
-            })
-        });
-        Self { work: Some(Box::pin(work)), failed: None, replies, _open: open }
+        Self { work: Some(Box::pin(work(sender))), failed: None, replies, open }
     }
 }
 
@@ -61,13 +53,18 @@ impl Stream for Driven {
                 return Poll::Ready(Some(Ok(reply)));
             }
             let Some(work) = &mut self.work else { return Poll::Ready(self.failed.take().map(Err)) };
-            match work.as_mut().poll(cx) {
-                Poll::Ready(done) => {
+            match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+                Ok(Poll::Ready(done)) => {
                     self.failed = done.err();
                     self.work = None;
                 }
-                Poll::Pending if self.replies.is_empty() => return Poll::Pending,
-                Poll::Pending => {}
+                Ok(Poll::Pending) if self.replies.is_empty() => return Poll::Pending,
+                Ok(Poll::Pending) => {}
+                Err(_) => {
+                    self.open.counts.panics.fetch_add(1, Relaxed);
+                    self.failed = Some(Status::internal("the judge failed"));
+                    self.work = None;
+                }
             }
         }
     }

@@ -35,7 +35,14 @@ struct Entry {
 
 impl Recency {
     pub(crate) fn new() -> Self {
-        Self { places: HashMap::default(), list: Vec::new(), oldest: NONE, newest: NONE, free: NONE, latest: NONE }
+        Self {
+            places: HashMap::default(),
+            list: Vec::new(),
+            oldest: NONE,
+            newest: NONE,
+            free: NONE,
+            latest: NONE,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
