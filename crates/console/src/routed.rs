@@ -27,7 +27,7 @@ impl Routed {
         let view = RequestView::parse(&question.body)?;
         let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
         let headers = HeaderMap::new();
-        let context = Context { headers: &headers, at_ms, given: None };
+        let context = Context::new(&headers, at_ms);
         // A split draws by it.
         let id = format!("eval-{:016x}", fastrand::u64(..));
         let mut decision = Decision { id, at_unix_ms: at_ms, ..Decision::default() };

@@ -57,7 +57,7 @@ pub(crate) fn start(
         let _under_way = under_way;
         let mut decided = Vec::with_capacity(shadows.len());
         let Ok(view) = RequestView::parse(&body) else { return decided };
-        let context = Context { headers: &headers, at_ms, given: None };
+        let context = Context::new(&headers, at_ms);
         for shadow in shadows {
             decided.push(brain.shadow(shadow, &view, &context, &id, taken.as_ref()).await);
         }

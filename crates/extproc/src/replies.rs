@@ -51,7 +51,10 @@ impl Edits {
 
     /// Sets headers only.
     pub(crate) fn set(headers: Vec<(HeaderName, HeaderValue)>) -> Self {
-        let set_headers = headers.iter().map(|(name, value)| set(name, value.as_bytes())).collect();
+        // In one piece of memory: prost shares a value once more to write it, and each piece would be allocated for that.
+        let mut values: Bytes = headers.iter().flat_map(|(_, value)| value.as_bytes()).copied().collect();
+        let set_headers =
+            headers.iter().map(|(name, value)| set(name, values.split_to(value.len()))).collect();
         Self { mutation: HeaderMutation { set_headers, ..Default::default() }, ..Default::default() }
     }
 
@@ -64,7 +67,7 @@ impl Edits {
         let set_headers = &mut edits.mutation.set_headers;
         if let Some(destination) = &destination {
             set_headers.retain(|option| !is(option, &DESTINATION));
-            set_headers.push(self::set(&DESTINATION, destination.as_bytes()));
+            set_headers.push(self::set(&DESTINATION, Bytes::from(destination.clone())));
         }
         remove.extend_from_slice(names);
         remove.retain(|name| !set_headers.iter().any(|option| is(option, name)));
@@ -76,8 +79,8 @@ impl Edits {
 
     /// The length that goes with a replaced body, where Envoy does not see to it.
     pub(crate) fn content_length(&mut self, bytes: usize) {
-        let length = bytes.to_string();
-        self.mutation.set_headers.push(set(&header::CONTENT_LENGTH, length.as_bytes()));
+        let length = Bytes::from(bytes.to_string());
+        self.mutation.set_headers.push(set(&header::CONTENT_LENGTH, length));
     }
 
     fn common(self, body: Option<Mutation>) -> (CommonResponse, Option<Struct>) {
@@ -96,12 +99,11 @@ fn is(option: &HeaderValueOption, name: &HeaderName) -> bool {
     option.header.as_ref().is_some_and(|header| header.key == name.as_str())
 }
 
-fn set(name: &HeaderName, value: &[u8]) -> HeaderValueOption {
-    let raw_value = Bytes::copy_from_slice(value);
+fn set(name: &HeaderName, raw_value: Bytes) -> HeaderValueOption {
     HeaderValueOption {
-        header: Some(WireHeader { key: name.as_str().to_owned(), raw_value, value: String::new() }),
         append_action: HeaderAppendAction::OverwriteIfExistsOrAdd as i32,
-        keep_empty_value: value.is_empty(),
+        keep_empty_value: raw_value.is_empty(),
+        header: Some(WireHeader { key: name.as_str().to_owned(), raw_value, value: String::new() }),
     }
 }
 

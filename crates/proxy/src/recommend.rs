@@ -84,7 +84,7 @@ async fn decide(
     }
     let header = policy_header(&head.headers)?;
     let (ask, via) = asked(&brain, advice, &view, header)?;
-    let context = Context { headers: &head.headers, at_ms: ticket.decision.at_unix_ms, given: None };
+    let context = Context::new(&head.headers, ticket.decision.at_unix_ms);
     ticket.keep(&head.headers, &body);
     brain.guard(&ask, &view, &context, &mut ticket.decision).await?;
     let plan = brain.route(ask, via, &view, &context, &mut ticket.decision).await?;

@@ -51,7 +51,7 @@ async fn decide_and_send(
     let (ask, via) = brain.ask(&view, policy)?;
     route.check(&view, &ask)?;
 
-    let context = Context { headers: &head.headers, at_ms: ticket.decision.at_unix_ms, given: None };
+    let context = Context::new(&head.headers, ticket.decision.at_unix_ms);
     ticket.keep(&head.headers, &body);
     // 3 guard: what attacks a model reaches none, whoever chose the model.
     if route.answers() {

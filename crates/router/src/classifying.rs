@@ -4,7 +4,7 @@
 //! threads of its own and for no longer than its deadline; without it tier 0's answer stands. Called by the brain.
 
 use crate::brain::Brain;
-use crate::context::{Context, Given, Remote};
+use crate::context::{Context, Remote};
 use crate::decision::{Asked, Dimensions, Escalation, Probabilities, Tier, millis};
 use crate::encoding::Encoders;
 use crate::error::Error;
@@ -18,7 +18,7 @@ use crate::ready::{Judge, Preparing, Ready};
 use crate::signals::{Inquiry, SignalSeen, Signals};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use waypost_classify::encoder::{Branch, Encoding};
+use waypost_classify::encoder::{Branch, Encoding, excerpt};
 use waypost_classify::outcomes::stem;
 use waypost_classify::{Builtin, Doubt, Engine, Verdict};
 use waypost_config::{Classifier, PolicyIndex, Snapshot};
@@ -203,11 +203,13 @@ impl Classifiers {
         if let Some(detector) = &ready.detector {
             return label(personal::classified(detector, &text, &ready.labels));
         }
-        let given = question.context.given;
+        let context = Some(question.context);
         if let Some(signals) = &ready.signals {
-            return label(Inquiry::new(self, signals, &text, policy.classify_timeout, given).decide().await);
+            return label(
+                Inquiry::new(self, signals, &text, policy.classify_timeout, context).decide().await,
+            );
         }
-        match (given.and_then(|given| given.said_for(&policy.name)), &policy.classifier) {
+        match (question.context.given.and_then(|given| given.said_for(&policy.name)), &policy.classifier) {
             (Some(Remote::Qualities(known)), Classifier::Auto(auto)) => {
                 return Ok(Answer::Outlook(outlook::repeat(question.brain.snapshot(), auto, known)));
             }
@@ -228,7 +230,8 @@ impl Classifiers {
             }
             (None, _) => Err(ApiError::new(Code::Internal, "The policy has no classifier.").into()),
             (Some(judge), _) => {
-                let (verdict, escalation) = self.cascade(judge, &text, policy.classify_timeout, given).await;
+                let (verdict, escalation) =
+                    self.cascade(judge, &text, policy.classify_timeout, context).await;
                 label(by_cascade(verdict, escalation, &ready.labels))
             }
         }
@@ -256,7 +259,7 @@ impl Classifiers {
                                 stem(&text.focus),
                                 branch,
                                 timeout,
-                                question.context.given,
+                                Some(question.context),
                             )
                             .await;
                         (encoding, Some(escalation))
@@ -289,10 +292,10 @@ impl Classifiers {
         builtin: Builtin,
         text: &PromptText,
         timeout: Duration,
-        given: Option<&Given>,
+        context: Option<&Context<'_>>,
     ) -> (Verdict, Option<Escalation>) {
         let judge = Judge::Model { model: Arc::clone(self.engine.builtin(builtin)), false_alarms: None };
-        self.cascade(&judge, text, timeout, given).await
+        self.cascade(&judge, text, timeout, context).await
     }
 
     /// Tier 0, and tier 1 where it is wanted and can be had.
@@ -301,11 +304,11 @@ impl Classifiers {
         judge: &Judge,
         text: &PromptText,
         timeout: Duration,
-        given: Option<&Given>,
+        context: Option<&Context<'_>>,
     ) -> (Verdict, Option<Escalation>) {
         let first = self.engine.read(&text.prompt(), |reading| judge.first(&reading));
         let Some((because, branch)) = first.doubt.zip(judge.branch()) else { return (first, None) };
-        let (encoding, escalation) = self.encode(because, &text.focus, branch, timeout, given).await;
+        let (encoding, escalation) = self.encode(because, &text.focus, branch, timeout, context).await;
         // Reading once more costs microseconds; keeping what was read would cost every waiting prompt its memory.
         let verdict = match encoding {
             Some(encoding) => self.engine.read(&text.prompt(), |reading| judge.second(&reading, &encoding)),
@@ -322,15 +325,35 @@ impl Classifiers {
         focus: &str,
         branch: Branch,
         timeout: Duration,
-        given: Option<&Given>,
+        context: Option<&Context<'_>>,
     ) -> (Option<Encoding>, Escalation) {
         let begun = Instant::now();
-        let encoded = match given.and_then(|given| given.encoder).filter(|asked| *asked != Asked::Answered) {
+        let before = context.and_then(|context| context.given).and_then(|given| given.encoder);
+        let encoded = match before.filter(|asked| *asked != Asked::Answered) {
             Some(asked) => Err(asked),
-            None => self.encoders.encode(focus, branch, timeout).await,
+            None => self.encoding(focus, branch, timeout, context).await,
         };
         let asked = encoded.as_ref().err().copied().unwrap_or(Asked::Answered);
         (encoded.ok(), Escalation { because, asked, ms: millis(begun.elapsed()) })
+    }
+
+    /// The encoder's output, at most once for a text of a request.
+    async fn encoding(
+        &self,
+        focus: &str,
+        branch: Branch,
+        timeout: Duration,
+        context: Option<&Context<'_>>,
+    ) -> Result<Encoding, Asked> {
+        let excerpt = excerpt(focus);
+        if let Some(kept) = context.and_then(|context| context.encoding(&excerpt, branch)) {
+            return Ok(kept);
+        }
+        let encoding = self.encoders.encode(&excerpt, branch, timeout).await?;
+        if let Some(context) = context {
+            context.keep(excerpt, &encoding);
+        }
+        Ok(encoding)
     }
 }
 

@@ -6,13 +6,14 @@ use crate::conversations::Recalled;
 use crate::decision::{Asked, Tier};
 use http::HeaderMap;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use waypost_classify::encoder::{Branch, Encoding};
 
 /// Headers that name a conversation, in the order in which they are looked at: ours, Switchyard's and Dynamo's.
 const SESSION_HEADERS: [&str; 3] = ["x-session-id", "x-switchyard-session-id", "x-dynamo-session-id"];
 
 /// See the module.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Context<'a> {
     /// The request's headers.
     pub headers: &'a HeaderMap,
@@ -20,6 +21,14 @@ pub struct Context<'a> {
     pub at_ms: u64,
     /// For a request that is decided again.
     pub given: Option<&'a Given>,
+    encoded: OnceLock<Encoded>,
+}
+
+/// A text as the encoder was given it, and its output: the guard and the policy mostly ask about the same.
+#[derive(Debug)]
+struct Encoded {
+    excerpt: String,
+    encoding: Encoding,
 }
 
 /// What was known when a request was decided first. Deciding by it again gives the same bits.
@@ -58,6 +67,29 @@ impl Given {
 }
 
 impl<'a> Context<'a> {
+    /// Of a request that is decided for the first time.
+    #[must_use]
+    pub fn new(headers: &'a HeaderMap, at_ms: u64) -> Self {
+        Self { headers, at_ms, given: None, encoded: OnceLock::new() }
+    }
+
+    /// Of one that is decided again, by what was known then.
+    #[must_use]
+    pub fn again(self, given: Option<&'a Given>) -> Self {
+        Self { given, ..self }
+    }
+
+    /// The encoder's output for a text that it was given for this request already.
+    pub(crate) fn encoding(&self, excerpt: &str, branch: Branch) -> Option<Encoding> {
+        let kept = self.encoded.get()?;
+        (kept.excerpt == excerpt && kept.encoding.branch() == branch).then(|| kept.encoding.clone())
+    }
+
+    /// Keeps the encoder's output; the first one stays.
+    pub(crate) fn keep(&self, excerpt: String, encoding: &Encoding) {
+        self.encoded.get_or_init(|| Encoded { excerpt, encoding: encoding.clone() });
+    }
+
     /// The conversation's name, where the client gives one.
     #[must_use]
     pub fn session(&self) -> Option<&'a [u8]> {

@@ -290,7 +290,7 @@ mod tests {
             if let Some(session) = session {
                 headers.insert("x-dynamo-session-id", session.parse().unwrap());
             }
-            let context = Context { headers: &headers, at_ms: 0, given: None };
+            let context = Context::new(&headers, 0);
             key(&RequestView::parse(body.as_bytes()).unwrap(), &context)
         };
         let short =

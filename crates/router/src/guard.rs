@@ -92,7 +92,7 @@ impl Brain {
         let text = PromptText::of(view, false);
         let patience = self.snapshot().encoder.deadline;
         let (verdict, escalation) =
-            self.classifiers().ask_as_then(Builtin::Safety, &text, patience, context.given).await;
+            self.classifiers().ask_as_then(Builtin::Safety, &text, patience, Some(context)).await;
         let gates = self.classifiers().engine().builtin(Builtin::Safety).gates();
         let verdict = verdict.at_rate(guard.false_alarms, gates);
         let label = Builtin::Safety.labels().get(verdict.label).copied().unwrap_or_default();

@@ -7,7 +7,7 @@ mod ready;
 
 use crate::brain::Brain;
 use crate::classifying::{Classified, Classifiers};
-use crate::context::Given;
+use crate::context::Context;
 use crate::decision::{Asked, Escalation, Tier};
 use crate::personal::{self, Personal};
 use crate::prompt::PromptText;
@@ -100,7 +100,7 @@ pub(crate) struct Inquiry<'a> {
     text: &'a PromptText,
     /// How long the encoder may take, from when it is first asked.
     patience: Duration,
-    given: Option<&'a Given>,
+    context: Option<&'a Context<'a>>,
     found: Vec<Option<Seen>>,
     first: Option<First>,
     begun: Option<Instant>,
@@ -115,14 +115,14 @@ impl<'a> Inquiry<'a> {
         signals: &'a Signals,
         text: &'a PromptText,
         timeout: Duration,
-        given: Option<&'a Given>,
+        context: Option<&'a Context<'a>>,
     ) -> Self {
         Self {
             classifiers,
             signals,
             text,
             patience: classifiers.patience(timeout),
-            given,
+            context,
             found: vec![None; signals.settings.signals.len()],
             first: None,
             begun: None,
@@ -290,7 +290,7 @@ impl<'a> Inquiry<'a> {
         let willing = self.escalation.is_none_or(|before| before.asked == Asked::Answered);
         if had.is_none() && willing {
             let left = self.patience.saturating_sub(self.begun.get_or_insert_with(Instant::now).elapsed());
-            let asked = self.classifiers.encode(because, &self.text.focus, branch, left, self.given);
+            let asked = self.classifiers.encode(because, &self.text.focus, branch, left, self.context);
             let (encoding, now) = asked.await;
             self.escalation = Some(match self.escalation {
                 Some(before) => Escalation { asked: now.asked, ms: before.ms + now.ms, ..before },

@@ -44,7 +44,8 @@ async fn decide(brain: &Brain, prompt: &str) -> Value {
     let body = json!({"model": "auto", "messages": [{"role": "user", "content": prompt}]}).to_string();
     let view = RequestView::parse(body.as_bytes()).unwrap();
     let mut decision = Decision::default();
-    let context = Context { headers: &http::HeaderMap::new(), at_ms: 0, given: None };
+    let headers = http::HeaderMap::new();
+    let context = Context::new(&headers, 0);
     brain.route(Ask::Classify(0), Via::VirtualModel, &view, &context, &mut decision).await.unwrap();
     serde_json::to_value(&decision).unwrap()
 }

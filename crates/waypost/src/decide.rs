@@ -186,7 +186,7 @@ async fn decide(
     let (ask, via) = asked(brain, policy, &view, request)?;
     let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
     let mut decision = Decision { id: id.to_owned(), at_unix_ms: at_ms, ..Decision::default() };
-    let context = Context { headers: &request.headers, at_ms, given: None };
+    let context = Context::new(&request.headers, at_ms);
     brain.guard(&ask, &view, &context, &mut decision).await?;
     let plan = brain.route(ask, via, &view, &context, &mut decision).await?;
     decision.model = decision.plan.first().map(|first| Arc::clone(&first.model));

@@ -53,7 +53,7 @@ pub(super) async fn decide(request: &mut Request, route: Route, raw: Bytes) -> R
     route.check(&view, &ask)?;
 
     // The guard, 4 classify and 5 plan, within the deadline; past it, the policy's default.
-    let context = Context { headers, at_ms: ticket.decision.at_unix_ms, given: None };
+    let context = Context::new(headers, ticket.decision.at_unix_ms);
     ticket.keep(headers, &body);
     let classified = matches!(ask, Ask::Classify(_));
     let routed = timeout_at(deadline, async {
@@ -142,7 +142,7 @@ pub(super) async fn decide_blind(request: &mut Request, route: Route) -> Result<
             }
             (named, ..) => brain.ask(&view, named)?,
         };
-    let context = Context { headers, at_ms: ticket.decision.at_unix_ms, given: None };
+    let context = Context::new(headers, ticket.decision.at_unix_ms);
     if route.answers() {
         brain.guard_late(&ask, &mut ticket.decision)?;
     }

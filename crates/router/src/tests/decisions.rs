@@ -127,7 +127,8 @@ async fn a_decision_is_told_with_the_signals_that_led_to_it() {
 async fn where_no_decision_applies_and_nothing_stands_in_the_client_is_told() {
     let brain = brain(&policy(&["name: x, regex: x"], &["name: d, when: x"], "routes: {d: large}"), "");
     let view = RequestView::parse(br#"{"messages": [{"role": "user", "content": "y"}]}"#).unwrap();
-    let context = Context { headers: &http::HeaderMap::new(), at_ms: 0, given: None };
+    let headers = http::HeaderMap::new();
+    let context = Context::new(&headers, 0);
     let (mut decision, ask) = (Decision::default(), Ask::Classify(0));
     let error = brain.route(ask, Via::VirtualModel, &view, &context, &mut decision).await.unwrap_err();
     assert_eq!(error.message, "No decision of the policy 'p' applies, and it has no default.");
@@ -220,6 +221,38 @@ async fn the_encoder_is_asked_within_one_deadline_and_not_again_after_it() {
     let off = brain(&text, "encoder: {threads: 0}\n");
     let decision = decide(&off, "I want my money back").await;
     assert_eq!((&decision["label"], &decision["encoder"]), (&json!("d"), &json!("off")));
+}
+
+#[tokio::test]
+async fn the_encoder_is_asked_once_for_what_guard_and_policy_read() {
+    let guarded = |encoder: &str| {
+        brain(
+            "\n  - {name: p, classifier: domain, classify_timeout: 60s, routes: {math: large}, default: small}\n",
+            &format!("guard: {{refuse: [jailbreak]}}\n{encoder}"),
+        )
+    };
+    let (on, off) = (guarded(PATIENT), guarded("encoder: {threads: 0}\n"));
+    // In doubt for the guard as for the policy.
+    let ask = |prompt: &str| {
+        json!({"model": "auto", "messages": [{"role": "user", "content": prompt}]}).to_string()
+    };
+    let body = ask("hm, well, so what of it then");
+    let other = ask("hm, well, so what of them then");
+    let headers = http::HeaderMap::new();
+    let context = Context::new(&headers, 0);
+    let mut decision = Decision::default();
+    let encoder = |decision: &Decision| serde_json::to_value(decision).unwrap()["encoder"].clone();
+
+    let view = RequestView::parse(body.as_bytes()).unwrap();
+    on.guard(&Ask::Classify(0), &view, &context, &mut decision).await.unwrap();
+    let asked = serde_json::to_value(&decision).unwrap();
+    assert_eq!(asked["guard"]["encoder"], "answered", "{asked}");
+    // Its output is there for a brain that has no encoder; for another text it is not.
+    off.route(Ask::Classify(0), Via::VirtualModel, &view, &context, &mut decision).await.unwrap();
+    assert_eq!(encoder(&decision), "answered");
+    let view = RequestView::parse(other.as_bytes()).unwrap();
+    off.route(Ask::Classify(0), Via::VirtualModel, &view, &context, &mut decision).await.unwrap();
+    assert_eq!(encoder(&decision), "off");
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl<'a> Again<'a> {
             // The policy is to have all chats: it remembers and shares out what it has.
             (given.memory, given.arm) = (None, None);
         }
-        let context = Context { headers: &headers, at_ms: recorded.at_unix_ms, given: given.as_ref() };
+        let context = Context::new(&headers, recorded.at_unix_ms).again(given.as_ref());
         let mut decision =
             Decision { id: recorded.id.clone(), at_unix_ms: recorded.at_unix_ms, ..Decision::default() };
         let routed = brain.route(ask, via, &view, &context, &mut decision).await;
