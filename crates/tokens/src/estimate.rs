@@ -29,6 +29,9 @@ pub fn estimate(view: &RequestView<'_>, body: &[u8]) -> Encoded {
     }
     match &view.messages {
         Some(messages) => {
+            // Else the second of two messages moves the first.
+            let bytes: usize = messages.iter().map(|message| bytes(message.content)).sum();
+            out.ids.reserve(bytes / BYTES_PER_PSEUDO_TOKEN + 2 * messages.len());
             for message in messages {
                 push(&mut out, role(message.role), |out| content(out, message.content));
             }
@@ -36,6 +39,11 @@ pub fn estimate(view: &RequestView<'_>, body: &[u8]) -> Encoded {
         None => content(&mut out, view.input.unwrap_or(Content::None)),
     }
     out
+}
+
+/// Of a message that is one text.
+fn bytes(content: Content<'_>) -> usize {
+    if let Content::Text(text) = content { text.raw_len() } else { 0 }
 }
 
 fn role(role: Role) -> u8 {

@@ -208,23 +208,18 @@ impl<'a> Scanner<'a> {
         let start = self.pos;
         let mut escaped = false;
         loop {
-            let rest = &self.bytes()[self.pos..];
-            let Some(hit) = memchr::memchr2(b'"', b'\\', rest) else {
-                self.pos = self.text.len();
-                return Err(self.error("unterminated string"));
-            };
-            if let Some(bad) = control_character(&rest[..hit]) {
-                self.pos += bad;
-                return Err(self.error("control character inside a string (escape it)"));
-            }
-            self.pos += hit;
-            if rest[hit] == b'"' {
-                let raw = RawStr::new(&self.text[start..self.pos], escaped);
-                self.pos += 1;
-                return Ok(raw);
+            self.pos += plain(&self.bytes()[self.pos..]);
+            match self.peek_byte() {
+                Some(b'"') => {
+                    let raw = RawStr::new(&self.text[start..self.pos], escaped);
+                    self.pos += 1;
+                    return Ok(raw);
+                }
+                Some(b'\\') => self.escape()?,
+                Some(_) => return Err(self.error("control character inside a string (escape it)")),
+                None => return Err(self.error("unterminated string")),
             }
             escaped = true;
-            self.escape()?;
         }
     }
 
@@ -355,6 +350,33 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Bytes in which the end of plain text is looked for word by word: in text with line breaks the next escape is near.
+const NEAR: usize = 64;
+
+/// How many bytes of a string's inside stand for themselves, up to a quote, a backslash or a control character.
+pub(crate) fn plain(bytes: &[u8]) -> usize {
+    let (words, _) = bytes[..bytes.len().min(NEAR)].as_chunks();
+    let found =
+        words.iter().map(|word| special(u64::from_le_bytes(*word))).enumerate().find(|(_, s)| *s != 0);
+    if let Some((word, special)) = found {
+        return word * size_of::<u64>() + special.trailing_zeros() as usize / 8;
+    }
+    let near = size_of_val(words);
+    let rest = &bytes[near..];
+    let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+    near + control_character(&rest[..end]).unwrap_or(end)
+}
+
+/// A word of eight bytes in which the lowest bit that is set is the highest of the first byte that ends plain text. Those
+/// above it say nothing: a subtraction borrows upwards.
+fn special(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES << 7;
+    let below = |word: u64, least: u64| word.wrapping_sub(ONES * least) & !word;
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (below(word, 0x20) | is(b'"') | is(b'\\')) & HIGH
+}
+
 /// The first byte that may not stand in a string unescaped. Whole blocks are looked at without a
 /// branch per byte, which the compiler turns into vector code: 20 times faster on long prompts.
 fn control_character(bytes: &[u8]) -> Option<usize> {
@@ -421,6 +443,28 @@ mod tests {
                 bytes[at] = 0x1f;
                 assert_eq!(control_character(&bytes), Some(at));
             }
+        }
+    }
+
+    #[test]
+    fn plain_text_ends_where_it_does() {
+        let ends = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+        let mut random = 7_u64;
+        let mut next = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 56) as u8
+        };
+        for length in (0..200).cycle().take(20_000) {
+            // Mostly plain, with what lies beside the limits.
+            let bytes: Vec<u8> = (0..length)
+                .map(|_| match next() {
+                    at @ 0..6 => [0x00, 0x1f, 0x20, b'"', b'\\', 0x80][usize::from(at)],
+                    byte if ends(byte) => byte + 0x60,
+                    byte => byte,
+                })
+                .collect();
+            let expected = bytes.iter().position(|byte| ends(*byte)).unwrap_or(bytes.len());
+            assert_eq!(plain(&bytes), expected, "{bytes:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! It never copies unless an escape forces it to, and never more than the caller's bound. Called by the
 //! request view and by whoever reads prompt text.
 
+use crate::json::plain;
 use std::borrow::Cow;
 
 /// The text between the quotes of a JSON string that the scanner has validated.
@@ -100,9 +101,11 @@ fn escape_across(raw: &str, at: usize) -> Option<usize> {
 /// Decodes validated escapes; a surrogate half left alone by a cut becomes U+FFFD.
 fn decode_into(raw: &str, out: &mut String) {
     let mut rest = raw;
-    while let Some(hit) = memchr::memchr(b'\\', rest.as_bytes()) {
-        out.push_str(&rest[..hit]);
-        let after = &rest[hit + 1..];
+    loop {
+        // Whatever is not plain in a validated string is an escape.
+        let (text, escape) = rest.split_at(plain(rest.as_bytes()));
+        out.push_str(text);
+        let Some(after) = escape.get(1..) else { return };
         let (decoded, used) = match after.as_bytes().first() {
             Some(b'n') => ('\n', 1),
             Some(b't') => ('\t', 1),
@@ -116,7 +119,6 @@ fn decode_into(raw: &str, out: &mut String) {
         out.push(decoded);
         rest = after.get(used..).unwrap_or_default();
     }
-    out.push_str(rest);
 }
 
 /// Decodes `uXXXX` (and a following `\uXXXX` for a pair); returns the character and the bytes used.
