@@ -49,7 +49,7 @@ impl Session {
         Ok(Self { encoder, _pool: pool, work: Workspace::default(), ids: Vec::new(), state: Vec::new() })
     }
 
-    /// Encodes `text`. About 5 ms for 64 tokens; at most [`MAX_TOKENS`] are read, from both ends.
+    /// Encodes `text`. About 6 ms for 64 tokens; at most [`MAX_TOKENS`] are read, from both ends.
     ///
     /// # Errors
     /// Only if the kernels refuse their own shapes, which would be a defect.
