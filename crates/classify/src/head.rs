@@ -4,11 +4,11 @@
 //! `train` makes the tensors it reads.
 
 use bytes::Bytes;
-use rten_simd::{Isa, SimdOp};
 
 use crate::error::Error;
 use crate::features::{BUCKETS, DENSE, Features, GRAMS};
 use crate::model_file::ModelFile;
+use crate::wide::wide;
 
 /// The trained weights of tier 0.
 #[derive(Debug)]
@@ -41,44 +41,32 @@ impl LinearHead {
     /// Raw scores of a text, and its novelty.
     pub(crate) fn logits(&self, features: &Features) -> (Vec<f32>, f32) {
         let mut logits = vec![0.0; self.outputs];
-        Scoring { head: self, features, logits: &mut logits }.dispatch();
+        wide(
+            #[inline(always)]
+            || self.score(features, &mut logits),
+        );
         (logits, novelty(&self.known, features))
     }
-}
-
-/// Outputs that are summed up at once: what the widest registers hold.
-const LANES: usize = 16;
-
-/// Plain loops, which the compiler writes for the machine's widest registers here.
-struct Scoring<'a> {
-    head: &'a LinearHead,
-    features: &'a Features,
-    logits: &'a mut [f32],
-}
-
-impl SimdOp for Scoring<'_> {
-    type Output = ();
 
     #[inline(always)]
-    fn eval<I: Isa>(self, _: I) {
-        let Self { head, features, logits } = self;
+    fn score(&self, features: &Features, logits: &mut [f32]) {
         let value = features.sparse_value();
         for (block, logits) in logits.chunks_mut(LANES).enumerate() {
             let from = block * LANES;
             let mut counts = [0_i32; LANES];
             for &bucket in &features.sparse {
-                let Some(row) = head.rows.of_bucket(bucket as usize) else { continue };
-                let weights = lanes(&head.ngrams, row * head.outputs + from);
+                let Some(row) = self.rows.of_bucket(bucket as usize) else { continue };
+                let weights = lanes(&self.ngrams, row * self.outputs + from);
                 for (count, weight) in counts.iter_mut().zip(weights) {
                     *count += i32::from(weight as i8);
                 }
             }
             let mut sums = [0.0; LANES];
             for (at, sum) in sums[..logits.len()].iter_mut().enumerate() {
-                *sum = head.bias[from + at] + counts[at] as f32 * head.ngram_scales[from + at] * value;
+                *sum = self.bias[from + at] + counts[at] as f32 * self.ngram_scales[from + at] * value;
             }
             for (at, &x) in features.dense.iter().enumerate() {
-                let weights = lanes(&head.dense, at * head.outputs + from);
+                let weights = lanes(&self.dense, at * self.outputs + from);
                 for (sum, weight) in sums.iter_mut().zip(weights) {
                     *sum += x * weight;
                 }
@@ -87,6 +75,9 @@ impl SimdOp for Scoring<'_> {
         }
     }
 }
+
+/// Outputs that are summed up at once: what the widest registers hold.
+const LANES: usize = 16;
 
 /// What stands from `at` on. Where a row is narrower, the next one's beginning is in the lanes that nobody looks at.
 #[inline(always)]

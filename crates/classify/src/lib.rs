@@ -28,6 +28,7 @@ mod prompt;
 pub mod rules;
 mod table;
 pub mod train;
+mod wide;
 mod wordpiece;
 mod words;
 

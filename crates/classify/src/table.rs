@@ -4,10 +4,10 @@
 //! whoever sums. Called by `features`.
 
 use bytes::Bytes;
-use rten_simd::{Isa, SimdOp};
 
 use crate::error::Error;
 use crate::model_file::ModelFile;
+use crate::wide::wide;
 
 /// Width of a row.
 pub(crate) const DIMS: usize = 128;
@@ -35,29 +35,18 @@ impl StaticTable {
 
     /// Adds the rows of `ids` to `sum`, one after the other.
     pub(crate) fn add_to(&self, ids: &[u16], sum: &mut [f32; DIMS]) {
-        Adding { table: self, ids, sum }.dispatch();
-    }
-}
-
-/// Plain loops, which the compiler writes for the machine's widest registers here.
-struct Adding<'a> {
-    table: &'a StaticTable,
-    ids: &'a [u16],
-    sum: &'a mut [f32; DIMS],
-}
-
-impl SimdOp for Adding<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn eval<I: Isa>(self, _: I) {
-        for &id in self.ids {
-            let id = usize::from(id);
-            let scale = self.table.scales[id];
-            let row = &self.table.rows[id * DIMS..(id + 1) * DIMS];
-            for (sum, &value) in self.sum.iter_mut().zip(row) {
-                *sum += f32::from(value as i8) * scale;
-            }
-        }
+        wide(
+            #[inline(always)]
+            || {
+                for &id in ids {
+                    let id = usize::from(id);
+                    let scale = self.scales[id];
+                    let row = &self.rows[id * DIMS..(id + 1) * DIMS];
+                    for (sum, &value) in sum.iter_mut().zip(row) {
+                        *sum += f32::from(value as i8) * scale;
+                    }
+                }
+            },
+        );
     }
 }

@@ -345,11 +345,11 @@ impl Classifiers {
         timeout: Duration,
         context: Option<&Context<'_>>,
     ) -> Result<Encoding, Asked> {
-        let excerpt = excerpt(focus);
+        let excerpt: Arc<str> = excerpt(focus).into();
         if let Some(kept) = context.and_then(|context| context.encoding(&excerpt, branch)) {
             return Ok(kept);
         }
-        let encoding = self.encoders.encode(&excerpt, branch, timeout).await?;
+        let encoding = self.encoders.encode(Arc::clone(&excerpt), branch, timeout).await?;
         if let Some(context) = context {
             context.keep(excerpt, &encoding);
         }

@@ -27,7 +27,7 @@ pub struct Context<'a> {
 /// A text as the encoder was given it, and its output: the guard and the policy mostly ask about the same.
 #[derive(Debug)]
 struct Encoded {
-    excerpt: String,
+    excerpt: Arc<str>,
     encoding: Encoding,
 }
 
@@ -82,11 +82,11 @@ impl<'a> Context<'a> {
     /// The encoder's output for a text that it was given for this request already.
     pub(crate) fn encoding(&self, excerpt: &str, branch: Branch) -> Option<Encoding> {
         let kept = self.encoded.get()?;
-        (kept.excerpt == excerpt && kept.encoding.branch() == branch).then(|| kept.encoding.clone())
+        (*kept.excerpt == *excerpt && kept.encoding.branch() == branch).then(|| kept.encoding.clone())
     }
 
     /// Keeps the encoder's output; the first one stays.
-    pub(crate) fn keep(&self, excerpt: String, encoding: &Encoding) {
+    pub(crate) fn keep(&self, excerpt: Arc<str>, encoding: &Encoding) {
         self.encoded.get_or_init(|| Encoded { excerpt, encoding: encoding.clone() });
     }
 

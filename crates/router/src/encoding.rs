@@ -8,7 +8,7 @@ use crate::offload::{Offload, Undone};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use waypost_classify::encoder::{Branch, Encoder, Encoding, Session, excerpt};
+use waypost_classify::encoder::{Branch, Encoder, Encoding, Session};
 use waypost_config::Encoder as Settings;
 
 /// The latest encoding counts for this part of the mean.
@@ -48,10 +48,11 @@ impl Encoders {
         self.offload.depth()
     }
 
-    /// The encoding of `text`, unless it cannot be had within the deadline, or within `timeout` where that is shorter.
+    /// The encoding of a text by its `excerpt`, unless it cannot be had within the deadline, or within `timeout` where that
+    /// is shorter.
     pub(crate) async fn encode(
         &self,
-        text: &str,
+        excerpt: Arc<str>,
         branch: Branch,
         timeout: Duration,
     ) -> Result<Encoding, Asked> {
@@ -59,10 +60,10 @@ impl Encoders {
         if self.wait() > time {
             return Err(Asked::Busy);
         }
-        let (text, mean_us) = (excerpt(text), Arc::clone(&self.mean_us));
+        let mean_us = Arc::clone(&self.mean_us);
         let encode = move |session: &mut Session| {
             let begun = Instant::now();
-            let encoded = session.encode(&text, branch);
+            let encoded = session.encode(&excerpt, branch);
             let (mean, took) = (mean_us.load(Relaxed), begun.elapsed().as_micros() as u64);
             mean_us.store(mean - mean / MEAN_OVER + took / MEAN_OVER, Relaxed);
             encoded
@@ -109,19 +110,19 @@ mod tests {
         let expected = std::thread::scope(|scope| {
             scope.spawn(|| Session::new(encoder)?.encode(text, Branch::Prompt)).join().unwrap().unwrap()
         });
-        assert_eq!(encoders.encode(text, Branch::Prompt, MINUTE).await, Ok(expected));
+        assert_eq!(encoders.encode(text.into(), Branch::Prompt, MINUTE).await, Ok(expected));
         assert!(encoders.mean_us.load(Relaxed) > 0 && encoders.depth() == 0);
     }
 
     #[tokio::test]
     async fn without_threads_it_is_off() {
-        assert_eq!(encoders(0, 64, MINUTE).encode("x", Branch::Prompt, MINUTE).await, Err(Asked::Off));
+        assert_eq!(encoders(0, 64, MINUTE).encode("x".into(), Branch::Prompt, MINUTE).await, Err(Asked::Off));
     }
 
     #[tokio::test]
     async fn whoever_asks_too_much_of_it_is_told_at_once() {
         let encoders = encoders(1, 1, MINUTE);
-        let ask = || encoders.encode("x", Branch::Prompt, MINUTE);
+        let ask = || encoders.encode("x".into(), Branch::Prompt, MINUTE);
         let (first, second) = tokio::join!(ask(), ask());
         assert!(first.is_ok());
         assert_eq!(second, Err(Asked::Busy));
@@ -131,7 +132,7 @@ mod tests {
     async fn a_queue_too_long_for_the_deadline_is_full_too() {
         let encoders = encoders(1, 64, Duration::from_secs(10));
         encoders.mean_us.store(20_000_000, Relaxed);
-        let ask = || encoders.encode("x", Branch::Prompt, MINUTE);
+        let ask = || encoders.encode("x".into(), Branch::Prompt, MINUTE);
         let (first, second) = tokio::join!(ask(), ask());
         assert!(first.is_ok(), "an empty queue is always tried");
         assert_eq!(second, Err(Asked::Busy));
@@ -141,8 +142,8 @@ mod tests {
     async fn the_shorter_of_deadline_and_timeout_counts() {
         let nothing = Duration::from_nanos(1);
         let hurried = encoders(1, 64, nothing);
-        assert_eq!(hurried.encode("x", Branch::Prompt, MINUTE).await, Err(Asked::Late));
+        assert_eq!(hurried.encode("x".into(), Branch::Prompt, MINUTE).await, Err(Asked::Late));
         let patient = encoders(1, 64, MINUTE);
-        assert_eq!(patient.encode("x", Branch::Prompt, nothing).await, Err(Asked::Late));
+        assert_eq!(patient.encode("x".into(), Branch::Prompt, nothing).await, Err(Asked::Late));
     }
 }

@@ -5,13 +5,14 @@
 //! instruction cannot saturate, and every machine computes the same integers. Called by `session`.
 
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
-use rten_simd::{Isa, SimdOp, SimdUnaryOp};
+use rten_simd::{SimdOp, SimdUnaryOp};
 use rten_tensor::{Matrix, NdTensorView};
 use rten_vecmath::{Gelu, MinMax, Normalize, NormalizeOptions, Softmax, Sum, SumSquareSub};
 
 use super::{FEED_FORWARD, HEADS, HIDDEN};
 use crate::error::Error;
 use crate::model_file::ModelFile;
+use crate::wide::wide;
 
 const HEAD_WIDTH: usize = HIDDEN / HEADS;
 /// Largest quantised activation; see the module's head.
@@ -138,51 +139,6 @@ impl Layer {
     }
 }
 
-/// A row of integer products as floats. A plain loop, which the compiler writes for the machine's widest registers here.
-struct Floats<'a> {
-    matrix: &'a Linear,
-    sums: &'a [i32],
-    scale: f32,
-    zero: f32,
-    out: &'a mut [f32],
-}
-
-impl SimdOp for Floats<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn eval<I: Isa>(self, _: I) {
-        let Self { matrix, sums, scale, zero, out } = self;
-        let channels = matrix.sums.iter().zip(&matrix.scales).zip(&matrix.bias);
-        for ((out, &sum), ((total, s), bias)) in out.iter_mut().zip(sums).zip(channels) {
-            *out = (sum as f32 - zero * total) * (scale * s) + bias;
-        }
-    }
-}
-
-/// A row of floats as 0..=127; likewise.
-struct Levels<'a> {
-    row: &'a [f32],
-    inverse: f32,
-    zero: f32,
-    out: &'a mut [u8],
-}
-
-impl SimdOp for Levels<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn eval<I: Isa>(self, _: I) {
-        let Self { row, inverse, zero, out } = self;
-        for (out, value) in out.iter_mut().zip(row) {
-            // Rounding both the value and the zero point can overshoot by one.
-            let level = ((value * inverse).round_ties_even() + zero).clamp(0.0, LEVELS);
-            // A cast that saturates keeps this from being vectorised: this far out, the lowest bits are the integer.
-            *out = (level + UNIT_STEPS).to_bits() as u8;
-        }
-    }
-}
-
 impl Workspace {
     /// `out` = `input` times the matrix, plus its bias; rows of `input` are `inputs` wide.
     fn product(
@@ -210,7 +166,16 @@ impl Workspace {
         for ((out, sums), (&scale, &zero)) in
             out.chunks_exact_mut(outputs).zip(self.sums.chunks_exact(outputs)).zip(tokens)
         {
-            Floats { matrix, sums, scale, zero: f32::from(zero), out }.dispatch();
+            let zero = f32::from(zero);
+            let channels = matrix.sums.iter().zip(&matrix.scales).zip(&matrix.bias);
+            wide(
+                #[inline(always)]
+                || {
+                    for ((out, &sum), ((total, s), bias)) in out.iter_mut().zip(sums).zip(channels) {
+                        *out = (sum as f32 - zero * total) * (scale * s) + bias;
+                    }
+                },
+            );
         }
         Ok(())
     }
@@ -225,7 +190,19 @@ impl Workspace {
             let (low, high) = (low.min(0.0), high.max(0.0));
             let scale = ((high - low) / LEVELS).max(f32::MIN_POSITIVE);
             let zero = (-low / scale).round_ties_even();
-            Levels { row, inverse: 1.0 / scale, zero, out }.dispatch();
+            let inverse = 1.0 / scale;
+            wide(
+                #[inline(always)]
+                || {
+                    for (out, value) in out.iter_mut().zip(row) {
+                        // Rounding both the value and the zero point can overshoot by one.
+                        let level = ((value * inverse).round_ties_even() + zero).clamp(0.0, LEVELS);
+                        // A cast that saturates keeps this from being vectorised: this far out, the lowest bits are the
+                        // integer.
+                        *out = (level + UNIT_STEPS).to_bits() as u8;
+                    }
+                },
+            );
             self.scales.push(scale);
             self.zeros.push(zero as u8);
         }

@@ -154,8 +154,8 @@ pub(super) fn duration(name: &str, text: &str) -> Result<String, Fault> {
 
 /// The same in milliseconds, as our configuration takes it.
 pub(super) fn go_duration(text: &str) -> Option<String> {
-    const UNITS: [(&str, f64); 6] =
-        [("ns", 1e-6), ("us", 1e-3), ("µs", 1e-3), ("ms", 1.0), ("s", 1e3), ("m", 6e4)];
+    const UNITS: [(&str, f64); 7] =
+        [("ns", 1e-6), ("us", 1e-3), ("µs", 1e-3), ("ms", 1.0), ("s", 1e3), ("m", 6e4), ("h", 3.6e6)];
     if text == "0" {
         return Some("0s".to_owned());
     }
@@ -165,10 +165,7 @@ pub(super) fn go_duration(text: &str) -> Option<String> {
         let (number, tail) = rest.split_at(digits);
         let unit =
             tail.find(|c: char| c.is_ascii_digit()).map_or(tail, |end| tail.get(..end).unwrap_or(tail));
-        let scale = match unit {
-            "h" => 3.6e6,
-            _ => UNITS.iter().find(|(name, _)| *name == unit)?.1,
-        };
+        let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit)?;
         ms += number.parse::<f64>().ok()? * scale;
         rest = tail.get(unit.len()..)?;
     }
